@@ -1,0 +1,26 @@
+//! The engine decides. It is a pure function: (state, time, command) -> (state, events).
+//!
+//! Invariants: it knows no clock, no randomness, no disk, no network and no thread; it iterates nothing unordered; it
+//! uses no float. The same log gives the same state, byte for byte, on every machine. [`Engine::apply`] cannot fail:
+//! a client's fault is an [`Event::Rejected`], our own fault is an assertion that stops the node.
+//!
+//! Modules in reading order.
+#![deny(clippy::float_arithmetic, clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)]
+
+pub mod account;
+pub mod book;
+pub mod command;
+pub mod engine;
+pub mod event;
+pub mod matching;
+pub mod order;
+pub mod snapshot;
+pub mod symbol;
+pub mod units;
+
+pub use command::Command;
+pub use engine::Engine;
+pub use event::{Event, Rejection};
+pub use order::Order;
+pub use snapshot::Snapshot;
+pub use units::{Amount, AssetId, OrderId, Price, Quantity, Sequence, SymbolId, Time, TradeId, Uid};
