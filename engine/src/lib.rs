@@ -7,16 +7,16 @@
 //! Modules in reading order.
 #![deny(clippy::float_arithmetic, clippy::disallowed_types, clippy::disallowed_methods, clippy::disallowed_macros)]
 
+pub mod command;
+pub mod event;
+pub mod units;
+pub mod order;
+pub mod symbol;
 pub mod account;
 pub mod book;
-pub mod command;
-pub mod engine;
-pub mod event;
 pub mod matching;
-pub mod order;
+pub mod engine;
 pub mod snapshot;
-pub mod symbol;
-pub mod units;
 
 pub use command::Command;
 pub use engine::Engine;
