@@ -1,0 +1,75 @@
+//! What every request and every socket shares.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use journal::{History, Node, Stats};
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::feed::Outlets;
+use crate::lanes::Lanes;
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+use crate::rest::error::ApiError;
+
+/// The address at the other end of a connection: put into every request by whoever accepts the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// The running exchange, as handlers see it.
+pub struct App {
+    /// Its settings.
+    pub config: Config,
+    /// What the feed keeps up to date: views, candles, streams, listen keys.
+    pub outlets: Outlets,
+    /// The way in for commands.
+    pub lanes: Lanes,
+    /// Closed orders and trades.
+    pub history: History,
+    /// What clients have used of their limits.
+    pub limits: RateLimits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Turns true when the server stops, so that websockets can say goodbye.
+    pub stopping: watch::Receiver<bool>,
+    /// The node, until it is stopped.
+    pub node: RwLock<Option<Node>>,
+}
+
+impl App {
+    /// Whether orders are taken.
+    pub fn is_ready(&self) -> bool {
+        self.node.read().is_some()
+    }
+
+    /// The page of metrics.
+    pub fn metrics_page(&self) -> String {
+        let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
+        self.metrics.render(&self.outlets, &stats, &self.lanes.depths())
+    }
+
+    /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.
+    pub async fn read_history<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&History) -> Result<T, journal::HistoryError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let history = self.history.clone();
+        if let Err(lag) = history.wait_for(self.outlets.views.sequence()).await {
+            tracing::warn!("{lag}");
+            return Err(ApiError::busy());
+        }
+        match tokio::task::spawn_blocking(move || read(&history)).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => {
+                tracing::error!("{error}");
+                Err(ApiError::internal())
+            }
+            Err(error) => {
+                tracing::error!("a read of history ended early: {error}");
+                Err(ApiError::internal())
+            }
+        }
+    }
+}

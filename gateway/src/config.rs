@@ -1,0 +1,187 @@
+//! Every setting with its default and its check. A setting comes from a flag of the command line, else from the file
+//! given with `--config`, else it has its default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// All settings of a server.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data: Option<PathBuf>,
+    /// Where clients are served; port 0 takes any free one.
+    pub listen: Option<SocketAddr>,
+    /// What is listed and funded when the log is empty.
+    pub bootstrap: Option<PathBuf>,
+    /// The journal.
+    pub journal: JournalConfig,
+    /// The queues before it.
+    pub lanes: LanesConfig,
+    /// What clients may ask for.
+    pub limits: LimitsConfig,
+    /// Sockets and requests.
+    pub sockets: SocketsConfig,
+}
+
+/// The journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournalConfig {
+    /// How many commands one log entry may hold.
+    pub entry_commands_max: usize,
+    /// How many log entries may be in flight between the sequencer and the engine.
+    pub entries_in_flight: usize,
+    /// A snapshot is taken after so many log entries.
+    pub snapshot_every_entries: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        JournalConfig { entry_commands_max: 4_096, entries_in_flight: 8, snapshot_every_entries: 100_000 }
+    }
+}
+
+/// The lanes: who may have how many commands under way.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LanesConfig {
+    /// How many lanes there are.
+    pub count: usize,
+    /// How many commands one lane may have under way; more are refused with 503 and -1008.
+    pub commands_max: usize,
+}
+
+impl Default for LanesConfig {
+    fn default() -> Self {
+        LanesConfig { count: 16, commands_max: 4_096 }
+    }
+}
+
+/// What clients may ask for. They are told so by exchangeInfo.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Request weight that one address may use in a minute.
+    pub request_weight_per_minute: u32,
+    /// Orders that one account may place in ten seconds.
+    pub orders_per_10_seconds: u32,
+    /// Orders that one account may place in a day.
+    pub orders_per_day: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig { request_weight_per_minute: 6_000, orders_per_10_seconds: 100_000, orders_per_day: 100_000_000 }
+    }
+}
+
+/// Sockets and requests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SocketsConfig {
+    /// Connections that are open at once; more wait to be accepted.
+    pub connections_max: usize,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Seconds in which a request's head must have come; so long, too, an idle connection is kept. Clients keep theirs for
+    /// 15 seconds and more, and an order that meets a closing connection has an unknown fate.
+    pub head_seconds_max: u64,
+    /// Seconds in which its body must have come, after the head.
+    pub body_seconds_max: u64,
+    /// Streams that one websocket may listen to.
+    pub streams_max: usize,
+    /// Messages that one stream socket may send in a second; more close it. 0 is no limit.
+    pub messages_per_second_max: u32,
+    /// Bytes of a message that a websocket may send.
+    pub message_bytes_max: usize,
+    /// Batches of messages that may wait for a slow reader before it is cut off.
+    pub queue_batches_max: usize,
+    /// WS API requests that one socket may have under way; more wait unread.
+    pub requests_in_flight_max: usize,
+    /// Seconds between the server's pings.
+    pub ping_seconds: u64,
+    /// Seconds without a pong after which a websocket is closed.
+    pub pong_seconds_max: u64,
+    /// Hours after which a websocket is closed.
+    pub websocket_hours_max: u64,
+}
+
+impl Default for SocketsConfig {
+    fn default() -> Self {
+        SocketsConfig {
+            connections_max: 18_000,
+            body_bytes_max: 1 << 20,
+            head_seconds_max: 65,
+            body_seconds_max: 10,
+            streams_max: 1_024,
+            messages_per_second_max: 5,
+            message_bytes_max: 64 << 10,
+            queue_batches_max: 8_192,
+            requests_in_flight_max: 1_024,
+            ping_seconds: 20,
+            pong_seconds_max: 60,
+            websocket_hours_max: 24,
+        }
+    }
+}
+
+impl Config {
+    /// The settings of a file.
+    pub fn read(path: &Path) -> Result<Config, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let config: Config = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        config.check().map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(config)
+    }
+
+    /// Whether every setting is one that works; which is not, otherwise.
+    pub fn check(&self) -> Result<(), String> {
+        let least = [
+            ("journal.entry_commands_max", self.journal.entry_commands_max as u64, 1),
+            ("journal.entries_in_flight", self.journal.entries_in_flight as u64, 1),
+            ("journal.snapshot_every_entries", self.journal.snapshot_every_entries, 10),
+            ("lanes.count", self.lanes.count as u64, 1),
+            ("lanes.commands_max", self.lanes.commands_max as u64, 1),
+            ("limits.request_weight_per_minute", self.limits.request_weight_per_minute.into(), 1),
+            ("limits.orders_per_10_seconds", self.limits.orders_per_10_seconds.into(), 1),
+            ("limits.orders_per_day", self.limits.orders_per_day.into(), 1),
+            ("sockets.connections_max", self.sockets.connections_max as u64, 1),
+            ("sockets.body_bytes_max", self.sockets.body_bytes_max as u64, 1_024),
+            ("sockets.head_seconds_max", self.sockets.head_seconds_max, 1),
+            ("sockets.body_seconds_max", self.sockets.body_seconds_max, 1),
+            ("sockets.streams_max", self.sockets.streams_max as u64, 1),
+            ("sockets.message_bytes_max", self.sockets.message_bytes_max as u64, 1_024),
+            ("sockets.queue_batches_max", self.sockets.queue_batches_max as u64, 1),
+            ("sockets.requests_in_flight_max", self.sockets.requests_in_flight_max as u64, 1),
+            ("sockets.ping_seconds", self.sockets.ping_seconds, 1),
+            ("sockets.pong_seconds_max", self.sockets.pong_seconds_max, 1),
+            ("sockets.websocket_hours_max", self.sockets.websocket_hours_max, 1),
+        ];
+        for (name, value, least) in least {
+            if value < least {
+                return Err(format!("{name} is {value}; it must be at least {least}"));
+            }
+        }
+        if self.lanes.count > 4_096 {
+            return Err(format!("lanes.count is {}; it must be at most 4096", self.lanes.count));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_or_impossible_setting_is_named() {
+        let read = |text: &str| toml::from_str::<Config>(text).map_err(|error| error.to_string());
+        assert!(read("[limits]\norders_per_year = 1").unwrap_err().contains("orders_per_year"));
+        let config = read("[lanes]\ncount = 0").unwrap();
+        assert_eq!(config.check().unwrap_err(), "lanes.count is 0; it must be at least 1");
+        Config::default().check().unwrap();
+    }
+}

@@ -1,0 +1,226 @@
+//! The only exit: takes what the journal publishes in order, on a thread of its own.
+//!
+//! For each entry: views and candles, then the market streams, then the accounts' owners, and last the callers who wait for
+//! an answer. So who has an answer finds it in the views and has been sent the events before it. Between entries the same
+//! thread is the streams' clock: every 100 ms.
+//!
+//! Nothing here waits for a subscriber. If the thread ends for any other reason than the journal's end, [`Feed::ended`]
+//! says so, and the process has to stop: without it nobody is answered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use engine::{Sequence, Time, TradeId};
+use journal::{Answer, Applied, Caller, History, Published, Restored};
+use tokio::sync::oneshot;
+use tracing::{error, info};
+
+use crate::clock;
+use crate::klines::Klines;
+use crate::views::{Changes, Views};
+use crate::ws::hub::Hub;
+use crate::ws::market_streams::Publisher;
+use crate::ws::user_stream::{self, ListenKeys};
+
+/// The streams' clock.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a command can be on its way at the most before the wall clock alone is trusted, in microseconds.
+const ON_THE_WAY_MAX: u64 = 10_000_000;
+
+/// How many commands with a caller are between the door and the feed. Whoever submits a command counts it first.
+#[derive(Debug, Default)]
+pub struct InFlight(AtomicU64);
+
+impl InFlight {
+    /// A command is about to be submitted.
+    pub fn enter(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A command was answered, or refused at the door.
+    pub fn leave(&self) {
+        // A caller that counted nothing must not wrap it to eternity.
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
+    }
+
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// What the feed counts, for metrics.
+#[derive(Debug, Default)]
+pub struct FeedCounts {
+    /// Entries taken.
+    pub entries: AtomicU64,
+    /// Events in them.
+    pub events: AtomicU64,
+    /// Trades that were new.
+    pub trades: AtomicU64,
+    /// Callers answered.
+    pub answers: AtomicU64,
+    /// Commands refused by the engine.
+    pub rejections: AtomicU64,
+    /// Nanoseconds spent on entries.
+    pub busy_ns: AtomicU64,
+    /// Microseconds between the time stamped on the last entry and its publication.
+    pub lag_us: AtomicU64,
+}
+
+/// What the feed keeps up to date, shared with those who read it.
+#[derive(Clone)]
+pub struct Outlets {
+    /// What readers see.
+    pub views: Arc<Views>,
+    /// Candles.
+    pub klines: Arc<Klines>,
+    /// Who listens.
+    pub hub: Arc<Hub>,
+    /// Listen keys, whose time the feed's clock ends.
+    pub listen_keys: Arc<ListenKeys>,
+    /// Commands between the door and the feed.
+    pub in_flight: Arc<InFlight>,
+    /// What it counts.
+    pub counts: Arc<FeedCounts>,
+}
+
+impl Default for Outlets {
+    /// For an exchange with nothing in it.
+    fn default() -> Outlets {
+        let klines = Arc::new(Klines::new());
+        Outlets {
+            views: Arc::new(Views::new(klines.clone())),
+            klines,
+            hub: Arc::default(),
+            listen_keys: Arc::default(),
+            in_flight: Arc::default(),
+            counts: Arc::default(),
+        }
+    }
+}
+
+/// The running feed.
+pub struct Feed {
+    thread: thread::JoinHandle<()>,
+    /// Resolves when the feed has ended: with `Ok` after the journal's end, with an error when it broke.
+    pub ended: oneshot::Receiver<()>,
+}
+
+impl Feed {
+    /// Starts the feed on what the journal publishes. `history` gives the trades from before.
+    pub fn start(outlets: Outlets, history: History, published: Receiver<Published>) -> std::io::Result<Feed> {
+        let (at_end, ended) = oneshot::channel();
+        let run = move || {
+            Worker::new(outlets, history).run(&published);
+            // Whoever does not wait for it does not want to know.
+            let _ = at_end.send(());
+        };
+        let thread = thread::Builder::new().name("feed".to_owned()).spawn(run)?;
+        Ok(Feed { thread, ended })
+    }
+
+    /// Waits for the feed's end, which follows the journal's.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            error!("the feed broke");
+        }
+    }
+}
+
+struct Worker {
+    outlets: Outlets,
+    history: History,
+    publisher: Publisher,
+    changes: Changes,
+}
+
+impl Worker {
+    fn new(outlets: Outlets, history: History) -> Worker {
+        let publisher = Publisher::new(outlets.hub.clone(), outlets.views.clone(), outlets.klines.clone());
+        Worker { outlets, history, publisher, changes: Changes::default() }
+    }
+
+    fn run(mut self, published: &Receiver<Published>) {
+        let mut next_tick = Instant::now() + TICK;
+        loop {
+            match published.recv_deadline(next_tick) {
+                Ok(Published::Restored(restored)) => self.restore(&restored),
+                Ok(Published::Applied { applied, callers }) => self.apply(&applied, callers),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                self.tick();
+                // A tick that came late is not made up for.
+                next_tick = (next_tick + TICK).max(now);
+            }
+        }
+    }
+
+    fn restore(&mut self, restored: &Restored) {
+        let views = &self.outlets.views;
+        views.restore(&restored.snapshot);
+        self.publisher.reset();
+        let mut trades = 0_u64;
+        for symbol in &views.symbols().symbols {
+            let recalled = self.history.scan_trades(symbol.id, TradeId(1), |trade| {
+                views.recall_trade(trade);
+                trades += 1;
+            });
+            if let Err(reason) = recalled {
+                error!(symbol = symbol.config.name, %reason, "candles and tickers lack the trades of the past");
+            }
+        }
+        info!(sequence = restored.snapshot.sequence.0, trades, "views are built");
+    }
+
+    fn apply(&mut self, applied: &Arc<Applied>, callers: Vec<(usize, Caller)>) {
+        let started = Instant::now();
+        let Outlets { views, hub, in_flight, counts, .. } = &self.outlets;
+        self.changes.clear();
+        views.apply(applied, &mut self.changes);
+        let now = clock::now();
+        self.publisher.publish(&self.changes, now);
+        user_stream::publish(hub, &views.symbols(), applied, &self.changes.makers, now);
+        counts.answers.fetch_add(callers.len() as u64, Ordering::Relaxed);
+        for (index, caller) in callers {
+            // Before the answer: who has it may submit the next one.
+            in_flight.leave();
+            // A caller that is gone needs no answer.
+            let _ = caller.send(Answer { applied: applied.clone(), index });
+        }
+        let is_rejection = |event: &&engine::Event| matches!(event, engine::Event::Rejected(_));
+        let rejections = applied.events.iter().filter(is_rejection).count();
+        counts.entries.fetch_add(1, Ordering::Relaxed);
+        counts.events.fetch_add(applied.events.len() as u64, Ordering::Relaxed);
+        counts.trades.fetch_add(self.changes.trades.len() as u64, Ordering::Relaxed);
+        counts.rejections.fetch_add(rejections as u64, Ordering::Relaxed);
+        counts.lag_us.store(now.0.saturating_sub(applied.time.0), Ordering::Relaxed);
+        let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        counts.busy_ns.fetch_add(busy, Ordering::Relaxed);
+    }
+
+    fn tick(&mut self) {
+        let now = clock::now();
+        let reached = self.reached(now);
+        self.publisher.tick(now, reached);
+        for (uid, key) in self.outlets.listen_keys.expire(now) {
+            self.outlets.hub.publish_to_key(uid, &key, user_stream::listen_key_expired(&key, now));
+            self.outlets.hub.close_listen_key(uid, &key);
+        }
+    }
+
+    /// Up to when everything is known. With no command on its way, that is now: one that comes later is stamped later. The
+    /// clock has to be read before the count.
+    fn reached(&self, now: Time) -> Time {
+        let sequence_time = self.outlets.views.time();
+        let idle = self.outlets.in_flight.count() == 0 && self.outlets.views.sequence() > Sequence(0);
+        let wall = if idle { now } else { Time(now.0.saturating_sub(ON_THE_WAY_MAX)) };
+        sequence_time.max(wall)
+    }
+}

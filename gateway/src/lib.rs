@@ -1,0 +1,34 @@
+//! The gateway talks: JSON, HTTP, WebSocket and API keys are known here and nowhere else.
+//!
+//! It never touches the engine: it asks through the lanes and the sequencer, and hears through the feed.
+//!
+//! Modules in the order of an order's road.
+
+pub mod config;
+pub mod app;
+pub mod serve;
+pub mod bootstrap;
+pub mod server;
+pub mod params;
+pub mod auth;
+pub mod rate_limit;
+pub mod lanes;
+pub mod clock;
+pub mod decimals;
+pub mod wire;
+pub mod rest;
+pub mod feed;
+pub mod views;
+pub mod klines;
+pub mod ws;
+pub mod metrics;
+
+// The programs that come with the exchange; they know of it what any client knows.
+pub mod client;
+pub mod recorded;
+pub mod replay;
+pub mod demo;
+pub mod demo_market;
+
+#[cfg(test)]
+mod testing;

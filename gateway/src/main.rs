@@ -1,0 +1,121 @@
+//! The binary `rialto`: its subcommands. `serve` starts in order and stops in reverse.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use gateway::bootstrap::Bootstrap;
+use gateway::config::Config;
+use gateway::serve::{self, Running};
+use gateway::{demo, replay};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// An exchange that speaks the Binance Spot API.
+#[derive(Parser)]
+#[command(
+    version,
+    about,
+    after_long_help = "\
+Examples:
+  rialto demo
+      A venue on http://127.0.0.1:8080 with symbols, accounts and a live market, to try things on.
+  rialto serve --data /var/lib/rialto --listen 0.0.0.0:8080 --bootstrap market.toml
+      A venue of your own; market.toml lists its assets, symbols, accounts and keys, and is applied once.
+  rialto replay --orders flow.csv.gz --symbol BTCUSD --accounts market.toml
+      Drives recorded orders through a running venue.
+
+Exit status: 0 after an orderly stop, 1 when something failed, 2 when the command line is wrong."
+)]
+struct Rialto {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an exchange
+    Serve(Serve),
+    /// Run an exchange with a demo market: symbols, accounts, a market maker and takers
+    Demo(demo::Arguments),
+    /// Drive recorded orders through a running exchange and compare what it does
+    Replay(Box<replay::Arguments>),
+}
+
+#[derive(Args)]
+#[command(after_long_help = "\
+Everything is served on one port: REST under /api/v3, streams under /ws and /stream, the WS API at /ws-api/v3, the page \
+at /, /metrics, /health and /ready. One line is printed when orders are taken. SIGTERM and SIGINT stop it in order; a \
+kill at any moment loses nothing that was acknowledged.
+
+RUST_LOG sets what is logged, for example RUST_LOG=debug.")]
+struct Serve {
+    /// Where everything is kept; made when it is missing
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Where clients are served [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// What is listed and funded when the log is empty; ignored with a notice otherwise
+    #[arg(long, value_name = "FILE")]
+    bootstrap: Option<PathBuf>,
+    /// Settings; a flag given here wins over the file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let Rialto { command } = Rialto::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.to_string()),
+    };
+    runtime.block_on(async {
+        match command {
+            Command::Serve(arguments) => match run_server(arguments).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => fail(&reason),
+            },
+            Command::Demo(arguments) => demo::run(arguments, stop_signal()).await,
+            Command::Replay(arguments) => replay::run(*arguments).await,
+        }
+    })
+}
+
+fn fail(reason: &str) -> ExitCode {
+    eprintln!("rialto: {reason}");
+    ExitCode::FAILURE
+}
+
+async fn run_server(arguments: Serve) -> Result<(), String> {
+    let mut config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    config.data = arguments.data.or(config.data);
+    config.listen = arguments.listen.or(config.listen);
+    config.bootstrap = arguments.bootstrap.or(config.bootstrap);
+    let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
+
+    let mut running = serve::start(config, bootstrap).await?;
+    let Running { data, sequence, .. } = &running;
+    println!("rialto is ready at {} with data in {} at sequence {sequence}", running.url(), data.display());
+    let outcome = tokio::select! {
+        reason = running.failed() => Err(reason),
+        stopped = stop_signal() => stopped,
+    };
+    running.stop().await;
+    outcome
+}
+
+/// Resolves when the process is asked to stop.
+async fn stop_signal() -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    Ok(())
+}

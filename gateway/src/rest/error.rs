@@ -1,0 +1,362 @@
+//! One table: what went wrong -> HTTP status, code, text. Codes and texts are those of errors.md, because clients match
+//! both.
+
+use std::borrow::Cow;
+
+use engine::Rejection;
+
+/// A refusal as the client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: u16,
+    /// The documented code.
+    pub code: i32,
+    /// The documented text.
+    pub message: Cow<'static, str>,
+    /// After how many seconds asking again makes sense (429 and 418).
+    pub retry_after: Option<u64>,
+}
+
+const fn fixed(status: u16, code: i32, message: &'static str) -> ApiError {
+    ApiError { status, code, message: Cow::Borrowed(message), retry_after: None }
+}
+
+fn bad_request(code: i32, message: String) -> ApiError {
+    ApiError { status: 400, code, message: Cow::Owned(message), retry_after: None }
+}
+
+impl ApiError {
+    /// The body of the answer.
+    pub fn to_json(&self) -> String {
+        serde_json::json!({ "code": self.code, "msg": self.message }).to_string()
+    }
+
+    /// Our own fault; the log has more.
+    pub fn internal() -> ApiError {
+        fixed(500, -1000, "An unknown error occurred while processing the request.")
+    }
+
+    /// Nobody can say what became of the command.
+    pub fn timeout() -> ApiError {
+        fixed(
+            408,
+            -1007,
+            "Timeout waiting for response from backend server. Send status unknown; execution status unknown.",
+        )
+    }
+
+    /// A queue is full: the request had no effect.
+    pub fn busy() -> ApiError {
+        fixed(503, -1008, "Server is currently overloaded with other requests. Please try again in a few minutes.")
+    }
+
+    /// The node is stopping or does not lead: the request had no effect.
+    pub fn unavailable() -> ApiError {
+        fixed(503, -1016, "This service is no longer available.")
+    }
+
+    /// The address used up its request weight.
+    pub fn too_much_weight(limit: u32, retry_after: u64) -> ApiError {
+        let message = format!(
+            "Too much request weight used; current limit is {limit} request weight per 1 MINUTE. \
+             Please use WebSocket Streams for live updates to avoid polling the API."
+        );
+        ApiError { status: 429, code: -1003, message: Cow::Owned(message), retry_after: Some(retry_after) }
+    }
+
+    /// The account placed as many orders as it may.
+    pub fn too_many_orders(limit: u32, interval: &str, retry_after: u64) -> ApiError {
+        let message = format!("Too many new orders; current limit is {limit} orders per {interval}.");
+        ApiError { status: 429, code: -1015, message: Cow::Owned(message), retry_after: Some(retry_after) }
+    }
+
+    /// No such path.
+    pub fn not_found() -> ApiError {
+        fixed(404, -1020, "This operation is not supported.")
+    }
+
+    /// A path that has no such method.
+    pub fn method_not_allowed() -> ApiError {
+        fixed(405, -1020, "This operation is not supported.")
+    }
+
+    /// A request for a websocket that is not one.
+    pub fn no_websocket(status: u16) -> ApiError {
+        fixed(status, -1020, "This operation is not supported.")
+    }
+
+    /// A body that did not come in time.
+    pub fn incomplete_body() -> ApiError {
+        fixed(408, -1013, "The request is rejected by the API.")
+    }
+
+    /// The symbol is in another status than the one that was asked for.
+    pub fn symbol_status_mismatch() -> ApiError {
+        fixed(400, -1220, "The symbol's status does not match the requested symbolStatus.")
+    }
+
+    /// A body beyond the limit.
+    pub fn body_too_large() -> ApiError {
+        fixed(413, -1101, "Too many parameters sent for this endpoint.")
+    }
+
+    /// Outside the timing window.
+    pub fn outside_receive_window() -> ApiError {
+        fixed(400, -1021, "Timestamp for this request is outside of the recvWindow.")
+    }
+
+    /// From the future.
+    pub fn timestamp_ahead() -> ApiError {
+        fixed(400, -1021, "Timestamp for this request was 1000ms ahead of the server's time.")
+    }
+
+    /// The window is wider than it may be.
+    pub fn receive_window_too_large() -> ApiError {
+        fixed(400, -1131, "recvWindow must be less than 60000")
+    }
+
+    /// The signature does not fit.
+    pub fn bad_signature() -> ApiError {
+        fixed(400, -1022, "Signature for this request is not valid.")
+    }
+
+    /// Bytes that are not text.
+    pub fn illegal_encoding() -> ApiError {
+        fixed(400, -1100, "Illegal characters found in a parameter.")
+    }
+
+    /// A parameter that does not look as it must.
+    pub fn illegal_characters(name: &str, legal: &str) -> ApiError {
+        bad_request(-1100, format!("Illegal characters found in parameter '{name}'; legal range is '{legal}'."))
+    }
+
+    /// More parameters than a request may have.
+    pub fn too_many_parameters() -> ApiError {
+        fixed(400, -1101, "Too many parameters sent for this endpoint.")
+    }
+
+    /// A name twice.
+    pub fn duplicate_parameter() -> ApiError {
+        fixed(400, -1101, "Duplicate values for a parameter detected.")
+    }
+
+    /// A parameter that must be there.
+    pub fn missing_parameter(name: &str) -> ApiError {
+        bad_request(-1102, format!("Mandatory parameter '{name}' was not sent, was empty/null, or malformed."))
+    }
+
+    /// One of two parameters must be there.
+    pub fn missing_either(one: &str, other: &str) -> ApiError {
+        bad_request(-1102, format!("Param '{one}' or '{other}' must be sent, but both were empty/null!"))
+    }
+
+    /// A parameter that nobody knows.
+    pub fn unread_parameters(read: usize, sent: usize) -> ApiError {
+        let message = format!(
+            "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}' parameter(s)."
+        );
+        bad_request(-1104, message)
+    }
+
+    /// A parameter without a value.
+    pub fn empty_parameter(name: &str) -> ApiError {
+        bad_request(-1105, format!("Parameter '{name}' was empty."))
+    }
+
+    /// A parameter that this kind of request must not have.
+    pub fn not_required(name: &str) -> ApiError {
+        bad_request(-1106, format!("Parameter '{name}' sent when not required."))
+    }
+
+    /// A number larger than it can be.
+    pub fn overflow(name: &str) -> ApiError {
+        bad_request(-1108, format!("Parameter '{name}' overflowed."))
+    }
+
+    /// More decimals than the asset has.
+    pub fn too_precise(name: &str) -> ApiError {
+        bad_request(-1111, format!("Parameter '{name}' has too much precision."))
+    }
+
+    /// A value of the wrong kind.
+    pub fn bad_data(name: &str) -> ApiError {
+        bad_request(-1130, format!("Data sent for parameter '{name}' is not valid."))
+    }
+
+    /// A limit of zero.
+    pub fn bad_limit() -> ApiError {
+        ApiError::bad_data("limit")
+    }
+
+    /// timeInForce.
+    pub fn invalid_time_in_force() -> ApiError {
+        fixed(400, -1115, "Invalid timeInForce.")
+    }
+
+    /// type.
+    pub fn invalid_order_type() -> ApiError {
+        fixed(400, -1116, "Invalid orderType.")
+    }
+
+    /// side.
+    pub fn invalid_side() -> ApiError {
+        fixed(400, -1117, "Invalid side.")
+    }
+
+    /// interval.
+    pub fn invalid_interval() -> ApiError {
+        fixed(400, -1120, "Invalid interval.")
+    }
+
+    /// symbol.
+    pub fn invalid_symbol() -> ApiError {
+        fixed(400, -1121, "Invalid symbol.")
+    }
+
+    /// symbolStatus.
+    pub fn invalid_symbol_status() -> ApiError {
+        fixed(400, -1122, "Invalid symbolStatus.")
+    }
+
+    /// listenKey.
+    pub fn invalid_listen_key() -> ApiError {
+        fixed(400, -1125, "This listenKey does not exist.")
+    }
+
+    /// More listen keys than can be kept.
+    pub fn too_many_listen_keys() -> ApiError {
+        fixed(503, -1008, "Server is currently overloaded with other requests. Please try again in a few minutes.")
+    }
+
+    /// A WS API message that is not a request.
+    pub fn invalid_json() -> ApiError {
+        fixed(400, -1135, "Invalid JSON Request")
+    }
+
+    /// This socket listens to the account already.
+    pub fn subscription_active() -> ApiError {
+        fixed(400, -2035, "User Data Stream subscription already active.")
+    }
+
+    /// This socket has no such subscription.
+    pub fn subscription_inactive() -> ApiError {
+        fixed(400, -2036, "User Data Stream subscription not active.")
+    }
+
+    /// This socket has made as many subscriptions as it may.
+    pub fn too_many_subscriptions() -> ApiError {
+        fixed(400, -2042, "Too many User Data Stream subscriptions on this connection.")
+    }
+
+    /// A span that is too long.
+    pub fn interval_too_big() -> ApiError {
+        fixed(400, -1127, "More than 24 hours between startTime and endTime.")
+    }
+
+    /// Parameters that do not go together.
+    pub fn bad_combination() -> ApiError {
+        fixed(400, -1128, "Combination of optional parameters invalid.")
+    }
+
+    /// newOrderRespType.
+    pub fn invalid_response_type() -> ApiError {
+        fixed(400, -1130, "Data sent for parameter 'newOrderRespType' is not valid.")
+    }
+
+    /// cancelRestrictions.
+    pub fn invalid_cancel_restriction() -> ApiError {
+        fixed(400, -1145, "Invalid cancelRestrictions")
+    }
+
+    /// X-MBX-TIME-UNIT.
+    pub fn invalid_time_unit() -> ApiError {
+        fixed(400, -1194, "Invalid time unit; expected either MICROSECOND or MILLISECOND.")
+    }
+
+    /// strategyType below its least value.
+    pub fn strategy_type_too_low() -> ApiError {
+        fixed(400, -1134, "strategyType was less than 1000000.")
+    }
+
+    /// selfTradePreventionMode.
+    pub fn invalid_self_trade_prevention() -> ApiError {
+        fixed(400, -1013, "This symbol does not allow the specified self-trade prevention mode.")
+    }
+
+    /// What this symbol does not have; `what` as the document words it.
+    pub fn not_supported(what: &str) -> ApiError {
+        bad_request(-2010, format!("{what} are not supported for this symbol."))
+    }
+
+    /// The order that was asked about.
+    pub fn no_such_order() -> ApiError {
+        fixed(400, -2013, "Order does not exist.")
+    }
+
+    /// The order of that number has another name.
+    pub fn client_order_id_mismatch() -> ApiError {
+        fixed(400, -2039, "Client order ID is not correct for this order ID")
+    }
+
+    /// No key, or not one.
+    pub fn api_key_format() -> ApiError {
+        fixed(401, -2014, "API-key format invalid.")
+    }
+
+    /// A key that is not known, or not for this.
+    pub fn rejected_key() -> ApiError {
+        fixed(401, -2015, "Invalid API-key, IP, or permissions for action.")
+    }
+
+    /// A new order that the engine refused.
+    pub fn order_rejected(rejection: Rejection) -> ApiError {
+        match rejection {
+            Rejection::UnknownSymbol => ApiError::invalid_symbol(),
+            Rejection::PriceFilter => fixed(400, -1013, "Filter failure: PRICE_FILTER"),
+            Rejection::LotSize => fixed(400, -1013, "Filter failure: LOT_SIZE"),
+            Rejection::MarketLotSize => fixed(400, -1013, "Filter failure: MARKET_LOT_SIZE"),
+            Rejection::Notional => fixed(400, -1013, "Filter failure: NOTIONAL"),
+            Rejection::ZeroQuantity => fixed(400, -1013, "Invalid quantity."),
+            Rejection::Overflow => fixed(400, -1108, "Price * QTY is larger than the exchange can count."),
+            Rejection::InvalidCombination => ApiError::bad_combination(),
+            Rejection::MarketClosed => fixed(400, -2010, "Market is closed."),
+            Rejection::InsufficientBalance => {
+                fixed(400, -2010, "Account has insufficient balance for requested action.")
+            }
+            Rejection::DuplicateOrder => fixed(400, -2010, "Duplicate order sent."),
+            Rejection::WouldMatchImmediately => fixed(400, -2010, "Order would immediately match and take."),
+            Rejection::UnknownAccount => fixed(400, -2010, "This action is disabled on this account."),
+            other => cannot_be(other),
+        }
+    }
+
+    /// A cancel that the engine refused.
+    pub fn cancel_rejected(rejection: Rejection) -> ApiError {
+        match rejection {
+            Rejection::UnknownSymbol => ApiError::invalid_symbol(),
+            Rejection::UnknownOrder => fixed(400, -2011, "Unknown order sent."),
+            Rejection::CancelRestricted => fixed(400, -2011, "Order was not canceled due to cancel restrictions."),
+            Rejection::ClientOrderIdMismatch => ApiError::client_order_id_mismatch(),
+            other => cannot_be(other),
+        }
+    }
+
+    /// An amend that the engine refused.
+    pub fn amend_rejected(rejection: Rejection) -> ApiError {
+        match rejection {
+            Rejection::UnknownOrder => fixed(400, -2038, "Unknown order sent."),
+            Rejection::MarketClosed => fixed(400, -2038, "Market is closed."),
+            Rejection::DuplicateOrder => fixed(400, -2038, "Duplicate order sent."),
+            Rejection::AmendQuantity => fixed(400, -2038, "The requested action would change no state; rejecting."),
+            Rejection::ClientOrderIdMismatch => ApiError::client_order_id_mismatch(),
+            other => ApiError::order_rejected(other),
+        }
+    }
+}
+
+/// The engine never says this to such a command.
+fn cannot_be(rejection: Rejection) -> ApiError {
+    tracing::error!("the engine answered {rejection:?} to a command that cannot get it");
+    ApiError::internal()
+}

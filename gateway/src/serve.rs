@@ -1,0 +1,155 @@
+//! Starts a server in the order of an order's road, and stops it in the same order, so that each stage drains into the
+//! next.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Event, Sequence};
+use journal::{Node, NodeConfig};
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::app::App;
+use crate::bootstrap::Bootstrap;
+use crate::config::Config;
+use crate::feed::{Feed, Outlets};
+use crate::lanes::Lanes;
+use crate::metrics::Metrics;
+use crate::rate_limit::RateLimits;
+use crate::server;
+
+/// Where clients are served unless a setting says otherwise.
+const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+/// How often it is looked whether the feed has caught up at the start.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
+
+/// A running server.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where its data is.
+    pub data: PathBuf,
+    /// The last command that was there when it started, bootstrap included.
+    pub sequence: Sequence,
+    app: Arc<App>,
+    stopping: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    feed: Feed,
+    failed: JoinHandle<String>,
+}
+
+/// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
+pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
+    config.check()?;
+    let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
+
+    // 1. The journal: the log is checked, the engine comes up from snapshot and log.
+    let (node, published) = Node::start(node_config(&config, &data)).await.map_err(|error| error.to_string())?;
+    let history = node.history();
+
+    // 2. The feed, which the journal fills from its first moment on.
+    let outlets = Outlets::default();
+    let feed = Feed::start(outlets.clone(), history.clone(), published).map_err(|error| error.to_string())?;
+    let mut sequence = node.recovered().await.map_err(|error| error.to_string())?;
+    while outlets.views.sequence() < sequence {
+        tokio::time::sleep(CATCH_UP_INTERVAL).await;
+    }
+
+    // 3. What the operator wants to be there from the beginning.
+    if let Some(bootstrap) = bootstrap {
+        if sequence == Sequence(0) {
+            sequence = apply(&bootstrap, &node).await?;
+        } else {
+            tracing::info!("the log is not empty, so the bootstrap file is ignored");
+            let commands = bootstrap.commands()?.len();
+            if sequence < Sequence(commands as u64) {
+                tracing::warn!(
+                    "the log holds {sequence} commands, the bootstrap file {commands}: if its first use was cut short, \
+                     the rest of it is missing; remove {} to begin anew",
+                    data.display()
+                );
+            }
+        }
+    }
+
+    // 4. The door.
+    let listen = config.listen.unwrap_or(LISTEN.into());
+    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (stopping, stop) = watch::channel(false);
+    let failed = tokio::spawn(node.failed());
+    // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
+    let lanes = Lanes::new(&config.lanes, rand::random(), node.sequencer(), outlets.in_flight.clone());
+    let app = Arc::new(App {
+        limits: RateLimits::new(&config.limits),
+        config,
+        outlets,
+        lanes,
+        history,
+        metrics: Arc::new(Metrics::new()),
+        stopping: stop.clone(),
+        node: RwLock::new(Some(node)),
+    });
+    let serving = tokio::spawn(server::run(listener, app.clone(), stop));
+    Ok(Running { address, data, sequence, app, stopping, serving, feed, failed })
+}
+
+fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {
+    NodeConfig {
+        // All lanes together: a command that its lane let in finds room.
+        queue_commands: config.lanes.count * config.lanes.commands_max,
+        entry_commands_max: config.journal.entry_commands_max,
+        entries_in_flight: config.journal.entries_in_flight,
+        snapshot_every_entries: config.journal.snapshot_every_entries,
+        ..NodeConfig::new(data)
+    }
+}
+
+/// Lays the bootstrap's commands into the log, one after the other; the sequence of the last.
+async fn apply(bootstrap: &Bootstrap, node: &Node) -> Result<Sequence, String> {
+    let sequencer = node.sequencer();
+    let mut sequence = Sequence(0);
+    for (what, command) in bootstrap.commands()? {
+        let (caller, answer) = oneshot::channel();
+        sequencer.submit(command, Some(caller)).map_err(|error| format!("bootstrap: {what}: {error}"))?;
+        let answer = answer.await.map_err(|_| format!("bootstrap: {what}: the node stopped"))?;
+        if let Some(Event::Rejected(rejection)) = answer.events().first() {
+            return Err(format!("bootstrap: {what}: refused: {rejection:?}"));
+        }
+        sequence = answer.sequence();
+    }
+    Ok(sequence)
+}
+
+impl Running {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Resolves only when it cannot go on, with the reason.
+    pub async fn failed(&mut self) -> String {
+        tokio::select! {
+            reason = &mut self.failed => reason.unwrap_or_else(|error| error.to_string()),
+            _ = &mut self.feed.ended => "the feed has ended".to_owned(),
+        }
+    }
+
+    /// Closes the door, says goodbye, lets what is under way finish, and closes everything.
+    pub async fn stop(self) {
+        // Nobody listens any more when this fails.
+        let _ = self.stopping.send(true);
+        let _ = self.serving.await;
+        self.failed.abort();
+        let node = self.app.node.write().take();
+        if let Some(node) = node {
+            node.stop().await;
+        }
+        let feed = self.feed;
+        let _ = tokio::task::spawn_blocking(move || feed.join()).await;
+    }
+}

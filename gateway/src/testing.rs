@@ -1,0 +1,69 @@
+//! What the unit tests of several files share: a symbol and seeded trades.
+
+use engine::event::{Fill, Trade};
+use engine::order::{OrderStatus, Side};
+use engine::symbol::{Symbol, SymbolConfig};
+use engine::units::FeeRate;
+use engine::{Amount, AssetId, OrderId, Price, Quantity, Sequence, SymbolId, Time, TradeId, Uid};
+use journal::MarketTrade;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// BTCUSDT with a tick of 0.01 and a step of 0.00001, both assets of eight decimals.
+pub(crate) fn symbol() -> Symbol {
+    let config = SymbolConfig {
+        name: "BTCUSDT".to_owned(),
+        base: AssetId(0),
+        quote: AssetId(1),
+        tick_size: Amount(1_000_000),
+        min_price: Amount::ZERO,
+        max_price: Amount::ZERO,
+        step_size: Amount(1_000),
+        min_quantity: Amount::ZERO,
+        max_quantity: Amount::ZERO,
+        market_min_quantity: Amount::ZERO,
+        market_max_quantity: Amount::ZERO,
+        min_notional: Amount::ZERO,
+        apply_min_to_market: false,
+        max_notional: Amount::ZERO,
+        apply_max_to_market: false,
+        maker_fee: FeeRate::default(),
+        taker_fee: FeeRate::default(),
+    };
+    Symbol::new(SymbolId(0), config, 8).expect("a sound symbol")
+}
+
+/// `count` trades of [`symbol`] with at most `gap_max` microseconds between two of them, most gaps being far smaller.
+pub(crate) fn random_trades(seed: u64, count: u64, gap_max: u64) -> Vec<MarketTrade> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let symbol = symbol();
+    let mut time = 1_704_000_000_000_000;
+    let trade = |id: u64| {
+        let shift = random.random_range(0..12);
+        time += random.random_range(0..=gap_max >> shift);
+        let (price, quantity) =
+            (Price(random.random_range(5_999_000..6_001_000)), Quantity(random.random_range(1..9_999)));
+        let fill = Fill {
+            order_id: OrderId(id),
+            uid: Uid(1),
+            fee: Amount::ZERO,
+            fee_asset: AssetId(0),
+            executed: quantity,
+            cumulative_quote: Amount::ZERO,
+            status: OrderStatus::Filled,
+        };
+        let trade = Trade {
+            symbol: symbol.id,
+            trade_id: TradeId(id),
+            aggregate_id: id,
+            price,
+            quantity,
+            quote_amount: symbol.scale.quote_amount(price, quantity).expect("fits"),
+            taker: fill,
+            maker: fill,
+            taker_side: if random.random() { Side::Buy } else { Side::Sell },
+        };
+        MarketTrade { time: Time(time), sequence: Sequence(id), trade }
+    };
+    (1..=count).map(trade).collect()
+}

@@ -1,0 +1,768 @@
+//! What readers see: symbols, depth, tickers, recent trades, open orders, balances.
+//!
+//! Built from `Restored`, kept by `Applied`, written by one thread (the feed's) before anyone is told of what happened.
+//! So whoever has an answer or a stream's message finds it here, and nothing here is older than what was sent. Each symbol
+//! and each group of accounts has its own lock; a reader holds one for as long as it copies what it asked for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use engine::account::FEE_ACCOUNT;
+use engine::command::ApiKey;
+use engine::event::{Fill, Trade};
+use engine::order::{OrderStatus, Side};
+use engine::snapshot::SymbolState;
+use engine::symbol::Symbol;
+use engine::{
+    Amount, AssetId, Event, Order, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid,
+};
+use journal::{Applied, MarketTrade};
+use parking_lot::RwLock;
+
+use crate::klines::{Candle, Interval, Klines, Offset};
+
+/// How many trades, and how many aggregate trades, of a symbol are kept in memory.
+pub const RECENT_TRADES: usize = 1_000;
+/// Into how many groups the accounts are divided, each with its own lock.
+const ACCOUNT_GROUPS: usize = 64;
+/// A day, in microseconds.
+const DAY: u64 = 86_400_000_000;
+/// Over how many minutes `avgPrice` averages.
+pub const AVERAGE_PRICE_MINUTES: u64 = 5;
+
+/// An asset's name and decimals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssetInfo {
+    /// Such as `BTC`.
+    pub name: String,
+    /// Decimals of its smallest unit.
+    pub scale: u8,
+}
+
+/// What is listed and which keys work. Never changed, only replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    /// By asset id.
+    pub assets: Vec<AssetInfo>,
+    /// By symbol id.
+    pub symbols: Vec<Symbol>,
+    /// Symbols by name.
+    pub by_name: BTreeMap<String, SymbolId>,
+    /// Assets by name.
+    pub asset_by_name: BTreeMap<String, AssetId>,
+    /// API keys by what the client sends.
+    pub api_keys: BTreeMap<String, ApiKey>,
+}
+
+impl Catalog {
+    /// The symbol of that name, which is in capitals.
+    pub fn symbol(&self, name: &str) -> Option<&Symbol> {
+        self.by_name.get(name).and_then(|id| self.symbols.get(id.0 as usize))
+    }
+
+    fn add_asset(&mut self, name: &str, scale: u8) {
+        self.asset_by_name.insert(name.to_owned(), AssetId(self.assets.len() as u32));
+        self.assets.push(AssetInfo { name: name.to_owned(), scale });
+    }
+
+    fn add_symbol(&mut self, symbol: &Symbol) {
+        self.by_name.insert(symbol.config.name.clone(), symbol.id);
+        self.symbols.push(symbol.clone());
+    }
+}
+
+/// A part of the book, best prices first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DepthView {
+    /// The last change that is in it.
+    pub last_update_id: u64,
+    /// From the highest down.
+    pub bids: Vec<(Price, Quantity)>,
+    /// From the lowest up.
+    pub asks: Vec<(Price, Quantity)>,
+}
+
+/// The best prices and what rests there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BookTicker {
+    /// The last change of the book.
+    pub update_id: u64,
+    /// The best bid, if there is one.
+    pub bid: Option<(Price, Quantity)>,
+    /// The best ask, if there is one.
+    pub ask: Option<(Price, Quantity)>,
+}
+
+/// The trades of one taker order at one price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregateTrade {
+    /// Its number within the symbol.
+    pub id: u64,
+    /// The price.
+    pub price: Price,
+    /// The sum.
+    pub quantity: Quantity,
+    /// The first of them.
+    pub first_trade_id: TradeId,
+    /// The last of them.
+    pub last_trade_id: TradeId,
+    /// When.
+    pub time: Time,
+    /// The taker's side.
+    pub taker_side: Side,
+}
+
+/// The statistics of a window that ends now.
+///
+/// The 24-hour window begins on a whole second and every other one on a whole minute, as the venue's `/ticker` does: it is
+/// up to 999 ms, or 59,999 ms, longer than its name says, and holds exactly the trades since the `open_time` it prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticker {
+    /// What traded; flat at the last price (zero before the first trade) when nothing did.
+    pub sum: Candle,
+    /// The last price before the window.
+    pub previous_close: Price,
+    /// The quantity of the last trade.
+    pub last_quantity: Quantity,
+    /// Quote per whole base, averaged by volume, in smallest quote units; zero when nothing traded.
+    pub weighted_average: Amount,
+    /// The best prices.
+    pub book: BookTicker,
+}
+
+impl Ticker {
+    /// The last price less the first, in ticks.
+    pub fn change_ticks(&self) -> i128 {
+        i128::from(self.sum.close.0) - i128::from(self.sum.open.0)
+    }
+
+    /// The change in thousandths of a percent of the first price, rounded half away from zero.
+    pub fn change_millipercent(&self) -> i128 {
+        let open = i128::from(self.sum.open.0);
+        if open == 0 {
+            return 0;
+        }
+        let scaled = self.change_ticks() * 100_000;
+        (scaled.abs() + open / 2) / open * scaled.signum()
+    }
+}
+
+/// The average price that `avgPrice` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AveragePrice {
+    /// Quote per whole base in smallest quote units: averaged by volume over [`AVERAGE_PRICE_MINUTES`], or the last price.
+    pub price: Amount,
+    /// When the last trade was.
+    pub last_trade_time: Time,
+}
+
+/// `quote / base` in smallest quote units per whole base of `base_scale` decimals, rounded half up; zero for no base.
+fn average(quote: Amount, base: Amount, base_scale: u8) -> Amount {
+    if base.is_zero() {
+        return Amount::ZERO;
+    }
+    // Digit by digit, since quote × 10^scale need not fit. A base that is near its range would overflow by ten.
+    let (mut result, mut rest) = (quote.0 / base.0, quote.0 % base.0);
+    for _ in 0..base_scale {
+        let Some(digit) = rest.checked_mul(10) else { return Amount::ZERO };
+        result = result.saturating_mul(10).saturating_add(digit / base.0);
+        rest = digit % base.0;
+    }
+    Amount(result.saturating_add(u128::from(rest >= base.0.div_ceil(2))))
+}
+
+/// What an [`Applied`] did that its events alone do not tell, for the streams. The feed keeps one and clears it.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// For each trade in the events, in their order: the maker's order after it.
+    pub makers: Vec<Order>,
+    /// The trades that were not known before, in order.
+    pub trades: Vec<MarketTrade>,
+    /// The best prices after each command that changed them, in order.
+    pub best: Vec<(SymbolId, BookTicker)>,
+    /// The levels that changed, in order.
+    pub levels: Vec<LevelChange>,
+}
+
+/// A price level has this quantity now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LevelChange {
+    /// Which book.
+    pub symbol: SymbolId,
+    /// Which side of it.
+    pub side: Side,
+    /// Which level.
+    pub price: Price,
+    /// What rests there; zero removes it.
+    pub quantity: Quantity,
+    /// One more than the symbol's last.
+    pub update_id: u64,
+}
+
+impl Changes {
+    /// Ready for the next [`Applied`].
+    pub fn clear(&mut self) {
+        self.makers.clear();
+        self.trades.clear();
+        self.best.clear();
+        self.levels.clear();
+    }
+}
+
+/// What readers see.
+pub struct Views {
+    klines: Arc<Klines>,
+    catalog: ArcSwap<Catalog>,
+    markets: ArcSwap<Vec<Arc<RwLock<Market>>>>,
+    accounts: [RwLock<BTreeMap<Uid, Account>>; ACCOUNT_GROUPS],
+    totals: RwLock<Totals>,
+    sequence: AtomicU64,
+    time: AtomicU64,
+}
+
+/// For each asset: what all accounts have together, and deposits less withdrawals. Equal after every entry.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Totals {
+    accounts: Vec<u128>,
+    supply: Vec<u128>,
+}
+
+/// One symbol.
+#[derive(Debug, Default)]
+struct Market {
+    book: BookTicker,
+    bids: BTreeMap<Price, Quantity>,
+    asks: BTreeMap<Price, Quantity>,
+    orders: HashMap<OrderId, Order>,
+    trades: VecDeque<MarketTrade>,
+    aggregates: VecDeque<AggregateTrade>,
+}
+
+/// One account.
+#[derive(Debug, Default)]
+struct Account {
+    balances: BTreeMap<AssetId, (Amount, Amount)>,
+    open_orders: BTreeSet<(SymbolId, OrderId)>,
+    updated_at: Time,
+}
+
+impl Views {
+    /// An exchange with nothing in it. Statistics are read from `klines`.
+    pub fn new(klines: Arc<Klines>) -> Views {
+        Views {
+            klines,
+            catalog: ArcSwap::default(),
+            markets: ArcSwap::default(),
+            accounts: std::array::from_fn(|_| RwLock::default()),
+            totals: RwLock::default(),
+            sequence: AtomicU64::new(0),
+            time: AtomicU64::new(0),
+        }
+    }
+
+    // What the feed does.
+
+    /// Forgets everything; this is the state now. Trades and candles are the history's to give: [`Views::recall_trade`].
+    pub fn restore(&self, snapshot: &Snapshot) {
+        let mut catalog = Catalog::default();
+        snapshot.assets.iter().for_each(|state| catalog.add_asset(&state.asset.name, state.asset.scale));
+        snapshot.symbols.iter().for_each(|state| catalog.add_symbol(&state.symbol));
+        catalog.api_keys = snapshot.api_keys.iter().map(|key| (key.api_key.clone(), key.clone())).collect();
+        self.klines.reset(catalog.symbols.iter());
+        self.catalog.store(Arc::new(catalog));
+        self.markets.store(Arc::new(snapshot.symbols.iter().map(restore_market).collect()));
+        self.accounts.iter().for_each(|group| group.write().clear());
+        let supply: Vec<u128> = snapshot.assets.iter().map(|state| state.supply.0).collect();
+        let mut totals = Totals { accounts: vec![0; supply.len()], supply };
+        for state in &snapshot.accounts {
+            let balances = state.balances.iter().map(|&(asset, free, locked)| (asset, (free, locked))).collect();
+            let account = Account { balances, open_orders: BTreeSet::new(), updated_at: snapshot.time };
+            for &(asset, free, locked) in &state.balances {
+                let total = &mut totals.accounts[asset.0 as usize];
+                *total = total.wrapping_add(free.0).wrapping_add(locked.0);
+            }
+            self.group(state.uid).write().insert(state.uid, account);
+        }
+        *self.totals.write() = totals;
+        for order in snapshot.symbols.iter().flat_map(|state| state.bids.iter().chain(&state.asks)) {
+            let mut group = self.group(order.uid).write();
+            group.entry(order.uid).or_default().open_orders.insert((order.symbol, order.order_id));
+        }
+        self.advance(snapshot.sequence, snapshot.time);
+    }
+
+    /// A trade of the past, before the first [`Views::apply`]; they come in order.
+    pub fn recall_trade(&self, trade: &MarketTrade) {
+        if let Some(market) = self.market(trade.trade.symbol)
+            && market.write().add_trade(trade)
+        {
+            self.klines.add_trades(trade.trade.symbol, [trade]);
+        }
+    }
+
+    /// This happened next. `changes` is added to.
+    pub fn apply(&self, applied: &Applied, changes: &mut Changes) {
+        let first_trade = changes.trades.len();
+        let mut catalog = None;
+        let mut totals = self.totals.write();
+        for index in 0..applied.len() {
+            let events = applied.events_of(index);
+            self.apply_to_catalog(events, &mut catalog, &mut totals);
+            self.apply_to_market(events, applied.time, applied.sequence(index), changes);
+            self.apply_to_accounts(events, applied.time, &mut totals);
+        }
+        drop(totals);
+        if let Some(catalog) = catalog {
+            self.catalog.store(Arc::new(catalog));
+        }
+        for run in changes.trades[first_trade..].chunk_by(|a, b| a.trade.symbol == b.trade.symbol) {
+            self.klines.add_trades(run[0].trade.symbol, run);
+        }
+        self.advance(applied.last_sequence(), applied.time);
+    }
+
+    /// Only when something is listed is the catalog copied, once for all of an entry.
+    fn apply_to_catalog(&self, events: &[Event], catalog: &mut Option<Catalog>, totals: &mut Totals) {
+        for event in events {
+            let listed = matches!(
+                event,
+                Event::AssetAdded { .. }
+                    | Event::SymbolAdded(_)
+                    | Event::SymbolStatusChanged { .. }
+                    | Event::ApiKeyAdded(_)
+            );
+            if !listed {
+                continue;
+            }
+            let next = catalog.get_or_insert_with(|| Catalog::clone(&self.catalog.load()));
+            match event {
+                Event::AssetAdded { added, .. } => {
+                    next.add_asset(&added.name, added.scale);
+                    totals.accounts.push(0);
+                    totals.supply.push(0);
+                }
+                Event::SymbolAdded(symbol) => {
+                    next.add_symbol(symbol);
+                    let mut markets = Vec::clone(&self.markets.load());
+                    markets.push(Arc::default());
+                    self.markets.store(Arc::new(markets));
+                    self.klines.add_symbol(symbol);
+                }
+                Event::SymbolStatusChanged { symbol, status } => {
+                    if let Some(symbol) = next.symbols.get_mut(symbol.0 as usize) {
+                        symbol.status = *status;
+                    }
+                }
+                Event::ApiKeyAdded(key) => {
+                    next.api_keys.insert(key.api_key.clone(), ApiKey::clone(key));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The events of one command, all in one symbol, under one lock.
+    fn apply_to_market(&self, events: &[Event], time: Time, sequence: Sequence, changes: &mut Changes) {
+        let symbol = events.iter().find_map(|event| match event {
+            Event::OrderAccepted(order)
+            | Event::OrderCanceled { order, .. }
+            | Event::OrderExpired { order, .. }
+            | Event::OrderAmended { order, .. } => Some(order.symbol),
+            _ => None,
+        });
+        if let Some(symbol) = symbol
+            && let Some(market) = self.market(symbol)
+        {
+            let mut market = market.write();
+            let (bid, ask) = (market.book.bid, market.book.ask);
+            for event in events {
+                self.apply_order_event(event, &mut market, time, sequence, changes);
+            }
+            market.book.bid = market.bids.last_key_value().map(|(&price, &quantity)| (price, quantity));
+            market.book.ask = market.asks.first_key_value().map(|(&price, &quantity)| (price, quantity));
+            if (bid, ask) != (market.book.bid, market.book.ask) {
+                changes.best.push((symbol, market.book));
+            }
+        }
+    }
+
+    fn apply_to_accounts(&self, events: &[Event], time: Time, totals: &mut Totals) {
+        for event in events {
+            match event {
+                Event::AccountOpened { uid } => {
+                    self.group(*uid).write().entry(*uid).or_default();
+                }
+                &Event::BalanceChanged { uid, asset, free, locked } => {
+                    let mut group = self.group(uid).write();
+                    let account = group.entry(uid).or_default();
+                    let before = account.balances.insert(asset, (free, locked)).unwrap_or_default();
+                    account.updated_at = time;
+                    let total = &mut totals.accounts[asset.0 as usize];
+                    let sum = |(free, locked): (Amount, Amount)| free.0.wrapping_add(locked.0);
+                    *total = total.wrapping_add(sum((free, locked))).wrapping_sub(sum(before));
+                }
+                Event::Deposited(transfer) => {
+                    let supply = &mut totals.supply[transfer.asset.0 as usize];
+                    *supply = supply.wrapping_add(transfer.amount.0);
+                }
+                Event::Withdrawn(transfer) => {
+                    let supply = &mut totals.supply[transfer.asset.0 as usize];
+                    *supply = supply.wrapping_sub(transfer.amount.0);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn apply_order_event(
+        &self,
+        event: &Event,
+        market: &mut Market,
+        time: Time,
+        sequence: Sequence,
+        changes: &mut Changes,
+    ) {
+        match event {
+            Event::OrderAccepted(order) => {
+                market.orders.insert(order.order_id, *order);
+                let mut group = self.group(order.uid).write();
+                group.entry(order.uid).or_default().open_orders.insert((order.symbol, order.order_id));
+            }
+            Event::OrderAmended { order, .. } => {
+                market.orders.insert(order.order_id, *order);
+            }
+            Event::OrderCanceled { order, .. } | Event::OrderExpired { order, .. } => self.close_order(market, order),
+            Event::Trade(trade) => {
+                self.fill_order(market, &trade.taker, time);
+                let maker = self.fill_order(market, &trade.maker, time);
+                changes.makers.push(maker.expect("a maker's order is open"));
+                let trade = MarketTrade { time, sequence, trade: *trade };
+                if market.add_trade(&trade) {
+                    changes.trades.push(trade);
+                }
+            }
+            &Event::LevelChanged { symbol, side, price, quantity, update_id } => {
+                market.set_level(side, price, quantity);
+                market.book.update_id = update_id;
+                changes.levels.push(LevelChange { symbol, side, price, quantity, update_id });
+            }
+            _ => {}
+        }
+    }
+
+    /// The order after a fill.
+    fn fill_order(&self, market: &mut Market, fill: &Fill, time: Time) -> Option<Order> {
+        let order = market.orders.get_mut(&fill.order_id)?;
+        order.executed = fill.executed;
+        order.cumulative_quote = fill.cumulative_quote;
+        order.status = fill.status;
+        order.updated_at = time;
+        let order = *order;
+        if order.status == OrderStatus::Filled {
+            self.close_order(market, &order);
+        }
+        Some(order)
+    }
+
+    fn close_order(&self, market: &mut Market, order: &Order) {
+        market.orders.remove(&order.order_id);
+        if let Some(account) = self.group(order.uid).write().get_mut(&order.uid) {
+            account.open_orders.remove(&(order.symbol, order.order_id));
+        }
+    }
+
+    fn advance(&self, sequence: Sequence, time: Time) {
+        self.time.store(time.0, Ordering::Release);
+        self.sequence.store(sequence.0, Ordering::Release);
+    }
+
+    fn market(&self, symbol: SymbolId) -> Option<Arc<RwLock<Market>>> {
+        self.markets.load().get(symbol.0 as usize).cloned()
+    }
+
+    fn group(&self, uid: Uid) -> &RwLock<BTreeMap<Uid, Account>> {
+        &self.accounts[(uid.0 % ACCOUNT_GROUPS as u64) as usize]
+    }
+
+    // What readers ask.
+
+    /// The last command that is in the views.
+    pub fn sequence(&self) -> Sequence {
+        Sequence(self.sequence.load(Ordering::Acquire))
+    }
+
+    /// The time of that command.
+    pub fn time(&self) -> Time {
+        Time(self.time.load(Ordering::Acquire))
+    }
+
+    /// What is listed and which keys work.
+    pub fn symbols(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// The best `limit` levels of each side.
+    pub fn depth(&self, symbol: SymbolId, limit: usize) -> DepthView {
+        let Some(market) = self.market(symbol) else {
+            return DepthView { last_update_id: 0, bids: Vec::new(), asks: Vec::new() };
+        };
+        let market = market.read();
+        DepthView {
+            last_update_id: market.book.update_id,
+            bids: market.bids.iter().rev().take(limit).map(|(&price, &quantity)| (price, quantity)).collect(),
+            asks: market.asks.iter().take(limit).map(|(&price, &quantity)| (price, quantity)).collect(),
+        }
+    }
+
+    /// The best prices.
+    pub fn book_ticker(&self, symbol: SymbolId) -> BookTicker {
+        self.market(symbol).map_or(BookTicker::default(), |market| market.read().book)
+    }
+
+    /// The last trade.
+    pub fn last_trade(&self, symbol: SymbolId) -> Option<MarketTrade> {
+        self.market(symbol)?.read().trades.back().copied()
+    }
+
+    /// The last `limit` trades, oldest first; at most [`RECENT_TRADES`].
+    pub fn recent_trades(&self, symbol: SymbolId, limit: usize) -> Vec<MarketTrade> {
+        self.market(symbol).map_or(Vec::new(), |market| last(&market.read().trades, limit))
+    }
+
+    /// The last `limit` aggregate trades, oldest first; at most [`RECENT_TRADES`].
+    pub fn recent_aggregates(&self, symbol: SymbolId, limit: usize) -> Vec<AggregateTrade> {
+        self.market(symbol).map_or(Vec::new(), |market| last(&market.read().aggregates, limit))
+    }
+
+    /// The statistics of the last 24 hours.
+    pub fn ticker_24h(&self, symbol: SymbolId, now: Time) -> Ticker {
+        let start = Time(now.0.saturating_sub(DAY));
+        self.ticker_since(symbol, Interval::Second1.open_time(start, Offset::UTC), now)
+    }
+
+    /// The statistics of the last `window` microseconds.
+    pub fn rolling(&self, symbol: SymbolId, window: u64, now: Time) -> Ticker {
+        let start = Time(now.0.saturating_sub(window));
+        self.ticker_since(symbol, Interval::Minute1.open_time(start, Offset::UTC), now)
+    }
+
+    /// The statistics since `start`, which is a whole second.
+    pub fn ticker_since(&self, symbol: SymbolId, start: Time, now: Time) -> Ticker {
+        let window = self.klines.since(symbol, start, now);
+        let sum = window.map_or(Candle::flat(start, now, Price(0)), |window| window.sum);
+        Ticker {
+            sum,
+            previous_close: window.map_or(Price(0), |window| window.previous_close),
+            last_quantity: self.last_trade(symbol).map_or(Quantity::ZERO, |trade| trade.trade.quantity),
+            weighted_average: average(sum.quote_volume, sum.volume, self.base_scale(symbol)),
+            book: self.book_ticker(symbol),
+        }
+    }
+
+    /// The average price of the last minutes.
+    pub fn average_price(&self, symbol: SymbolId, now: Time) -> AveragePrice {
+        let start = Time(now.0.saturating_sub(AVERAGE_PRICE_MINUTES * 60_000_000));
+        let window = self.klines.since(symbol, Interval::Second1.open_time(start, Offset::UTC), now);
+        let catalog = self.catalog.load();
+        let price = match (window, catalog.symbols.get(symbol.0 as usize)) {
+            (Some(window), Some(symbol)) if window.sum.trade_count == 0 => symbol.scale.price_amount(window.sum.close),
+            (Some(window), Some(_)) => average(window.sum.quote_volume, window.sum.volume, self.base_scale(symbol)),
+            _ => Amount::ZERO,
+        };
+        AveragePrice { price, last_trade_time: self.last_trade(symbol).map_or(Time(0), |trade| trade.time) }
+    }
+
+    fn base_scale(&self, symbol: SymbolId) -> u8 {
+        let catalog = self.catalog.load();
+        let base = catalog.symbols.get(symbol.0 as usize).map(|symbol| symbol.config.base);
+        base.and_then(|base| catalog.assets.get(base.0 as usize)).map_or(0, |asset| asset.scale)
+    }
+
+    /// A user's open orders, of one symbol or of all, by symbol and order id.
+    pub fn open_orders(&self, uid: Uid, symbol: Option<SymbolId>) -> Vec<Order> {
+        let ids: Vec<(SymbolId, OrderId)> = match self.group(uid).read().get(&uid) {
+            None => return Vec::new(),
+            Some(account) => match symbol {
+                None => account.open_orders.iter().copied().collect(),
+                Some(symbol) => {
+                    account.open_orders.range((symbol, OrderId(0))..=(symbol, OrderId(u64::MAX))).copied().collect()
+                }
+            },
+        };
+        let mut orders = Vec::with_capacity(ids.len());
+        for run in ids.chunk_by(|a, b| a.0 == b.0) {
+            if let Some(market) = self.market(run[0].0) {
+                let market = market.read();
+                orders.extend(run.iter().filter_map(|(_, order_id)| market.orders.get(order_id)));
+            }
+        }
+        orders
+    }
+
+    /// An order that is open.
+    pub fn open_order(&self, symbol: SymbolId, order_id: OrderId) -> Option<Order> {
+        self.market(symbol)?.read().orders.get(&order_id).copied()
+    }
+
+    /// What a user has, by asset: free and locked.
+    pub fn balances(&self, uid: Uid) -> Vec<(AssetId, Amount, Amount)> {
+        let group = self.group(uid).read();
+        let balances = group.get(&uid).map(|account| &account.balances);
+        balances.into_iter().flatten().map(|(&asset, &(free, locked))| (asset, free, locked)).collect()
+    }
+
+    /// Whether there is such an account.
+    pub fn account_exists(&self, uid: Uid) -> bool {
+        uid != FEE_ACCOUNT && self.group(uid).read().contains_key(&uid)
+    }
+
+    /// When an account's balances last changed; the start of the exchange's time for an account that never had any.
+    pub fn account_update_time(&self, uid: Uid) -> Time {
+        self.group(uid).read().get(&uid).map_or(Time(0), |account| account.updated_at)
+    }
+
+    /// Whether, of every asset, all accounts together have deposits less withdrawals. For metrics: the engine asserts it.
+    pub fn is_conserved(&self) -> bool {
+        let totals = self.totals.read();
+        totals.accounts == totals.supply
+    }
+
+    /// How many orders are open, for metrics.
+    pub fn open_order_count(&self) -> usize {
+        self.markets.load().iter().map(|market| market.read().orders.len()).sum()
+    }
+}
+
+impl Market {
+    fn set_level(&mut self, side: Side, price: Price, quantity: Quantity) {
+        let levels = match side {
+            Side::Buy => &mut self.bids,
+            Side::Sell => &mut self.asks,
+        };
+        match quantity {
+            Quantity::ZERO => levels.remove(&price),
+            quantity => levels.insert(price, quantity),
+        };
+    }
+
+    /// Whether the trade was new. History, read at the start, may be ahead of the log's replay.
+    fn add_trade(&mut self, trade: &MarketTrade) -> bool {
+        if self.trades.back().is_some_and(|last| last.trade.trade_id >= trade.trade.trade_id) {
+            return false;
+        }
+        push_recent(&mut self.trades, *trade);
+        let Trade { aggregate_id, price, quantity, trade_id, taker_side, .. } = trade.trade;
+        match self.aggregates.back_mut() {
+            Some(last) if last.id == aggregate_id => {
+                // The sum is part of the taker's quantity, so it fits.
+                last.quantity = Quantity(last.quantity.0.saturating_add(quantity.0));
+                last.last_trade_id = trade_id;
+            }
+            _ => push_recent(
+                &mut self.aggregates,
+                AggregateTrade {
+                    id: aggregate_id,
+                    price,
+                    quantity,
+                    first_trade_id: trade_id,
+                    last_trade_id: trade_id,
+                    time: trade.time,
+                    taker_side,
+                },
+            ),
+        }
+        true
+    }
+}
+
+fn restore_market(state: &SymbolState) -> Arc<RwLock<Market>> {
+    let mut market = Market::default();
+    for order in state.bids.iter().chain(&state.asks) {
+        let levels = if order.side == Side::Buy { &mut market.bids } else { &mut market.asks };
+        let level = levels.entry(order.price).or_default();
+        *level = Quantity(level.0.saturating_add(order.open_quantity().0));
+        market.orders.insert(order.order_id, *order);
+    }
+    market.book = BookTicker {
+        update_id: state.last_update_id,
+        bid: market.bids.last_key_value().map(|(&price, &quantity)| (price, quantity)),
+        ask: market.asks.first_key_value().map(|(&price, &quantity)| (price, quantity)),
+    };
+    Arc::new(RwLock::new(market))
+}
+
+fn push_recent<T>(recent: &mut VecDeque<T>, item: T) {
+    if recent.len() == RECENT_TRADES {
+        recent.pop_front();
+    }
+    recent.push_back(item);
+}
+
+fn last<T: Copy>(recent: &VecDeque<T>, limit: usize) -> Vec<T> {
+    recent.range(recent.len().saturating_sub(limit)..).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{random_trades, symbol};
+
+    #[test]
+    fn an_average_is_rounded_half_up_and_needs_no_room_above_its_terms() {
+        assert_eq!(average(Amount(200_000_000), Amount(100_000_000), 8), Amount(200_000_000));
+        assert_eq!(average(Amount(100), Amount(300_000_000), 8), Amount(33));
+        assert_eq!(average(Amount(200), Amount(300_000_000), 8), Amount(67));
+        assert_eq!(average(Amount(1), Amount(2), 0), Amount(1));
+        assert_eq!(average(Amount(u128::MAX / 100), Amount(u128::MAX / 100), 8), Amount(100_000_000));
+        assert_eq!(average(Amount(5), Amount(0), 8), Amount(0));
+    }
+
+    #[test]
+    fn a_percentage_is_rounded_half_away_from_zero() {
+        let ticker = |open: u64, close: u64| {
+            let mut sum = Candle::flat(Time(0), Time(1), Price(open));
+            sum.close = Price(close);
+            let nothing = (Price(0), Quantity::ZERO, Amount::ZERO, BookTicker::default());
+            let (previous_close, last_quantity, weighted_average, book) = nothing;
+            Ticker { sum, previous_close, last_quantity, weighted_average, book }.change_millipercent()
+        };
+        assert_eq!(ticker(200_000, 199_999), -1);
+        assert_eq!(ticker(200_000, 200_001), 1);
+        assert_eq!(ticker(300_000, 300_001), 0);
+        assert_eq!(ticker(100, 125), 25_000);
+        assert_eq!(ticker(0, 125), 0);
+    }
+
+    #[test]
+    fn a_trade_that_history_told_before_is_not_counted_again() {
+        let views = Views::new(Arc::new(Klines::new()));
+        let state = SymbolState {
+            symbol: symbol(),
+            last_order_id: 0,
+            last_trade_id: 0,
+            last_aggregate_id: 0,
+            last_update_id: 0,
+            last_price: None,
+            bids: Vec::new(),
+            asks: Vec::new(),
+        };
+        let snapshot = Snapshot {
+            sequence: Sequence(0),
+            time: Time(0),
+            assets: Vec::new(),
+            symbols: vec![state],
+            accounts: Vec::new(),
+            api_keys: Vec::new(),
+            transfers: Vec::new(),
+        };
+        views.restore(&snapshot);
+        let trades = random_trades(3, 2_000, 1_000_000);
+        trades.iter().chain(&trades[1_500..]).for_each(|trade| views.recall_trade(trade));
+        let now = trades[1_999].time;
+        assert_eq!(views.recent_trades(SymbolId(0), 5_000), trades[1_000..]);
+        assert_eq!(views.recent_aggregates(SymbolId(0), 1)[0].id, 2_000);
+        assert_eq!(views.ticker_24h(SymbolId(0), now).sum.trade_count, 2_000);
+    }
+}

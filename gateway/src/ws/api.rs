@@ -1,0 +1,385 @@
+//! The WS API: requests over a websocket, answered through the same table as REST.
+//!
+//! Many requests may be under way on one socket; each is answered when its answer is there. What must keep its order does:
+//! a request's command is in its lane before the next request is read. The parameters' JSON tokens are kept as they came,
+//! because they are what the client signed.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
+use axum::http::Uri;
+use axum::response::Response;
+use engine::{Time, Uid};
+use futures_util::FutureExt;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::app::{App, Peer};
+use crate::auth::{self, Security};
+use crate::clock;
+use crate::decimals::push_integer;
+use crate::params::Params;
+use crate::rest::error::ApiError;
+use crate::rest::{Credentials, Reply, Route};
+use crate::ws::hub::{Form, Outbox, TimeUnit, Topic};
+use crate::ws::request::{echo, query_value, refuse, time_unit};
+use crate::ws::socket::{self, Limits, Replies, Session};
+
+/// What opening a socket uses of the address's request weight.
+const CONNECT_WEIGHT: u32 = 2;
+/// What a request about subscriptions uses of it.
+const SUBSCRIPTION_WEIGHT: u32 = 2;
+/// How many accounts a socket may listen to at once.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
+/// How many subscriptions a socket may make in its life.
+const SUBSCRIPTIONS_EVER_MAX: u64 = 65_535;
+
+/// `/ws-api/v3`.
+pub(super) async fn upgrade(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    uri: Uri,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let address = peer.ip();
+    if let Err(error) = app.limits.use_weight(address, CONNECT_WEIGHT, clock::now()) {
+        return refuse(&error);
+    }
+    let unit = match time_unit(&uri) {
+        Ok(unit) => unit,
+        Err(error) => return refuse(&error),
+    };
+    let wants = |name: &str, default: bool| query_value(&uri, name).map_or(default, |value| value == "true");
+    let shape =
+        Shape { has_rate_limits: wants("returnRateLimits", true), has_sequence: wants("returnSequence", false) };
+    let limits = Limits::from(&app.config.sockets);
+    let session = {
+        let app = app.clone();
+        move |outbox| ApiSession { app, address, unit, shape, outbox, subscriptions: Vec::new(), next_subscription: 0 }
+    };
+    socket::accept(upgrade, limits, app, session)
+}
+
+/// A socket for requests.
+struct ApiSession {
+    app: Arc<App>,
+    address: IpAddr,
+    unit: TimeUnit,
+    shape: Shape,
+    outbox: Outbox,
+    /// Subscription id and account.
+    subscriptions: Vec<(u64, Uid)>,
+    next_subscription: u64,
+}
+
+/// Which optional fields an answer has.
+#[derive(Clone, Copy)]
+struct Shape {
+    has_rate_limits: bool,
+    has_sequence: bool,
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(default, borrow)]
+    params: Option<Pairs<'a>>,
+}
+
+/// Names and JSON tokens, in the order received.
+#[derive(Default)]
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<'de>, A::Error> {
+                let mut pairs = Vec::with_capacity(16);
+                while let Some((Name(name), token)) = map.next_entry()? {
+                    pairs.push((name, token));
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A key that is borrowed unless it has an escape.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A token as it is signed and read: a text without its quotes, anything else as it came.
+fn token_text(token: &RawValue) -> Cow<'_, str> {
+    let raw = token.get();
+    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) if !text.contains('\\') => Cow::Borrowed(text),
+        // It was parsed once already, so it is a text.
+        Some(_) => Cow::Owned(serde_json::from_str(raw).unwrap_or_default()),
+        None if raw == "null" => Cow::Borrowed(""),
+        None => Cow::Borrowed(raw),
+    }
+}
+
+impl ApiSession {
+    fn handle(&mut self, request: Request<'_>, id: &str, replies: &mut Replies) {
+        let now = clock::now();
+        let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> =
+            request.params.unwrap_or_default().0.into_iter().map(|(name, token)| (name, token_text(token))).collect();
+        let value = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, text)| &**text);
+        let shape = Shape {
+            has_rate_limits: value("returnRateLimits").map_or(self.shape.has_rate_limits, |text| text != "false"),
+            has_sequence: value("returnSequence").map_or(self.shape.has_sequence, |text| text == "true"),
+        };
+        let answering =
+            Answering { app: self.app.clone(), id: id.to_owned(), shape, address: self.address, unit: self.unit };
+        let payload = auth::ws_payload(pairs.iter().map(|(name, text)| (&**name, &**text)));
+        let api_key = value("apiKey").map(str::to_owned);
+        let by = Credentials { api_key: api_key.as_deref(), payload: payload.as_bytes(), address: self.address };
+
+        let own = ["returnRateLimits", "returnSequence", "apiKey"];
+        let rest = pairs.into_iter().filter(|(name, _)| !own.contains(&&**name));
+        let params = Params::from_pairs(rest.map(|(name, text)| (name.into_owned(), text.into_owned())).collect());
+        let params = match params {
+            Ok(params) => params,
+            Err(error) => return replies.send(answering.write(Err(error))),
+        };
+
+        let method = request.method.strip_prefix("v3/").unwrap_or(&request.method);
+        if let Some(route) = Route::find_ws(method) {
+            let mut handling = route.handle(&self.app, params, &by, self.unit, now);
+            // Most questions are answered at once; a command never is.
+            if route.security != Security::Trade
+                && let Some(answer) = (&mut handling).now_or_never()
+            {
+                return replies.send(answering.write(answer));
+            }
+            return replies.send_later(Box::pin(async move { answering.write(handling.await) }));
+        }
+        match method {
+            "userDataStream.subscribe.signature" => {
+                let subscribed = self.subscribe(params, &by, now);
+                let json = subscribed.clone().map(|(id, _)| format!(r#"{{"subscriptionId":{id}}}"#));
+                replies.send(answering.write(json.map(reply)));
+                // After the answer, which must be the first the client hears.
+                if let Ok((id, uid)) = subscribed {
+                    self.subscriptions.push((id, uid));
+                    self.app.outlets.hub.subscribe(Topic::User(uid), &self.outbox, Form::Subscription(id), self.unit);
+                }
+            }
+            "userDataStream.unsubscribe" => {
+                let ended = self.unsubscribe(params, now);
+                let answer = ended.as_ref().map(|_| reply("{}".to_owned())).map_err(Clone::clone);
+                replies.send(answering.write(answer));
+                for id in ended.unwrap_or_default() {
+                    let time = self.unit.of(now);
+                    replies.send(format!(
+                        r#"{{"subscriptionId":{id},"event":{{"e":"eventStreamTerminated","E":{time}}}}}"#
+                    ));
+                }
+            }
+            "session.subscriptions" => {
+                let ids = self.subscriptions.iter().map(|(id, _)| format!(r#"{{"subscriptionId":{id}}}"#));
+                let list = format!("[{}]", ids.collect::<Vec<_>>().join(","));
+                let counted = self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now);
+                replies.send(answering.write(counted.and_then(|_| params.finish()).map(|()| reply(list))));
+            }
+            _ => replies.send(answering.write(Err(ApiError::not_found()))),
+        }
+    }
+
+    /// Who is to be listened to, under a new id.
+    fn subscribe(&mut self, mut params: Params, by: &Credentials<'_>, now: Time) -> Result<(u64, Uid), ApiError> {
+        self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now)?;
+        let catalog = self.app.outlets.views.symbols();
+        let caller = auth::authenticate(&catalog, Security::UserData, by.api_key, by.payload, &mut params, now)?;
+        let uid = caller.ok_or_else(ApiError::internal)?.uid;
+        params.finish()?;
+        if self.subscriptions.iter().any(|(_, other)| *other == uid) {
+            return Err(ApiError::subscription_active());
+        }
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX || self.next_subscription >= SUBSCRIPTIONS_EVER_MAX {
+            return Err(ApiError::too_many_subscriptions());
+        }
+        let id = self.next_subscription;
+        self.next_subscription += 1;
+        Ok((id, uid))
+    }
+
+    /// The subscriptions that ended: the one that is named, or all.
+    fn unsubscribe(&mut self, mut params: Params, now: Time) -> Result<Vec<u64>, ApiError> {
+        self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now)?;
+        let wanted = params.integer("subscriptionId")?;
+        params.finish()?;
+        let ended: Vec<_> =
+            self.subscriptions.extract_if(.., |(id, _)| wanted.is_none_or(|wanted| wanted == *id)).collect();
+        if wanted.is_some() && ended.is_empty() {
+            return Err(ApiError::subscription_inactive());
+        }
+        for &(id, uid) in &ended {
+            self.app.outlets.hub.unsubscribe(Topic::User(uid), &self.outbox, &Form::Subscription(id));
+        }
+        Ok(ended.into_iter().map(|(id, _)| id).collect())
+    }
+}
+
+fn reply(json: String) -> Reply {
+    Reply { json, ..Reply::default() }
+}
+
+/// What an answer needs besides the answer.
+struct Answering {
+    app: Arc<App>,
+    id: String,
+    shape: Shape,
+    address: IpAddr,
+    unit: TimeUnit,
+}
+
+impl Answering {
+    fn write(&self, answer: Result<Reply, ApiError>) -> Utf8Bytes {
+        self.app.metrics.ws_api_requests.fetch_add(1, Ordering::Relaxed);
+        let length = answer.as_ref().map_or(0, |reply| reply.json.len());
+        let mut out = String::with_capacity(length + 512);
+        out.push_str(r#"{"id":"#);
+        out.push_str(&self.id);
+        let mut placed_by = None;
+        match answer {
+            Ok(reply) => {
+                out.push_str(r#","status":200,"result":"#);
+                out.push_str(&reply.json);
+                if let Some(sequence) = reply.sequence.filter(|_| self.shape.has_sequence) {
+                    out.push_str(r#","sequence":"#);
+                    push_integer(&mut out, sequence.0);
+                }
+                placed_by = reply.placed_by;
+            }
+            Err(error) => {
+                self.app.metrics.count_error(error.code.into());
+                self.push_error(&mut out, &error);
+            }
+        }
+        if self.shape.has_rate_limits {
+            self.push_rate_limits(&mut out, placed_by);
+        }
+        out.push('}');
+        out.into()
+    }
+
+    fn push_error(&self, out: &mut String, error: &ApiError) {
+        let mut body = serde_json::json!({ "code": error.code, "msg": error.message });
+        if let Some(seconds) = error.retry_after {
+            let now = clock::now();
+            let again = Time(now.0.saturating_add(seconds.saturating_mul(1_000_000)));
+            body["data"] = serde_json::json!({ "serverTime": self.unit.of(now), "retryAfter": self.unit.of(again) });
+        }
+        // Writing to a String cannot fail.
+        let _ = write!(out, r#","status":{},"error":{body}"#, error.status);
+    }
+
+    /// What the address has used, and the account if it placed an order.
+    fn push_rate_limits(&self, out: &mut String, placed_by: Option<Uid>) {
+        let (now, limits) = (clock::now(), &self.app.config.limits);
+        let weight = self.app.limits.used_weight(self.address, now);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            r#","rateLimits":[{{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":{},"count":{weight}}}"#,
+            limits.request_weight_per_minute
+        );
+        if let Some(uid) = placed_by {
+            let count = self.app.limits.order_count(uid, now);
+            let windows = [
+                ("SECOND", 10, limits.orders_per_10_seconds, count.ten_seconds),
+                ("DAY", 1, limits.orders_per_day, count.day),
+            ];
+            for (interval, number, limit, count) in windows {
+                let _ = write!(
+                    out,
+                    r#",{{"rateLimitType":"ORDERS","interval":"{interval}","intervalNum":{number},"limit":{limit},"count":{count}}}"#
+                );
+            }
+        }
+        out.push(']');
+    }
+}
+
+impl Session for ApiSession {
+    const IS_LIMITED: bool = false;
+
+    fn text(&mut self, text: Utf8Bytes, replies: &mut Replies) {
+        let refused = match serde_json::from_str::<Request<'_>>(&text) {
+            Ok(request) => match echo(request.id) {
+                Some(id) => return self.handle(request, id, replies),
+                None => ApiError::illegal_characters("id", "^[a-zA-Z0-9-_]{1,36}$"),
+            },
+            Err(_) => ApiError::invalid_json(),
+        };
+        replies.send(self.anonymous().write(Err(refused)));
+    }
+
+    fn binary(&mut self, replies: &mut Replies) {
+        replies.send(self.anonymous().write(Err(ApiError::invalid_json())));
+    }
+
+    fn shutdown(&mut self) -> Option<Utf8Bytes> {
+        let time = self.unit.of(clock::now());
+        Some(format!(r#"{{"event":{{"e":"serverShutdown","E":{time}}}}}"#).into())
+    }
+
+    fn end(&mut self) {
+        for (id, uid) in std::mem::take(&mut self.subscriptions) {
+            self.app.outlets.hub.unsubscribe(Topic::User(uid), &self.outbox, &Form::Subscription(id));
+        }
+    }
+}
+
+impl ApiSession {
+    /// For an answer to a request that has no id that could be told.
+    fn anonymous(&self) -> Answering {
+        let (app, id) = (self.app.clone(), "null".to_owned());
+        Answering { app, id, shape: self.shape, address: self.address, unit: self.unit }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_kept_as_they_came() {
+        let text = r#"{"id":"a","method":"v3/order.place","params":{"price":59997.0,"quantity":"0.10","x":true,"n":null,"l":["A","B"],"e":"a\u0062"}}"#;
+        let request: Request<'_> = serde_json::from_str(text).unwrap();
+        let pairs = request.params.unwrap().0;
+        let tokens: Vec<_> = pairs.iter().map(|(name, token)| format!("{name}={}", token_text(token))).collect();
+        assert_eq!(tokens, ["price=59997.0", "quantity=0.10", "x=true", "n=", r#"l=["A","B"]"#, "e=ab"]);
+        assert_eq!(request.id.unwrap().get(), r#""a""#);
+    }
+
+    #[test]
+    fn what_is_not_a_request_is_refused() {
+        for text in
+            ["", "[]", "1", r#"{"id":1}"#, r#"{"method":1}"#, r#"{"method":"a","params":[]}"#, "{\"method\":\"a\"} x"]
+        {
+            assert!(serde_json::from_str::<Request<'_>>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Request<'_>>(r#"{"method":"ping"}"#).is_ok());
+    }
+}

@@ -1,0 +1,404 @@
+//! Websockets: what a URL asks for, and the requests of a stream socket (SUBSCRIBE and its kin).
+//!
+//! `/ws`, `/ws/<stream>`, `/ws/<a>/<b>`, `/ws/<listenKey>` and `/ws/<number>` (no stream: some clients number their sockets)
+//! send the events alone; `/stream` and `/stream?streams=<a>/<b>` wrap each with its stream's name. A name that means nothing
+//! is accepted and stays silent, as at the venue. `/ws-api/v3` is in api.rs.
+//!
+//! Modules in reading order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
+use axum::http::Uri;
+use axum::response::Response;
+use axum::routing::any;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::clock;
+use crate::feed::Outlets;
+use crate::rest::error::ApiError;
+
+mod request;
+pub mod socket;
+pub mod hub;
+pub mod market_streams;
+pub mod user_stream;
+pub mod api;
+
+use hub::{Form, Outbox, TimeUnit, Topic};
+use request::{echo, percent_decode, query_value, refuse, time_unit};
+use socket::{Limits, Replies, Session};
+
+/// The paths of all websockets.
+pub fn routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/ws", any(streams))
+        .route("/ws/", any(streams))
+        .route("/ws/{*streams}", any(streams))
+        .route("/stream", any(streams))
+        .route("/stream/", any(streams))
+        .route("/ws-api/v3", any(api::upgrade))
+        .route("/ws-api/v3/", any(api::upgrade))
+}
+
+async fn streams(State(app): State<Arc<App>>, uri: Uri, upgrade: WebSocketUpgrade) -> Response {
+    let target = match Target::parse(&uri) {
+        Ok(target) => target,
+        Err(error) => return refuse(&error),
+    };
+    let limits = Limits::from(&app.config.sockets);
+    if target.names.len() > limits.streams_max {
+        return refuse(&ApiError::too_many_parameters());
+    }
+    let (outlets, streams_max) = (app.outlets.clone(), limits.streams_max);
+    let session = move |outbox| MarketSession::new(outlets, outbox, target, streams_max);
+    socket::accept(upgrade, limits, app, session)
+}
+
+/// What a URL asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    names: Vec<String>,
+    combined: bool,
+    unit: TimeUnit,
+}
+
+impl Target {
+    fn parse(uri: &Uri) -> Result<Target, ApiError> {
+        let path = uri.path();
+        let combined = path.trim_end_matches('/') == "/stream";
+        let listed =
+            if combined { query_value(uri, "streams").unwrap_or("") } else { path.strip_prefix("/ws").unwrap_or("") };
+        // Some clients escape the slash between two names, so names are told apart after that is undone.
+        let listed = percent_decode(listed).ok_or_else(ApiError::illegal_encoding)?;
+        let is_stream = |name: &&str| !name.is_empty() && !name.bytes().all(|b| b.is_ascii_digit());
+        let names = listed.split('/').filter(is_stream).map(str::to_owned).collect();
+        Ok(Target { names, combined, unit: time_unit(uri)? })
+    }
+}
+
+/// A socket for streams.
+struct MarketSession {
+    outlets: Outlets,
+    outbox: Outbox,
+    combined: bool,
+    unit: TimeUnit,
+    streams_max: usize,
+    /// By name; nothing for a name that means nothing.
+    subscriptions: BTreeMap<String, Option<(Topic, Form)>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum Method {
+    Subscribe,
+    Unsubscribe,
+    ListSubscriptions,
+    SetProperty,
+    GetProperty,
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    method: Method,
+    #[serde(default)]
+    params: Option<Value>,
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
+}
+
+/// What can still be read of a request that is not one.
+#[derive(Deserialize)]
+struct Identified<'a> {
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
+}
+
+/// A refusal, by the small codes of stream sockets.
+#[derive(Debug)]
+struct Refusal(u8, String);
+
+impl Refusal {
+    fn invalid_request(text: impl std::fmt::Display) -> Refusal {
+        Refusal(2, format!("Invalid request: {text}"))
+    }
+}
+
+impl MarketSession {
+    fn new(outlets: Outlets, outbox: Outbox, target: Target, streams_max: usize) -> MarketSession {
+        let Target { names, combined, unit } = target;
+        let subscriptions = BTreeMap::new();
+        let mut session = MarketSession { outlets, outbox, combined, unit, streams_max, subscriptions };
+        names.into_iter().for_each(|name| session.subscribe(name));
+        session
+    }
+
+    fn subscribe(&mut self, name: String) {
+        if self.subscriptions.contains_key(&name) {
+            return;
+        }
+        let topic = self.topic(&name);
+        if let Some((topic, form)) = &topic {
+            self.outlets.hub.subscribe(*topic, &self.outbox, form.clone(), self.unit);
+        }
+        self.subscriptions.insert(name, topic);
+    }
+
+    fn unsubscribe(&mut self, name: &str) {
+        if let Some(Some((topic, form))) = self.subscriptions.remove(name) {
+            self.outlets.hub.unsubscribe(topic, &self.outbox, &form);
+        }
+    }
+
+    /// What a name means at this time: a stream or a listen key.
+    fn topic(&self, name: &str) -> Option<(Topic, Form)> {
+        if let Some(topic) = market_streams::parse(name, &self.outlets.views.symbols()) {
+            return Some((topic, if self.combined { Form::Combined(name.into()) } else { Form::Raw }));
+        }
+        let uid = self.outlets.listen_keys.owner(name, clock::now())?;
+        let key = name.into();
+        let form = if self.combined { Form::CombinedListenKey(key) } else { Form::ListenKey(key) };
+        Some((Topic::User(uid), form))
+    }
+
+    fn set_combined(&mut self, combined: bool) {
+        if self.combined != combined {
+            self.combined = combined;
+            let names: Vec<String> = self.subscriptions.keys().cloned().collect();
+            names.iter().for_each(|name| self.unsubscribe(name));
+            names.into_iter().for_each(|name| self.subscribe(name));
+        }
+    }
+
+    /// What a request is answered with. Where it subscribes, the events come after the answer, because the same task writes
+    /// both.
+    fn answer(&mut self, method: Method, params: Option<Value>) -> Result<Value, Refusal> {
+        let list = match params {
+            None => Vec::new(),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(Refusal::invalid_request("params must be an array")),
+        };
+        match method {
+            Method::Subscribe => {
+                let names = names(list)?;
+                let new = names.iter().filter(|name| !self.subscriptions.contains_key(*name)).count();
+                if self.subscriptions.len() + new > self.streams_max {
+                    return Err(Refusal::invalid_request("too many parameters"));
+                }
+                names.into_iter().for_each(|name| self.subscribe(name));
+                Ok(Value::Null)
+            }
+            Method::Unsubscribe => {
+                names(list)?.iter().for_each(|name| self.unsubscribe(name));
+                Ok(Value::Null)
+            }
+            Method::ListSubscriptions => Ok(self.subscriptions.keys().cloned().collect()),
+            Method::GetProperty => {
+                property(&list, 1)?;
+                Ok(self.combined.into())
+            }
+            Method::SetProperty => {
+                property(&list, 2)?;
+                let combined = list.get(1).and_then(Value::as_bool);
+                let combined = combined.ok_or(Refusal(1, "Invalid value type: expected Boolean".to_owned()))?;
+                self.set_combined(combined);
+                Ok(Value::Null)
+            }
+        }
+    }
+}
+
+/// Streams' names.
+fn names(list: Vec<Value>) -> Result<Vec<String>, Refusal> {
+    let name = |value| match value {
+        Value::String(name) => Ok(name),
+        _ => Err(Refusal::invalid_request("stream name must be a string")),
+    };
+    list.into_iter().map(name).collect()
+}
+
+/// Whether the first of at most `most` parameters is the name of the one property there is.
+fn property(list: &[Value], most: usize) -> Result<(), Refusal> {
+    match list.first() {
+        _ if list.len() > most => Err(Refusal::invalid_request("too many parameters")),
+        Some(Value::String(name)) if name == "combined" => Ok(()),
+        Some(Value::String(_)) => Err(Refusal(0, "Unknown property".to_owned())),
+        _ => Err(Refusal::invalid_request("property name must be a string")),
+    }
+}
+
+fn refused(refusal: &Refusal, id: &str) -> String {
+    let error = serde_json::json!({ "code": refusal.0, "msg": refusal.1 });
+    format!(r#"{{"error":{error},"id":{id}}}"#)
+}
+
+impl Session for MarketSession {
+    const IS_LIMITED: bool = true;
+
+    fn text(&mut self, text: Utf8Bytes, replies: &mut Replies) {
+        let (answer, id) = match serde_json::from_str::<Request<'_>>(&text) {
+            Ok(request) => match echo(request.id) {
+                Some(id) => (self.answer(request.method, request.params), id),
+                None => (Err(Refusal::invalid_request("request ID must be an unsigned integer")), "null"),
+            },
+            Err(error) if error.is_data() => {
+                let known = serde_json::from_str::<Identified<'_>>(&text).ok();
+                let id = known.and_then(|known| echo(known.id)).unwrap_or("null");
+                (Err(Refusal::invalid_request(error)), id)
+            }
+            Err(error) => (Err(Refusal(3, format!("Invalid JSON: {error}"))), "null"),
+        };
+        replies.send(match answer {
+            Ok(result) => format!(r#"{{"result":{result},"id":{id}}}"#),
+            Err(refusal) => refused(&refusal, id),
+        });
+    }
+
+    fn binary(&mut self, replies: &mut Replies) {
+        replies.send(refused(&Refusal(3, "Invalid JSON: expected a text frame".to_owned()), "null"));
+    }
+
+    fn shutdown(&mut self) -> Option<Utf8Bytes> {
+        let event = format!(r#"{{"e":"serverShutdown","E":{}}}"#, self.unit.of(clock::now()));
+        let wrapped = format!(r#"{{"stream":"!serverShutdown","data":{event}}}"#);
+        Some(if self.combined { wrapped } else { event }.into())
+    }
+
+    fn end(&mut self) {
+        let names: Vec<String> = self.subscriptions.keys().cloned().collect();
+        names.iter().for_each(|name| self.unsubscribe(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::Uid;
+
+    fn target(uri: &str) -> Result<Target, ApiError> {
+        Target::parse(&uri.parse().unwrap())
+    }
+
+    fn session(combined: bool) -> MarketSession {
+        let (outbox, _) = hub::outbox(4);
+        let target = Target { names: Vec::new(), combined, unit: TimeUnit::Millisecond };
+        MarketSession::new(Outlets::default(), outbox, target, 3)
+    }
+
+    #[test]
+    fn every_form_of_url_is_understood() {
+        for (uri, combined, names) in [
+            ("/ws", false, ""),
+            ("/ws/", false, ""),
+            ("/ws/0", false, ""),
+            ("/ws/17", false, ""),
+            ("/ws/btcusdt@trade", false, "btcusdt@trade"),
+            ("/ws/btcusdt@trade/ethusdt@depth@100ms", false, "btcusdt@trade ethusdt@depth@100ms"),
+            ("/ws/btcusdt%40trade", false, "btcusdt@trade"),
+            ("/ws/!miniTicker@arr", false, "!miniTicker@arr"),
+            ("/stream", true, ""),
+            ("/stream?streams=", true, ""),
+            ("/stream?streams=a@trade/b@trade&timeUnit=millisecond", true, "a@trade b@trade"),
+            ("/stream?streams=a@trade%2Fb@trade", true, "a@trade b@trade"),
+        ] {
+            let target = target(uri).unwrap();
+            assert_eq!((target.combined, target.names.join(" ").as_str()), (combined, names), "{uri}");
+        }
+        assert_eq!(target("/ws?timeUnit=MICROSECOND").unwrap().unit, TimeUnit::Microsecond);
+        assert_eq!(target("/ws?timeUnit=hour").unwrap_err().code, -1194);
+        assert!(target("/ws/%ff").is_err() && target("/ws/%4").is_err());
+    }
+
+    /// Sends requests and returns the answers.
+    fn talk(session: &mut MarketSession, requests: &[&str]) -> Vec<String> {
+        let mut replies = Replies::default();
+        requests.iter().for_each(|text| session.text((*text).into(), &mut replies));
+        replies.take_ready()
+    }
+
+    #[test]
+    fn ids_come_back_as_they_were_sent() {
+        let request = |id: &str| format!(r#"{{"method":"LIST_SUBSCRIPTIONS","id":{id}}}"#);
+        for id in ["1", "-7", "9223372036854775807", r#""a-b_c""#, "null", r#""\u00e9""#] {
+            assert_eq!(talk(&mut session(false), &[&request(id)]), [format!(r#"{{"result":[],"id":{id}}}"#)]);
+        }
+        for id in ["1.5", "true", "[]", "{}", r#""0123456789012345678901234567890123456""#] {
+            let answer = &talk(&mut session(false), &[&request(id)])[0];
+            assert!(answer.contains("request ID") && answer.ends_with(r#""id":null}"#), "{answer}");
+        }
+    }
+
+    #[test]
+    fn subscriptions_come_and_go_and_are_bounded() {
+        let mut session = session(true);
+        let answers = talk(
+            &mut session,
+            &[
+                r#"{"method":"SUBSCRIBE","params":["a@trade","b@trade","a@trade"],"id":1}"#,
+                r#"{"method":"LIST_SUBSCRIPTIONS","id":2}"#,
+                r#"{"method":"SUBSCRIBE","params":["c@trade","d@trade"],"id":3}"#,
+                r#"{"method":"UNSUBSCRIBE","params":["a@trade","x@trade"],"id":4}"#,
+                r#"{"method":"LIST_SUBSCRIPTIONS","id":5}"#,
+                r#"{"method":"GET_PROPERTY","params":["combined"],"id":6}"#,
+                r#"{"method":"SET_PROPERTY","params":["combined",false],"id":7}"#,
+                r#"{"method":"GET_PROPERTY","params":["combined"],"id":8}"#,
+            ],
+        );
+        assert_eq!(
+            answers,
+            [
+                r#"{"result":null,"id":1}"#,
+                r#"{"result":["a@trade","b@trade"],"id":2}"#,
+                r#"{"error":{"code":2,"msg":"Invalid request: too many parameters"},"id":3}"#,
+                r#"{"result":null,"id":4}"#,
+                r#"{"result":["b@trade"],"id":5}"#,
+                r#"{"result":true,"id":6}"#,
+                r#"{"result":null,"id":7}"#,
+                r#"{"result":false,"id":8}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_request_gets_its_documented_code_and_keeps_its_id() {
+        for (request, expected) in [
+            (
+                r#"{"method":"NOPE","id":7}"#,
+                r#"{"code":2,"msg":"Invalid request: unknown variant `NOPE`, expected one of `SUBSCRIBE`, `UNSUBSCRIBE`, `LIST_SUBSCRIPTIONS`, `SET_PROPERTY`, `GET_PROPERTY` at line 1 column 16"},"id":7}"#,
+            ),
+            (
+                r#"{"id":"x"}"#,
+                r#"{"code":2,"msg":"Invalid request: missing field `method` at line 1 column 10"},"id":"x"}"#,
+            ),
+            (
+                r#"{"method":"SUBSCRIBE","params":[1],"id":7}"#,
+                r#"{"code":2,"msg":"Invalid request: stream name must be a string"},"id":7}"#,
+            ),
+            (r#"{"method":"GET_PROPERTY","params":["x"],"id":7}"#, r#"{"code":0,"msg":"Unknown property"},"id":7}"#),
+            (
+                r#"{"method":"SET_PROPERTY","params":["combined",1],"id":7}"#,
+                r#"{"code":1,"msg":"Invalid value type: expected Boolean"},"id":7}"#,
+            ),
+            ("nonsense", r#"{"code":3,"msg":"Invalid JSON: expected ident at line 1 column 2"},"id":null}"#),
+            ("", r#"{"code":3,"msg":"Invalid JSON: EOF while parsing a value at line 1 column 0"},"id":null}"#),
+        ] {
+            assert_eq!(talk(&mut session(false), &[request]), [format!(r#"{{"error":{expected}"#)]);
+        }
+    }
+
+    #[test]
+    fn a_listen_key_is_a_stream_until_its_socket_ends() {
+        let mut session = session(false);
+        let key = session.outlets.listen_keys.create(Uid(1), clock::now()).unwrap();
+        talk(&mut session, &[&format!(r#"{{"method":"SUBSCRIBE","params":["{key}"],"id":1}}"#)]);
+        assert!(session.outlets.hub.listens(Topic::User(Uid(1))));
+        session.end();
+        assert!(!session.outlets.hub.has_users());
+    }
+}

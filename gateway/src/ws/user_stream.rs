@@ -1,0 +1,381 @@
+//! What happens to an account, as its owner is told: executionReport, outboundAccountPosition, balanceUpdate; and the
+//! listen keys through which older clients ask for it.
+//!
+//! For each command: the order's NEW, then a TRADE for each fill, then EXPIRED or CANCELED if it comes to that, then the
+//! balances that moved. An account that nobody listens to costs a look into a table.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use engine::event::{ExpiryReason, Trade};
+use engine::order::ClientOrderId;
+use engine::{Amount, AssetId, Event, Order, Price, Quantity, Time, Uid};
+use journal::Applied;
+use parking_lot::Mutex;
+use rand::RngExt;
+use rand::distr::Alphanumeric;
+
+use crate::decimals::{Decimals, push_amount, push_integer};
+use crate::views::Catalog;
+use crate::wire::{SELF_TRADE_PREVENTION, expiry_reason_word, side_word, status_word, time_in_force_word, type_word};
+use crate::ws::hub::{Hub, TimeUnit, Topic};
+use crate::ws::market_streams::push_escaped;
+
+/// How long a listen key lives after it was made or extended, in microseconds.
+const LISTEN_KEY_LIFE: u64 = 60 * 60 * 1_000_000;
+/// How many characters a listen key has, as the venue's do.
+const LISTEN_KEY_LENGTH: usize = 64;
+/// How many listen keys there may be; one for an account.
+const LISTEN_KEYS_MAX: usize = 1_000_000;
+/// An execution's id is its command's sequence and its place among that command's events, which stays within what every
+/// client's integers hold for the first eight thousand million commands.
+const EXECUTION_ID_SHIFT: u32 = 20;
+
+/// Tells the owners what happened. `makers` are the makers' orders after each of the trades, in order.
+pub fn publish(hub: &Hub, catalog: &Catalog, applied: &Applied, makers: &[Order], now: Time) {
+    if !hub.has_users() {
+        return;
+    }
+    for (uid, events) in collect(applied, makers, |uid| hub.listens(Topic::User(uid))) {
+        hub.publish(Topic::User(uid), |unit| {
+            let writer = Writer { catalog, unit, now, time: applied.time };
+            events.iter().filter_map(|event| writer.event(event)).map(Utf8Bytes::from).collect()
+        });
+    }
+}
+
+/// The last event of a listen key.
+pub fn listen_key_expired(key: &str, now: Time) -> Utf8Bytes {
+    format!(r#"{{"e":"listenKeyExpired","E":{},"listenKey":"{key}"}}"#, now.millis()).into()
+}
+
+/// What one account is told.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most of them are executions")]
+enum UserEvent {
+    Execution { id: u64, order: Order, what: Execution },
+    Position(Vec<(AssetId, Amount, Amount)>),
+    Transfer { asset: AssetId, amount: Amount, out: bool },
+}
+
+#[derive(Debug)]
+enum Execution {
+    New,
+    Trade { trade: Trade, is_maker: bool },
+    Canceled(ClientOrderId),
+    Expired(ExpiryReason),
+    Replaced(ClientOrderId),
+}
+
+/// The events of those accounts that are wanted, each account's in order.
+fn collect(applied: &Applied, makers: &[Order], wanted: impl Fn(Uid) -> bool) -> Vec<(Uid, Vec<UserEvent>)> {
+    let mut accounts = HashMap::<Uid, Option<Vec<UserEvent>>>::new();
+    let mut makers = makers.iter();
+    for index in 0..applied.len() {
+        let mut account = |uid: Uid, event: UserEvent| {
+            let events = accounts.entry(uid).or_insert_with(|| wanted(uid).then(Vec::new));
+            if let Some(events) = events {
+                events.push(event);
+            }
+        };
+        let mut taker = None::<Order>;
+        let mut moved = Vec::<(Uid, (AssetId, Amount, Amount))>::new();
+        for (place, event) in applied.events_of(index).iter().enumerate() {
+            let id = applied.sequence(index).0 << EXECUTION_ID_SHIFT | place as u64;
+            let mut report = |order: Order, what: Execution| {
+                account(order.uid, UserEvent::Execution { id, order, what });
+            };
+            match event {
+                Event::OrderAccepted(order) => {
+                    taker = Some(*order);
+                    report(*order, Execution::New);
+                }
+                Event::Trade(trade) => {
+                    let maker = *makers.next().expect("there is a maker for each trade");
+                    let taker = taker.as_mut().expect("a taker is accepted before it trades");
+                    taker.executed = trade.taker.executed;
+                    taker.cumulative_quote = trade.taker.cumulative_quote;
+                    taker.status = trade.taker.status;
+                    report(*taker, Execution::Trade { trade: *trade, is_maker: false });
+                    report(maker, Execution::Trade { trade: *trade, is_maker: true });
+                }
+                Event::OrderCanceled { order, cancel_client_order_id } => {
+                    report(*order, Execution::Canceled(*cancel_client_order_id));
+                }
+                Event::OrderExpired { order, reason } => report(*order, Execution::Expired(*reason)),
+                Event::OrderAmended { order, previous_client_order_id, .. } => {
+                    report(*order, Execution::Replaced(*previous_client_order_id));
+                }
+                Event::Deposited(transfer) | Event::Withdrawn(transfer) => {
+                    let out = matches!(event, Event::Withdrawn(_));
+                    account(transfer.uid, UserEvent::Transfer { asset: transfer.asset, amount: transfer.amount, out });
+                }
+                Event::BalanceChanged { uid, asset, free, locked } => moved.push((*uid, (*asset, *free, *locked))),
+                _ => {}
+            }
+        }
+        moved.sort_by_key(|(uid, (asset, ..))| (*uid, *asset));
+        for run in moved.chunk_by(|a, b| a.0 == b.0) {
+            account(run[0].0, UserEvent::Position(run.iter().map(|(_, balance)| *balance).collect()));
+        }
+    }
+    accounts.into_iter().filter_map(|(uid, events)| events.map(|events| (uid, events))).collect()
+}
+
+/// Writes user events.
+struct Writer<'a> {
+    catalog: &'a Catalog,
+    unit: TimeUnit,
+    now: Time,
+    time: Time,
+}
+
+impl Writer<'_> {
+    /// `None` only for a symbol or asset that the catalog does not have, which cannot be.
+    fn event(&self, event: &UserEvent) -> Option<String> {
+        match event {
+            UserEvent::Execution { id, order, what } => self.execution_report(*id, order, what),
+            UserEvent::Position(balances) => self.account_position(balances),
+            UserEvent::Transfer { asset, amount, out } => self.balance_update(*asset, *amount, *out),
+        }
+    }
+
+    fn begin(&self, event: &str) -> String {
+        let mut out = String::with_capacity(640);
+        out.push_str(r#"{"e":""#);
+        out.push_str(event);
+        out.push_str(r#"","E":"#);
+        push_integer(&mut out, self.unit.of(self.now));
+        out
+    }
+
+    fn execution_report(&self, id: u64, order: &Order, what: &Execution) -> Option<String> {
+        let symbol = self.catalog.symbols.get(order.symbol.0 as usize)?;
+        let decimals = Decimals::new(symbol, self.catalog);
+        let time = self.unit.of(self.time);
+        let name = order.client_order_id.as_str();
+        // The report's name, and the name it refers to.
+        let (client_order_id, original) = match what {
+            Execution::Canceled(cancel) => (cancel.as_str(), name),
+            Execution::Replaced(previous) => (name, previous.as_str()),
+            _ => (name, ""),
+        };
+        let execution = match what {
+            Execution::New => "NEW",
+            Execution::Trade { .. } => "TRADE",
+            Execution::Canceled(_) => "CANCELED",
+            Execution::Expired(_) => "EXPIRED",
+            Execution::Replaced(_) => "REPLACED",
+        };
+        let mut out = self.begin("executionReport");
+        out.push_str(r#","s":""#);
+        push_escaped(&mut out, &symbol.config.name);
+        // Client order ids have no character that JSON would escape. Writing to a String cannot fail.
+        let _ = write!(
+            out,
+            r#"","c":"{client_order_id}","S":"{}","o":"{}","f":"{}","q":""#,
+            side_word(order.side),
+            type_word(order.order_type),
+            time_in_force_word(order.time_in_force),
+        );
+        decimals.push_quantity(&mut out, order.quantity);
+        out.push_str(r#"","p":""#);
+        decimals.push_price(&mut out, order.price);
+        out.push_str(r#"","P":""#);
+        decimals.push_price(&mut out, Price(0));
+        out.push_str(r#"","F":""#);
+        decimals.push_quantity(&mut out, Quantity::ZERO);
+        let _ = write!(
+            out,
+            r#"","g":-1,"C":"{original}","x":"{execution}","X":"{}","r":"NONE","i":{},"l":""#,
+            status_word(order.status),
+            order.order_id
+        );
+        let trade = match what {
+            Execution::Trade { trade, is_maker } => Some((trade, *is_maker)),
+            _ => None,
+        };
+        decimals.push_quantity(&mut out, trade.map_or(Quantity::ZERO, |(trade, _)| trade.quantity));
+        out.push_str(r#"","z":""#);
+        decimals.push_quantity(&mut out, order.executed);
+        out.push_str(r#"","L":""#);
+        decimals.push_price(&mut out, trade.map_or(Price(0), |(trade, _)| trade.price));
+        out.push_str(r#"","n":""#);
+        match trade {
+            Some((trade, is_maker)) => {
+                let fill = if is_maker { &trade.maker } else { &trade.taker };
+                let asset = self.catalog.assets.get(fill.fee_asset.0 as usize)?;
+                push_amount(&mut out, fill.fee, asset.scale);
+                out.push_str(r#"","N":""#);
+                push_escaped(&mut out, &asset.name);
+                let _ = write!(out, r#"","T":{time},"t":{}"#, trade.trade_id);
+            }
+            None => {
+                let _ = write!(out, r#"0","N":null,"T":{time},"t":-1"#);
+            }
+        }
+        let _ = write!(
+            out,
+            r#","I":{id},"w":{},"m":{},"M":{},"O":{},"Z":""#,
+            order.status.is_open(),
+            trade.is_some_and(|(_, is_maker)| is_maker),
+            trade.is_some(),
+            self.unit.of(order.created_at),
+        );
+        decimals.push_quote(&mut out, order.cumulative_quote);
+        out.push_str(r#"","Y":""#);
+        decimals.push_quote(&mut out, trade.map_or(Amount::ZERO, |(trade, _)| trade.quote_amount));
+        out.push_str(r#"","Q":""#);
+        decimals.push_quote(&mut out, order.quote_order_quantity);
+        let _ = write!(out, r#"","W":{},"V":"{SELF_TRADE_PREVENTION}""#, self.unit.of(order.created_at));
+        if let Execution::Expired(reason) = what {
+            let _ = write!(out, r#","eR":"{}""#, expiry_reason_word(*reason));
+        }
+        out.push('}');
+        Some(out)
+    }
+
+    fn account_position(&self, balances: &[(AssetId, Amount, Amount)]) -> Option<String> {
+        let mut out = self.begin("outboundAccountPosition");
+        out.push_str(r#","u":"#);
+        push_integer(&mut out, self.unit.of(self.time));
+        out.push_str(r#","B":["#);
+        for (index, (asset, free, locked)) in balances.iter().enumerate() {
+            let asset = self.catalog.assets.get(asset.0 as usize)?;
+            out.push_str(if index == 0 { r#"{"a":""# } else { r#",{"a":""# });
+            push_escaped(&mut out, &asset.name);
+            out.push_str(r#"","f":""#);
+            push_amount(&mut out, *free, asset.scale);
+            out.push_str(r#"","l":""#);
+            push_amount(&mut out, *locked, asset.scale);
+            out.push_str(r#""}"#);
+        }
+        out.push_str("]}");
+        Some(out)
+    }
+
+    fn balance_update(&self, asset: AssetId, amount: Amount, is_withdrawal: bool) -> Option<String> {
+        let asset = self.catalog.assets.get(asset.0 as usize)?;
+        let mut out = self.begin("balanceUpdate");
+        out.push_str(r#","a":""#);
+        push_escaped(&mut out, &asset.name);
+        out.push_str(if is_withdrawal { r#"","d":"-"# } else { r#"","d":""# });
+        push_amount(&mut out, amount, asset.scale);
+        out.push_str(r#"","T":"#);
+        push_integer(&mut out, self.unit.of(self.time));
+        out.push('}');
+        Some(out)
+    }
+}
+
+/// The listen keys of this node. They are not part of the log: after a restart clients make new ones, as they do when one
+/// has expired.
+#[derive(Default)]
+pub struct ListenKeys {
+    keys: Mutex<Keys>,
+}
+
+#[derive(Default)]
+struct Keys {
+    by_key: HashMap<Arc<str>, (Uid, Time)>,
+    by_uid: HashMap<Uid, Arc<str>>,
+}
+
+/// There is no such listen key, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownListenKey;
+
+/// There are as many listen keys as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyListenKeys;
+
+impl ListenKeys {
+    /// None yet.
+    pub fn new() -> ListenKeys {
+        ListenKeys::default()
+    }
+
+    /// The account's key, which lives for an hour from now; made if there is none.
+    pub fn create(&self, uid: Uid, now: Time) -> Result<Arc<str>, TooManyListenKeys> {
+        let mut keys = self.keys.lock();
+        let until = Time(now.0 + LISTEN_KEY_LIFE);
+        if let Some(key) = keys.by_uid.get(&uid).cloned()
+            && let Some((_, expires)) = keys.by_key.get_mut(&key)
+            && *expires > now
+        {
+            *expires = until;
+            return Ok(key);
+        }
+        if keys.by_key.len() >= LISTEN_KEYS_MAX {
+            return Err(TooManyListenKeys);
+        }
+        let key: Arc<str> =
+            rand::rng().sample_iter(Alphanumeric).take(LISTEN_KEY_LENGTH).map(char::from).collect::<String>().into();
+        keys.by_uid.insert(uid, key.clone());
+        keys.by_key.insert(key.clone(), (uid, until));
+        Ok(key)
+    }
+
+    /// The account's key lives for an hour from now.
+    pub fn extend(&self, uid: Uid, key: &str, now: Time) -> Result<(), UnknownListenKey> {
+        match self.keys.lock().by_key.get_mut(key) {
+            Some((owner, expires)) if *owner == uid && *expires > now => {
+                *expires = Time(now.0 + LISTEN_KEY_LIFE);
+                Ok(())
+            }
+            _ => Err(UnknownListenKey),
+        }
+    }
+
+    /// The account's key ends now. The caller tells the hub.
+    pub fn close(&self, uid: Uid, key: &str) -> Result<(), UnknownListenKey> {
+        let mut keys = self.keys.lock();
+        match keys.by_key.get(key) {
+            Some((owner, _)) if *owner == uid => {
+                keys.by_key.remove(key);
+                keys.by_uid.remove(&uid);
+                Ok(())
+            }
+            _ => Err(UnknownListenKey),
+        }
+    }
+
+    /// The account that a key opens.
+    pub fn owner(&self, key: &str, now: Time) -> Option<Uid> {
+        self.keys.lock().by_key.get(key).filter(|(_, expires)| *expires > now).map(|(uid, _)| *uid)
+    }
+
+    /// Takes out the keys whose time is over.
+    pub fn expire(&self, now: Time) -> Vec<(Uid, Arc<str>)> {
+        let mut keys = self.keys.lock();
+        let over = keys.by_key.extract_if(|_, (_, expires)| *expires <= now);
+        let over: Vec<_> = over.map(|(key, (uid, _))| (uid, key)).collect();
+        for (uid, key) in &over {
+            if keys.by_uid.get(uid) == Some(key) {
+                keys.by_uid.remove(uid);
+            }
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listen_key_lives_an_hour_from_its_last_use() {
+        let keys = ListenKeys::new();
+        let key = keys.create(Uid(1), Time(0)).unwrap();
+        assert_eq!(keys.create(Uid(1), Time(1)).unwrap(), key);
+        assert_eq!(keys.extend(Uid(2), &key, Time(1)), Err(UnknownListenKey));
+        assert_eq!(keys.extend(Uid(1), &key, Time(10)), Ok(()));
+        assert_eq!(keys.owner(&key, Time(LISTEN_KEY_LIFE)), Some(Uid(1)));
+        assert!(keys.expire(Time(LISTEN_KEY_LIFE)).is_empty());
+        assert_eq!(keys.expire(Time(LISTEN_KEY_LIFE + 10)), [(Uid(1), key.clone())]);
+        assert_eq!(keys.close(Uid(1), &key), Err(UnknownListenKey));
+        assert_ne!(keys.create(Uid(1), Time(0)).unwrap(), key);
+    }
+}

@@ -1,0 +1,110 @@
+//! Why a node does not start, and why it cannot go on.
+//!
+//! What the disk did to a failed write is unknown, so nothing is ever tried again: the first failure stops the node.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::watch;
+
+/// What to do about a damaged file; there is nothing to repair from on a single node.
+const REMEDY: &str = "Nothing was replayed or changed. Restore the data directory from a backup, \
+or start this node on an empty directory as a member of a healthy cluster";
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another process has the directory.
+    #[error("another process owns the data directory {}; stop it first", .0.display())]
+    Locked(PathBuf),
+    /// What is on disk is not what was written.
+    #[error("{place} is damaged: {what}. {REMEDY}")]
+    Damaged {
+        /// The file, or the column family and the key.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The disk refused.
+    #[error("{}: {error}", path.display())]
+    Disk {
+        /// What was opened, read or written.
+        path: PathBuf,
+        /// What the system said.
+        error: String,
+    },
+    /// Something broke on the way.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl StartError {
+    pub(crate) fn disk(path: &Path, error: impl std::fmt::Display) -> StartError {
+        StartError::Disk { path: path.to_owned(), error: error.to_string() }
+    }
+
+    pub(crate) fn damaged(place: impl Into<String>, what: impl std::fmt::Display) -> StartError {
+        StartError::Damaged { place: place.into(), what: what.to_string() }
+    }
+}
+
+/// The first thing that made this node unable to go on. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Failure {
+    reason: Arc<watch::Sender<Option<String>>>,
+}
+
+impl Failure {
+    pub(crate) fn new() -> Failure {
+        Failure { reason: Arc::new(watch::Sender::new(None)) }
+    }
+
+    /// Records why the node cannot go on; only the first reason counts, the others follow from it.
+    pub(crate) fn report(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.reason.send_if_modified(|first| {
+            let is_first = first.is_none();
+            if is_first {
+                tracing::error!("this node cannot go on: {reason}");
+                *first = Some(reason);
+            }
+            is_first
+        });
+    }
+
+    /// The reason, if there is one.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.reason.borrow().clone()
+    }
+
+    /// Waits for a reason.
+    pub(crate) async fn wait(&self) -> String {
+        let mut reason = self.reason.subscribe();
+        let found = reason.wait_for(Option::is_some).await.expect("the sender lives in self");
+        found.clone().expect("waited for it")
+    }
+
+    /// A thread of that name whose panic is a failure of the node.
+    pub(crate) fn spawn(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+        let watched = Watched { failure: self.clone(), name };
+        let run = move || {
+            let _watched = watched;
+            body();
+        };
+        std::thread::Builder::new().name(name.into()).spawn(run).expect("the system has threads to give")
+    }
+}
+
+struct Watched {
+    failure: Failure,
+    name: &'static str,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure.report(format!("the thread {} panicked", self.name));
+        }
+    }
+}

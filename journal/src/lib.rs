@@ -1,0 +1,24 @@
+//! The journal orders and keeps. It lays commands into one line, keeps that line on disk through raft, lets the engine
+//! decide each command in its turn, and publishes what happened. One node is a cluster of one: the same road.
+//!
+//! Invariants: it knows no JSON, no HTTP and no subscriber; a command is answered only after it is durable; the engine
+//! has one owner, and everything that reaches it went through the log; every queue is bounded.
+//!
+//! Modules in reading order.
+
+pub mod record;
+pub mod sequencer;
+pub mod node;
+mod log_store;
+mod durable_mark;
+mod network;
+mod state_machine;
+mod snapshot_file;
+pub mod history;
+mod failure;
+
+pub use failure::StartError;
+pub use history::{AccountTrade, History, HistoryError, HistoryLag, MarketTrade, Page};
+pub use node::{Node, NodeConfig, Stats};
+pub use record::{Answer, Applied, Caller, Entry, Published, Restored};
+pub use sequencer::{Sequencer, SubmitError};

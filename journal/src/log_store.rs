@@ -1,0 +1,832 @@
+//! The raft log and vote in RocksDB: keys, batches, fsync.
+//!
+//! One thread of its own writes. It takes all that is queued, writes it as one batch, syncs once, and only then says so:
+//! while the disk works, the next batch gathers. What a failed write left on the disk is unknown, so it is never tried
+//! again. Every entry is chained to the one before it; the chain is checked from end to end before anything is replayed.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use futures_util::{Stream, stream};
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use parking_lot::Mutex;
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind};
+use rocksdb::{IteratorMode, Options, WriteBatch, WriteOptions};
+use tokio::sync::oneshot;
+
+use crate::durable_mark::DurableMark;
+use crate::failure::{Failure, StartError};
+use crate::record::{
+    Link, LogId, LogIdBytes, RaftEntry, TypeConfig, Vote, VoteBytes, decode_log_entry, encode_log_entry, open, seal,
+};
+
+/// The log: index in eight big-endian bytes -> `encode_log_entry`.
+const LOG: &str = "log";
+/// What raft must remember beside the log; the keys follow.
+const META: &str = "meta";
+/// What history.rs keeps; its keys stand there.
+pub(crate) const HISTORY: &str = "history";
+
+/// -> `VoteBytes`.
+const VOTE_KEY: &[u8] = b"vote";
+/// The last entry that was purged and its link -> `(LogIdBytes, Link)`.
+const PURGED_KEY: &[u8] = b"purged";
+/// How often this node was started -> `u64`.
+const BOOT_KEY: &[u8] = b"boot";
+
+/// Jobs that may wait for the writer. When it is full, raft waits, then the sequencer, then the door is shut.
+const JOBS_MAX: usize = 256;
+/// A batch is closed at this size; what waits then goes into the next one.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Entries kept in memory for replication and apply: written ones beyond this are read from the database.
+const TAIL_BYTES_MAX: usize = 32 << 20;
+/// How much one read of the database fetches.
+const READ_BYTES_MAX: usize = 4 << 20;
+/// How far the durable mark may lag behind.
+const MARK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Opens the database in `data`; it locks the directory against other processes.
+pub(crate) fn open_database(data: &Path) -> Result<Arc<DB>, StartError> {
+    let path = data.join("db");
+    let families = [LOG, META, HISTORY].map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
+    match DB::open_cf_descriptors(&database_options(), &path, families) {
+        Ok(database) => Ok(Arc::new(database)),
+        Err(error) if error.kind() == ErrorKind::IOError && error.as_ref().contains("lock") => {
+            Err(StartError::Locked(data.to_owned()))
+        }
+        Err(error) if error.kind() == ErrorKind::Corruption => {
+            Err(StartError::damaged(path.display().to_string(), error))
+        }
+        Err(error) => Err(StartError::disk(&path, error)),
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    // A torn tail is dropped, anything wrong before it refuses to open; the default would silently drop all that
+    // follows. In this mode RocksDB cannot recycle its files (it could not tell an old record from a torn one).
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_recycle_log_file_num(0);
+    // History's batches, which are not logged, go to memory while the log's batch is being synced.
+    options.set_enable_pipelined_write(true);
+    options.set_max_background_jobs(2);
+    options.set_max_total_wal_size(512 << 20);
+    options.set_keep_log_file_num(4);
+    options
+}
+
+fn family_options(name: &str) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(64 << 20);
+    options.set_max_write_buffer_number(4);
+    let compression = if name == HISTORY { DBCompressionType::Lz4 } else { DBCompressionType::None };
+    options.set_compression_type(compression);
+    options
+}
+
+/// The column family `name`, which [`open_database`] made.
+pub(crate) fn family<'a>(database: &'a DB, name: &str) -> &'a ColumnFamily {
+    database.cf_handle(name).expect("opened with it")
+}
+
+/// Counts this start, durably; no two starts of a node have the same number.
+pub(crate) fn count_boot(database: &DB) -> Result<u64, StartError> {
+    let boot = read_meta::<u64>(database, BOOT_KEY)?.unwrap_or(0) + 1;
+    let written = database.put_cf_opt(family(database, META), BOOT_KEY, seal(&boot), &synced());
+    written.map(|()| boot).map_err(|error| StartError::disk(database.path(), error))
+}
+
+fn synced() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    options
+}
+
+fn read_meta<T: serde::de::DeserializeOwned>(database: &DB, key: &[u8]) -> Result<Option<T>, StartError> {
+    let name =
+        || format!("key `{}` of column family `{META}` in {}", String::from_utf8_lossy(key), database.path().display());
+    let found = database.get_cf(family(database, META), key).map_err(|error| StartError::damaged(name(), error))?;
+    found.map(|bytes| open(&bytes)).transpose().map_err(|error| StartError::damaged(name(), error))
+}
+
+fn entry_place(database: &DB, index: u64) -> String {
+    format!("entry {index} of column family `{LOG}` in {}", database.path().display())
+}
+
+/// What the writer has done.
+#[derive(Default)]
+pub(crate) struct LogCounters {
+    pub last_index: AtomicU64,
+    pub entries: AtomicU64,
+    pub syncs: AtomicU64,
+    pub sync_ns: AtomicU64,
+}
+
+/// The raft log. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    database: Arc<DB>,
+    log: Arc<Mutex<Log>>,
+    jobs: Sender<Job>,
+    counters: Arc<LogCounters>,
+}
+
+/// What is known of the log without the disk, and its newest entries.
+struct Log {
+    vote: Option<Vote>,
+    purged: Option<LogId>,
+    purged_link: Link,
+    /// The first index that the log may hold.
+    first: u64,
+    last: Option<LogId>,
+    last_link: Link,
+    /// The newest entries; at least all that are not written yet. They end at `last`.
+    tail: VecDeque<TailEntry>,
+    tail_bytes: usize,
+    /// Entries before this index are written.
+    written_end: u64,
+    /// Counts truncations, so that the writer never calls an entry written that was truncated meanwhile.
+    truncations: u64,
+}
+
+struct TailEntry {
+    entry: RaftEntry,
+    link: Link,
+    bytes: usize,
+}
+
+enum Job {
+    Append {
+        frames: Vec<(u64, Vec<u8>)>,
+        flushed: IOFlushed<TypeConfig>,
+    },
+    Vote {
+        bytes: Vec<u8>,
+        done: oneshot::Sender<io::Result<()>>,
+    },
+    /// Entries from this index on are gone.
+    Truncate {
+        from: u64,
+    },
+    Purge {
+        upto: LogId,
+        link: Link,
+    },
+    Stop,
+}
+
+impl LogStore {
+    /// Checks the whole log and starts its writer.
+    pub(crate) fn open(
+        database: Arc<DB>,
+        data: &Path,
+        failure: &Failure,
+    ) -> Result<(LogStore, JoinHandle<()>), StartError> {
+        let log = verify(&database)?;
+        let end = log.end();
+        let mark = match DurableMark::open(data)? {
+            Some(mark) => mark,
+            None if log.last.is_none() => DurableMark::create(data)?,
+            None => return Err(StartError::damaged(data.join("durable").display().to_string(), "it is missing")),
+        };
+        if end < mark.entries() {
+            let what = format!("the log ends before it, yet the entries before {} were durable", mark.entries());
+            return Err(StartError::damaged(entry_place(&database, end), what));
+        }
+        let counters = Arc::new(LogCounters::default());
+        counters.last_index.store(end.saturating_sub(1), Ordering::Relaxed);
+        let log = Arc::new(Mutex::new(log));
+        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
+        let writer = Writer {
+            database: database.clone(),
+            log: log.clone(),
+            queue,
+            mark,
+            mark_at: Instant::now(),
+            durable: end,
+            truncations: 0,
+            failure: failure.clone(),
+            counters: counters.clone(),
+        };
+        let thread = failure.spawn("log-writer", move || writer.run());
+        Ok((LogStore { database, log, jobs, counters }, thread))
+    }
+
+    pub(crate) fn counters(&self) -> Arc<LogCounters> {
+        self.counters.clone()
+    }
+
+    /// The index of the last entry that is no longer in the log.
+    pub(crate) fn purged_index(&self) -> Option<u64> {
+        self.log.lock().purged.map(|log_id| log_id.index)
+    }
+
+    /// Tells the writer to finish what is queued and end.
+    pub(crate) fn stop(&self) {
+        // The writer is gone already when this fails.
+        let _ = self.jobs.send(Job::Stop);
+    }
+
+    async fn submit(&self, job: Job) -> io::Result<()> {
+        hand_over(&self.jobs, job).await.map_err(|_| io::Error::other("the log writer has ended"))
+    }
+
+    /// Entries of `range` from its start on, as many as there are in memory or as one read of the database gives.
+    async fn read_some(&self, range: Range<u64>) -> io::Result<Vec<RaftEntry>> {
+        let from_disk = {
+            let log = self.log.lock();
+            let start = range.start.max(log.first);
+            let end = range.end.min(log.end());
+            let tail_start = log.end() - log.tail.len() as u64;
+            if start >= end {
+                return Ok(Vec::new());
+            }
+            if start >= tail_start {
+                let wanted = (start - tail_start) as usize..(end - tail_start) as usize;
+                return Ok(log.tail.range(wanted).map(|held| held.entry.clone()).collect());
+            }
+            start..end.min(tail_start)
+        };
+        let database = self.database.clone();
+        let read = move || read_entries(&database, from_disk);
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+    }
+}
+
+/// Sends without ever blocking a thread of the runtime; waits while the queue is full.
+pub(crate) async fn hand_over<T: Send + 'static>(queue: &Sender<T>, item: T) -> Result<(), Closed> {
+    match queue.try_send(item) {
+        Ok(()) => Ok(()),
+        Err(TrySendError::Disconnected(_)) => Err(Closed),
+        Err(TrySendError::Full(item)) => {
+            let queue = queue.clone();
+            let sent = tokio::task::spawn_blocking(move || queue.send(item)).await;
+            sent.map_err(|_| Closed)?.map_err(|_| Closed)
+        }
+    }
+}
+
+/// The one who should have received has ended.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+/// Reads the log from end to end: every frame, every link, no hole.
+fn verify(database: &DB) -> Result<Log, StartError> {
+    let vote = read_meta::<VoteBytes>(database, VOTE_KEY)?.map(Vote::from);
+    let purged = read_meta::<(LogIdBytes, Link)>(database, PURGED_KEY)?;
+    let (purged, purged_link) = purged.map_or((None, Link::START), |(id, link)| (Some(LogId::from(id)), link));
+    let first = purged.map_or(0, |log_id| log_id.index + 1);
+    let (mut last, mut last_link, mut expected) = (purged, purged_link, first);
+    for item in database.iterator_cf(family(database, LOG), IteratorMode::From(&key(expected), Direction::Forward)) {
+        let damaged = |what: String| StartError::damaged(entry_place(database, expected), what);
+        let (found_key, bytes) = item.map_err(|error| damaged(error.to_string()))?;
+        if *found_key != key(expected) {
+            return Err(damaged("it is missing, and later entries are there".into()));
+        }
+        let found = decode_log_entry(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if found.previous != last_link {
+            return Err(damaged("it does not follow the entry before it".into()));
+        }
+        if found.entry.log_id.index != expected {
+            return Err(damaged(format!("it holds entry {}", found.entry.log_id.index)));
+        }
+        last = Some(found.entry.log_id);
+        last_link = found.link;
+        expected += 1;
+    }
+    Ok(Log {
+        vote,
+        purged,
+        purged_link,
+        first,
+        last,
+        last_link,
+        tail: VecDeque::new(),
+        tail_bytes: 0,
+        written_end: expected,
+        truncations: 0,
+    })
+}
+
+fn key(index: u64) -> [u8; 8] {
+    index.to_be_bytes()
+}
+
+/// The entries of `range`, which are all in the database; fewer when they are large.
+fn read_entries(database: &DB, range: Range<u64>) -> io::Result<Vec<RaftEntry>> {
+    let mut entries = Vec::new();
+    let mut bytes_read = 0;
+    let start = key(range.start);
+    let rows = database.iterator_cf(family(database, LOG), IteratorMode::From(&start, Direction::Forward));
+    for (item, index) in rows.zip(range.clone()) {
+        let (found_key, bytes) = item.map_err(io::Error::other)?;
+        let damaged = |what: &str| io::Error::other(format!("{} is damaged: {what}", entry_place(database, index)));
+        if *found_key != key(index) {
+            return Err(damaged("it is missing"));
+        }
+        entries.push(decode_log_entry(&bytes).map_err(|error| damaged(&error.to_string()))?.entry);
+        bytes_read += bytes.len();
+        if bytes_read > READ_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> Range<u64> {
+    let start = match range.start_bound() {
+        Bound::Included(start) => *start,
+        Bound::Excluded(start) => start + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(end) => end + 1,
+        Bound::Excluded(end) => *end,
+        Bound::Unbounded => u64::MAX,
+    };
+    start..end
+}
+
+impl Log {
+    /// One more than the last index.
+    fn end(&self) -> u64 {
+        self.last.map_or(0, |log_id| log_id.index + 1)
+    }
+
+    fn append(&mut self, entry: RaftEntry) -> (u64, Vec<u8>) {
+        let index = entry.log_id.index;
+        if self.last.is_none() {
+            self.first = index;
+        } else {
+            assert_eq!(index, self.end(), "raft left a hole in the log");
+        }
+        let (frame, link) = encode_log_entry(&entry, self.last_link);
+        self.last = Some(entry.log_id);
+        self.last_link = link;
+        self.tail_bytes += frame.len();
+        self.tail.push_back(TailEntry { entry, link, bytes: frame.len() });
+        (index, frame)
+    }
+
+    fn truncate(&mut self, last: Option<LogId>, last_link: Link) {
+        let end = last.map_or(self.first, |log_id| log_id.index + 1);
+        while self.tail.back().is_some_and(|held| held.entry.log_id.index >= end) {
+            self.tail_bytes -= self.tail.pop_back().map_or(0, |held| held.bytes);
+        }
+        self.last = last;
+        self.last_link = last_link;
+        self.written_end = self.written_end.min(end);
+        self.truncations += 1;
+    }
+
+    fn purge(&mut self, upto: LogId, link: Link) {
+        while self.tail.front().is_some_and(|held| held.entry.log_id.index <= upto.index) {
+            self.tail_bytes -= self.tail.pop_front().map_or(0, |held| held.bytes);
+        }
+        self.purged = Some(upto);
+        self.purged_link = link;
+        self.first = upto.index + 1;
+        if self.last.is_none_or(|last| last.index <= upto.index) {
+            // The log starts anew behind a snapshot.
+            self.last = Some(upto);
+            self.last_link = Link::START;
+        }
+    }
+
+    fn link_in_tail(&self, index: u64) -> Option<Link> {
+        let first = self.tail.front()?.entry.log_id.index;
+        let position = index.checked_sub(first)?;
+        self.tail.get(position as usize).map(|held| held.link)
+    }
+
+    /// The writer has synced the entries before `end`; those beyond the bound may leave memory now.
+    fn written(&mut self, end: u64, truncations: u64) {
+        if truncations == self.truncations {
+            self.written_end = self.written_end.max(end);
+        }
+        while self.tail_bytes > TAIL_BYTES_MAX
+            && self.tail.front().is_some_and(|held| held.entry.log_id.index < self.written_end)
+        {
+            self.tail_bytes -= self.tail.pop_front().map_or(0, |held| held.bytes);
+        }
+    }
+}
+
+impl LogStore {
+    /// The link of the entry `index`, which is in the log.
+    fn link_of(&self, log: &Log, index: u64) -> io::Result<Link> {
+        if let Some(link) = log.link_in_tail(index) {
+            return Ok(link);
+        }
+        let bytes = self.database.get_cf(family(&self.database, LOG), key(index)).map_err(io::Error::other)?;
+        let damaged =
+            |what: &str| io::Error::other(format!("{} is damaged: {what}", entry_place(&self.database, index)));
+        let bytes = bytes.ok_or_else(|| damaged("it is missing"))?;
+        decode_log_entry(&bytes).map(|found| found.link).map_err(|error| damaged(&error.to_string()))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<RaftEntry>, io::Error> {
+        let mut range = bounds(&range);
+        let mut entries = self.read_some(range.clone()).await?;
+        while let Some(last) = entries.last() {
+            range.start = last.log_id.index + 1;
+            let more = self.read_some(range.clone()).await?;
+            if more.is_empty() {
+                break;
+            }
+            entries.extend(more);
+        }
+        Ok(entries)
+    }
+
+    /// Piece by piece: after a restart the range is the whole log behind the snapshot, more than memory should hold.
+    async fn entries_stream<RB>(&mut self, range: RB) -> impl Stream<Item = Result<RaftEntry, io::Error>> + OptionalSend
+    where
+        RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let start = (self.clone(), bounds(&range), Vec::new().into_iter());
+        Box::pin(stream::try_unfold(start, |(store, mut range, mut read)| async move {
+            if read.len() == 0 {
+                read = store.read_some(range.clone()).await?.into_iter();
+            }
+            let Some(entry) = read.next() else { return Ok(None) };
+            range.start = entry.log_id.index + 1;
+            Ok(Some((entry, (store, range, read))))
+        }))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, io::Error> {
+        self.read_some(start..end).await
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.log.lock().vote)
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
+        let log = self.log.lock();
+        Ok(LogState { last_purged_log_id: log.purged, last_log_id: log.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let (done, saved) = oneshot::channel();
+        self.submit(Job::Vote { bytes: seal(&VoteBytes::from(vote)), done }).await?;
+        saved.await.map_err(|_| io::Error::other("the log writer has ended"))??;
+        self.log.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    // `save_committed` is left out: a node serves only after its log is committed again, so it needs no such memory.
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let frames: Vec<_> = {
+            let mut log = self.log.lock();
+            entries.into_iter().map(|entry| log.append(entry)).collect()
+        };
+        self.submit(Job::Append { frames, flushed: callback }).await
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        {
+            let mut log = self.log.lock();
+            let last = last_log_id.max(log.purged);
+            if last >= log.last {
+                return Ok(());
+            }
+            let link = match last {
+                Some(last) if log.purged != Some(last) => self.link_of(&log, last.index)?,
+                _ => log.purged_link,
+            };
+            log.truncate(last, link);
+        }
+        self.submit(Job::Truncate { from: last_log_id.map_or(0, |log_id| log_id.index + 1) }).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let link = {
+            let mut log = self.log.lock();
+            let inside = log.last.is_some_and(|last| upto.index <= last.index) && upto.index >= log.first;
+            let link = if inside { self.link_of(&log, upto.index)? } else { Link::START };
+            log.purge(upto, link);
+            link
+        };
+        self.submit(Job::Purge { upto, link }).await
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    database: Arc<DB>,
+    log: Arc<Mutex<Log>>,
+    queue: Receiver<Job>,
+    mark: DurableMark,
+    mark_at: Instant,
+    /// Entries before this index are synced.
+    durable: u64,
+    truncations: u64,
+    failure: Failure,
+    counters: Arc<LogCounters>,
+}
+
+/// Jobs that are written together.
+#[derive(Default)]
+struct Group {
+    batch: WriteBatch,
+    flushed: Vec<IOFlushed<TypeConfig>>,
+    votes: Vec<oneshot::Sender<io::Result<()>>>,
+    entries: u64,
+    /// One more than the last index, if the group changes it.
+    end: Option<u64>,
+    /// The lowest index truncated.
+    truncated: Option<u64>,
+    stop: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            let group = match self.next_job() {
+                Ok(job) => self.gather(job),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.save_mark();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let stop = group.stop;
+            self.write(group);
+            if stop {
+                break;
+            }
+        }
+        self.save_mark();
+    }
+
+    /// The next job; while the mark lags, only for so long.
+    fn next_job(&self) -> Result<Job, RecvTimeoutError> {
+        if self.mark.entries() == self.durable {
+            return self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected);
+        }
+        self.queue.recv_deadline(self.mark_at + MARK_INTERVAL)
+    }
+
+    fn gather(&mut self, first: Job) -> Group {
+        let mut group = Group::default();
+        let mut next = Some(first);
+        while let Some(job) = next {
+            self.add(&mut group, job);
+            let full = group.batch.size_in_bytes() >= BATCH_BYTES_MAX || group.stop;
+            next = if full { None } else { self.queue.try_recv().ok() };
+        }
+        group
+    }
+
+    fn add(&mut self, group: &mut Group, job: Job) {
+        let (log, meta) = (family(&self.database, LOG), family(&self.database, META));
+        match job {
+            Job::Append { frames, flushed } => {
+                group.entries += frames.len() as u64;
+                for (index, frame) in frames {
+                    group.batch.put_cf(log, key(index), frame);
+                    group.end = Some(index + 1);
+                }
+                group.flushed.push(flushed);
+            }
+            Job::Vote { bytes, done } => {
+                group.batch.put_cf(meta, VOTE_KEY, bytes);
+                group.votes.push(done);
+            }
+            Job::Truncate { from } => {
+                group.batch.delete_range_cf(log, key(from), key(u64::MAX));
+                group.end = Some(from);
+                group.truncated = Some(group.truncated.map_or(from, |lowest| lowest.min(from)));
+                self.truncations += 1;
+            }
+            Job::Purge { upto, link } => {
+                group.batch.put_cf(meta, PURGED_KEY, seal(&(LogIdBytes::from(&upto), link)));
+                group.batch.delete_range_cf(log, key(0), key(upto.index + 1));
+                let end = group.end.unwrap_or(self.durable);
+                group.end = Some(end.max(upto.index + 1));
+            }
+            Job::Stop => group.stop = true,
+        }
+    }
+
+    fn write(&mut self, group: Group) {
+        let result = self.commit(group.batch, group.truncated);
+        if result.is_ok() {
+            self.counters.entries.fetch_add(group.entries, Ordering::Relaxed);
+            if let Some(end) = group.end {
+                self.durable = end;
+                self.counters.last_index.store(end.saturating_sub(1), Ordering::Relaxed);
+                self.log.lock().written(end, self.truncations);
+            }
+        }
+        let answer = || result.as_ref().map(|_| ()).map_err(|reason| io::Error::other(reason.clone()));
+        group.flushed.into_iter().for_each(|flushed| flushed.io_completed(answer()));
+        group.votes.into_iter().for_each(|done| drop(done.send(answer())));
+        if self.mark_at.elapsed() >= MARK_INTERVAL {
+            self.save_mark();
+        }
+    }
+
+    /// Writes and syncs one batch; after the first failure nothing is written any more.
+    fn commit(&mut self, batch: WriteBatch, truncated: Option<u64>) -> Result<(), String> {
+        if let Some(reason) = self.failure.reason() {
+            return Err(reason);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Some(from) = truncated.filter(|from| *from < self.mark.entries()) {
+            // The mark must never be above the truth, so it goes down first.
+            self.durable = from;
+            self.save_mark();
+        }
+        let started = Instant::now();
+        let written = self.database.write_opt(batch, &synced());
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.counters.sync_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        written.map_err(|error| {
+            let reason = format!("the log in {} cannot be written: {error}", self.database.path().display());
+            self.failure.report(reason.as_str());
+            reason
+        })
+    }
+
+    fn save_mark(&mut self) {
+        self.mark_at = Instant::now();
+        if self.mark.entries() == self.durable || self.failure.reason().is_some() {
+            return;
+        }
+        if let Err(error) = self.mark.set(self.durable) {
+            self.failure.report(format!("the mark of what is durable cannot be written: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use openraft::alias::LeaderIdOf;
+    use openraft::type_config::TypeConfigExt;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn log_id(index: u64) -> LogId {
+        LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index }
+    }
+
+    /// A folder whose log holds `count` entries, written and closed.
+    async fn written(count: u64) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, thread) = start(folder.path()).unwrap();
+        for index in 0..count {
+            let (done, flushed) = TypeConfig::oneshot();
+            let entry = RaftEntry { log_id: log_id(index), payload: EntryPayload::Blank };
+            store.append([entry], IOFlushed::signal(done)).await.unwrap();
+            flushed.await.unwrap().unwrap();
+        }
+        drop(store);
+        thread.join().unwrap();
+        folder
+    }
+
+    fn start(data: &Path) -> Result<(LogStore, JoinHandle<()>), StartError> {
+        LogStore::open(open_database(data)?, data, &Failure::new())
+    }
+
+    fn error_after(folder: &TempDir, damage: impl FnOnce(&DB)) -> String {
+        damage(&open_database(folder.path()).unwrap());
+        start(folder.path()).err().unwrap().to_string()
+    }
+
+    fn value(database: &DB, index: u64) -> Vec<u8> {
+        database.get_cf(family(database, LOG), key(index)).unwrap().unwrap()
+    }
+
+    fn put(database: &DB, index: u64, value: Vec<u8>) {
+        database.put_cf(family(database, LOG), key(index), value).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_in_an_entry_is_named() {
+        let folder = written(9).await;
+        let error = error_after(&folder, |database| {
+            let mut bytes = value(database, 4);
+            bytes[20] ^= 1;
+            put(database, 4, bytes);
+        });
+        assert!(error.contains("entry 4 of column family `log`"), "{error}");
+        assert!(error.contains("its checksum is wrong"), "{error}");
+        assert!(error.contains("Restore the data directory from a backup"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_hole_is_named() {
+        let folder = written(9).await;
+        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), key(4)).unwrap());
+        assert!(error.contains("entry 4 of column family `log`"), "{error}");
+        assert!(error.contains("it is missing"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn reordered_entries_are_named() {
+        let folder = written(9).await;
+        let error = error_after(&folder, |database| {
+            let (fourth, fifth) = (value(database, 4), value(database, 5));
+            put(database, 4, fifth);
+            put(database, 5, fourth);
+        });
+        assert!(error.contains("entry 4 of column family `log`"), "{error}");
+        assert!(error.contains("it does not follow the entry before it"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_ends_below_the_durable_mark_is_named() {
+        let folder = written(9).await;
+        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), key(8)).unwrap());
+        assert!(error.contains("entry 8 of column family `log`"), "{error}");
+        assert!(error.contains("the entries before 9 were durable"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_durable_mark_is_named() {
+        let folder = written(9).await;
+        std::fs::remove_file(folder.path().join("durable")).unwrap();
+        let error = start(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("durable is damaged: it is missing"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_truncated_log_goes_on_with_a_whole_chain_and_a_lower_mark() {
+        let folder = written(9).await;
+        let (mut store, thread) = start(folder.path()).unwrap();
+        store.truncate_after(Some(log_id(5))).await.unwrap();
+        drop(store);
+        thread.join().unwrap();
+        let (mut store, thread) = start(folder.path()).unwrap();
+        assert_eq!(store.get_log_state().await.unwrap().last_log_id, Some(log_id(5)));
+        assert_eq!(store.try_get_log_entries(..).await.unwrap().len(), 6);
+        drop(store);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_purged_log_starts_where_its_chain_goes_on() {
+        let folder = written(9).await;
+        let (mut store, thread) = start(folder.path()).unwrap();
+        store.purge(log_id(3)).await.unwrap();
+        drop(store);
+        thread.join().unwrap();
+        let (mut store, thread) = start(folder.path()).unwrap();
+        assert_eq!(store.purged_index(), Some(3));
+        let indexes: Vec<_> = store.try_get_log_entries(0..7).await.unwrap();
+        assert_eq!(indexes.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), [4, 5, 6]);
+        drop(store);
+        thread.join().unwrap();
+        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), key(4)).unwrap());
+        assert!(error.contains("entry 4 of column family `log`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn entries_that_are_not_in_memory_are_read_from_the_database() {
+        let folder = written(9).await;
+        let (mut store, thread) = start(folder.path()).unwrap();
+        assert_eq!(store.log.lock().tail.len(), 0);
+        let entries = store.try_get_log_entries(2..5).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), [2, 3, 4]);
+        drop(store);
+        thread.join().unwrap();
+    }
+}

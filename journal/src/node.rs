@@ -1,0 +1,452 @@
+//! Starts and stops a node: the database, the threads, raft; who leads.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use engine::{Engine, Sequence, Time};
+use openraft::async_runtime::WatchReceiver;
+use openraft::{BasicNode, Config, Raft, ServerState, SnapshotPolicy};
+use rocksdb::DB;
+use tokio::sync::{oneshot, watch};
+
+use crate::failure::{Failure, StartError};
+use crate::history::{History, HistoryWriter};
+use crate::log_store::{LogCounters, LogStore, count_boot, hand_over, open_database};
+use crate::network::Network;
+use crate::record::{Published, TypeConfig};
+use crate::sequencer::{Door, Sequencer, SequencerTask};
+use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
+use crate::state_machine::{EngineThread, Job, SnapshotProgress, StateMachine, Waiting};
+
+/// The one voter of a cluster of one.
+const NODE_ID: u64 = 1;
+/// How long a stopping node waits for the last hands to leave the database.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// How often raft's health is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a node needs to know to start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The directory that holds everything; made when it is missing.
+    pub data: PathBuf,
+    /// How many commands may wait in the sequencer's queue.
+    pub queue_commands: usize,
+    /// How many commands one entry may hold.
+    pub entry_commands_max: usize,
+    /// How many entries may be in flight between the sequencer and the engine.
+    pub entries_in_flight: usize,
+    /// A snapshot is taken after so many entries.
+    pub snapshot_every_entries: u64,
+    /// How much may wait in the channel to the feed.
+    pub published_capacity: usize,
+}
+
+impl NodeConfig {
+    /// The defaults, for the directory `data`.
+    pub fn new(data: impl Into<PathBuf>) -> NodeConfig {
+        NodeConfig {
+            data: data.into(),
+            queue_commands: 65_536,
+            entry_commands_max: 4_096,
+            entries_in_flight: 8,
+            snapshot_every_entries: 100_000,
+            published_capacity: 1_024,
+        }
+    }
+}
+
+/// Counters of a running node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Index of the last raft log entry that is durable.
+    pub last_log_index: u64,
+    /// Sequence of the last command applied.
+    pub applied_sequence: u64,
+    /// Log batches written and synced.
+    pub log_syncs: u64,
+    /// Nanoseconds spent in that.
+    pub log_sync_ns: u64,
+    /// Entries written to the log.
+    pub log_entries: u64,
+    /// Commands waiting in the sequencer's queue.
+    pub queued_commands: u64,
+    /// Snapshots written since the start.
+    pub snapshots: u64,
+    /// The last sequence that history holds.
+    pub history_watermark: u64,
+}
+
+/// A running node. It runs until [`Node::stop`]; dropping the handle does not end it.
+pub struct Node {
+    raft: Raft<TypeConfig, StateMachine>,
+    sequencer: Sequencer,
+    door: Arc<Door>,
+    history: HistoryWriter,
+    log: LogStore,
+    jobs: Sender<Job>,
+    failure: Failure,
+    recovered: watch::Receiver<Option<Sequence>>,
+    applied: Arc<AtomicU64>,
+    log_counters: Arc<LogCounters>,
+    snapshots: Arc<SnapshotProgress>,
+    stop_sequencer: oneshot::Sender<()>,
+    sequencing: tokio::task::JoinHandle<()>,
+    leading: tokio::task::JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
+    database: Arc<DB>,
+}
+
+impl Node {
+    /// Opens the data directory, checks all that is in it, and starts. The receiver gets the restored state first and
+    /// then everything that is applied; it must be drained from now on, or the node stands still.
+    pub async fn start(config: NodeConfig) -> Result<(Node, Receiver<Published>), StartError> {
+        let failure = Failure::new();
+        let opened = {
+            let (config, failure) = (config.clone(), failure.clone());
+            let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
+            open.await.map_err(|error| StartError::Failed(error.to_string()))??
+        };
+        let Opened { database, boot, log, history, engine, meta, snapshots, mut threads } = opened;
+
+        // 1. The engine thread, which publishes the state it starts from.
+        let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
+        let waiting = Arc::new(Waiting::default());
+        let applied = Arc::new(AtomicU64::new(engine.sequence().0));
+        let engine_thread = EngineThread {
+            engine,
+            node: NODE_ID,
+            boot,
+            waiting: waiting.clone(),
+            history: history.clone(),
+            published,
+            applied: applied.clone(),
+            failure: failure.clone(),
+        };
+        let (jobs, thread) = engine_thread.start();
+        threads.push(thread);
+
+        // 2. Raft, which hands the engine what the log holds beyond that state.
+        let state_machine = StateMachine::new(jobs.clone(), meta, snapshots, history.clone());
+        let snapshots = state_machine.progress();
+        let raft_config = Arc::new(raft_config(&config)?);
+        let raft = Raft::new(NODE_ID, raft_config, Network, log.clone(), state_machine).await.map_err(failed)?;
+
+        // 3. The sequencer, whose door opens once this node leads and has applied its whole log.
+        let door = Arc::new(Door::shut());
+        let (stop_sequencer, stop) = oneshot::channel();
+        let task = SequencerTask {
+            raft: raft.clone(),
+            node: NODE_ID,
+            boot,
+            door: door.clone(),
+            waiting,
+            entry_commands_max: config.entry_commands_max.max(1),
+            entries_in_flight: config.entries_in_flight.max(1),
+        };
+        let (sequencer, sequencing) = task.start(config.queue_commands.max(1), stop);
+        let (announce, recovered) = watch::channel(None);
+        let leadership = Leadership {
+            raft: raft.clone(),
+            door: door.clone(),
+            jobs: jobs.clone(),
+            snapshots: snapshots.clone(),
+            announce,
+            failure: failure.clone(),
+        };
+        let leading = tokio::spawn(leadership.run());
+
+        let log_counters = log.counters();
+        let node = Node {
+            raft,
+            sequencer,
+            door,
+            history,
+            log,
+            jobs,
+            failure,
+            recovered,
+            applied,
+            log_counters,
+            snapshots,
+            stop_sequencer,
+            sequencing,
+            leading,
+            threads,
+            database,
+        };
+        Ok((node, receiver))
+    }
+
+    /// Resolves when this node leads and everything in its log is applied and published; the recovered sequence.
+    pub async fn recovered(&self) -> Result<Sequence, StartError> {
+        let mut recovered = self.recovered.clone();
+        tokio::select! {
+            found = recovered.wait_for(Option::is_some) => match found {
+                Ok(sequence) => Ok(sequence.expect("waited for it")),
+                Err(_) => Err(StartError::Failed(self.failed().await)),
+            },
+            reason = self.failure.wait() => Err(StartError::Failed(reason)),
+        }
+    }
+
+    /// The door for commands.
+    pub fn sequencer(&self) -> Sequencer {
+        self.sequencer.clone()
+    }
+
+    /// Closed orders and trades.
+    pub fn history(&self) -> History {
+        self.history.reader()
+    }
+
+    /// Counters, for metrics.
+    pub fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            last_log_index: read(&self.log_counters.last_index),
+            applied_sequence: read(&self.applied),
+            log_syncs: read(&self.log_counters.syncs),
+            log_sync_ns: read(&self.log_counters.sync_ns),
+            log_entries: read(&self.log_counters.entries),
+            queued_commands: self.sequencer.queued() as u64,
+            snapshots: read(&self.snapshots.written),
+            history_watermark: self.history.reader().watermark().0,
+        }
+    }
+
+    /// Resolves only when the node can't go on, with the reason.
+    pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
+        let (failure, door) = (self.failure.clone(), self.door.clone());
+        async move {
+            let reason = failure.wait().await;
+            door.stop();
+            reason
+        }
+    }
+
+    /// Refuses new commands, lets what is in flight finish, flushes and closes everything.
+    pub async fn stop(self) {
+        // In the order of an order's road, so that each stage drains into the next.
+        self.door.stop();
+        let _ = self.stop_sequencer.send(());
+        let _ = self.sequencing.await;
+        self.leading.abort();
+        let _ = self.leading.await;
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::error!("raft did not stop in order: {error}");
+        }
+        let _ = hand_over(&self.jobs, Job::Stop).await;
+        let (history, log, threads, failure) = (self.history, self.log, self.threads, self.failure);
+        let flush = move || {
+            // The engine's thread is the last in the list; it sends to history until it ends.
+            let mut threads = threads.into_iter().rev();
+            threads.next().map(JoinHandle::join);
+            history.stop();
+            log.stop();
+            threads.for_each(|thread| drop(thread.join()));
+            if failure.reason().is_none()
+                && let Err(error) = history.flush()
+            {
+                tracing::error!("history was not flushed and will be written again: {error}");
+            }
+        };
+        let _ = tokio::task::spawn_blocking(flush).await;
+        drop(self.raft);
+        close(self.database).await;
+    }
+}
+
+/// Waits until this is the only handle left: raft's last tasks let go shortly after raft has stopped.
+async fn close(database: Arc<DB>) {
+    let closing = async {
+        while Arc::strong_count(&database) > 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(CLOSE_MAX, closing).await.is_err() {
+        tracing::error!("the database in {} is still in use", database.path().display());
+    }
+}
+
+/// What is open before anything runs.
+struct Opened {
+    database: Arc<DB>,
+    boot: u64,
+    log: LogStore,
+    history: HistoryWriter,
+    engine: Engine,
+    meta: SnapshotMeta,
+    snapshots: SnapshotDirectory,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Opened {
+    /// Opens and checks everything on disk; this reads the whole log.
+    fn open(config: &NodeConfig, failure: &Failure) -> Result<Opened, StartError> {
+        let data = &config.data;
+        std::fs::create_dir_all(data).map_err(|error| StartError::disk(data, error))?;
+        let database = open_database(data)?;
+        let snapshots = SnapshotDirectory::open(data)?;
+        let (log, log_thread) = LogStore::open(database.clone(), data, failure)?;
+        let (engine, meta) = match snapshots.load_newest(log.purged_index())? {
+            Some(found) => (Engine::from_snapshot(&found.state), found.meta),
+            None => (Engine::new(), SnapshotMeta::default()),
+        };
+        let boot = count_boot(&database)?;
+        let (history, history_thread) = HistoryWriter::start(database.clone(), failure)?;
+        let threads = vec![log_thread, history_thread];
+        Ok(Opened { database, boot, log, history, engine, meta, snapshots, threads })
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> StartError {
+    StartError::Failed(error.to_string())
+}
+
+fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
+    let config = Config {
+        cluster_name: "rialto".into(),
+        // A cluster of one has nobody to send a heartbeat to, and elects itself below.
+        enable_heartbeat: false,
+        enable_elect: false,
+        // After a restart a new term begins, whose first entry commits the log again.
+        enable_leader_restore: Some(false),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every_entries.max(1)),
+        // The log is kept for the oldest snapshot too, so `Leadership` purges it.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..Config::default()
+    };
+    config.validate().map_err(failed)
+}
+
+/// The task that opens and shuts the door as this node comes to lead and ceases to.
+struct Leadership {
+    raft: Raft<TypeConfig, StateMachine>,
+    door: Arc<Door>,
+    jobs: Sender<Job>,
+    snapshots: Arc<SnapshotProgress>,
+    announce: watch::Sender<Option<Sequence>>,
+    failure: Failure,
+}
+
+impl Leadership {
+    async fn run(self) {
+        match self.lead().await {
+            Ok((sequence, time)) => {
+                self.door.open(time);
+                self.announce.send_replace(Some(sequence));
+                self.watch().await;
+            }
+            Err(reason) => self.failure.report(reason),
+        }
+        self.door.stop();
+    }
+
+    /// Becomes the leader and applies the whole log; what the engine has reached then.
+    async fn lead(&self) -> Result<(Sequence, Time), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        if self.raft.is_initialized().await.map_err(|error| text(&error))? {
+            self.raft.trigger().elect(false).await.map_err(|error| text(&error))?;
+        } else {
+            let members = BTreeMap::from([(NODE_ID, BasicNode::default())]);
+            self.raft.initialize(members).await.map_err(|error| text(&error))?;
+        }
+        let leader = self.raft.wait(None).state(ServerState::Leader, "lead a cluster of one").await;
+        leader.map_err(|error| text(&error))?;
+        // Once this entry is applied, so are all before it.
+        self.raft.write_blank().await.map_err(|error| text(&error))?;
+        let (reply, reached) = oneshot::channel();
+        let told = hand_over(&self.jobs, Job::Tell(reply)).await;
+        told.map_err(|_| "the engine thread has ended".to_string())?;
+        reached.await.map_err(|_| "the engine thread has ended".to_string())
+    }
+
+    /// Follows raft until it cannot go on; the log is purged as snapshots make it unneeded.
+    async fn watch(&self) {
+        let mut log_needed_after = self.snapshots.log_needed_after.subscribe();
+        // Raft's metrics change with every entry; looking now and then costs nothing.
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = look.tick() => self.look(),
+                _ = log_needed_after.changed() => {
+                    let upto = *log_needed_after.borrow_and_update();
+                    if let Some(upto) = upto {
+                        // An error is raft's end, which `look` finds.
+                        let _ = self.raft.trigger().purge_log(upto).await;
+                    }
+                }
+                _ = self.failure.wait() => return,
+            }
+        }
+    }
+
+    fn look(&self) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if let Err(fatal) = &metrics.running_state {
+            self.failure.report(format!("raft cannot go on: {fatal}"));
+        }
+        if metrics.state != ServerState::Leader {
+            self.door.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::testing::log::{StoreBuilder, Suite};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Builds what raft stores in, in a folder of its own.
+    struct Builder;
+
+    /// Keeps the folder, and the channel that nobody reads, until the threads have ended.
+    struct Guard {
+        threads: Vec<JoinHandle<()>>,
+        _receiver: Receiver<Published>,
+        _folder: TempDir,
+    }
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+        }
+    }
+
+    impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for Builder {
+        async fn build(&self) -> Result<(Guard, LogStore, StateMachine), openraft::StorageError<TypeConfig>> {
+            let folder = tempfile::tempdir().unwrap();
+            let failure = Failure::new();
+            let opened = Opened::open(&NodeConfig::new(folder.path()), &failure).unwrap();
+            let (published, receiver) = crossbeam_channel::unbounded();
+            let engine_thread = EngineThread {
+                engine: opened.engine,
+                node: NODE_ID,
+                boot: opened.boot,
+                waiting: Arc::default(),
+                history: opened.history.clone(),
+                published,
+                applied: Arc::default(),
+                failure,
+            };
+            let (jobs, thread) = engine_thread.start();
+            let threads = std::iter::once(thread).chain(opened.threads).collect();
+            let state_machine = StateMachine::new(jobs, opened.meta, opened.snapshots, opened.history);
+            Ok((Guard { threads, _receiver: receiver, _folder: folder }, opened.log, state_machine))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn log_store_and_state_machine_pass_the_suite_of_openraft() {
+        Suite::test_all(Builder).await.unwrap();
+    }
+}

@@ -1,0 +1,257 @@
+//! Snapshots on disk: one file each, `<index of the last log entry in it>.snapshot`, a header in a frame and then the
+//! state. A file appears whole or not at all, is read back before it counts, and the newest three are kept.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use engine::{Sequence, Snapshot};
+use openraft::alias::SnapshotMetaOf;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::failure::StartError;
+use crate::record::{FrameError, LogIdBytes, MembershipBytes, StoredMembership, TypeConfig, open_first, seal};
+
+pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
+
+/// How many are kept: the newest, and two to fall back on when it turns out to be damaged.
+const KEPT: usize = 3;
+const SUFFIX: &str = "snapshot";
+
+/// What stands before the state.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Header {
+    last_log_id: Option<LogIdBytes>,
+    membership_log_id: Option<LogIdBytes>,
+    membership: MembershipBytes,
+    sequence: Sequence,
+    body_length: u64,
+    /// SHA-256 of the body, which is the state's hash too.
+    state_hash: [u8; 32],
+}
+
+/// A snapshot that was read and found whole.
+pub(crate) struct FoundSnapshot {
+    pub meta: SnapshotMeta,
+    pub state: Snapshot,
+}
+
+/// Why a file is not a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    #[error("its header is damaged: {0}")]
+    Header(#[from] FrameError),
+    #[error("its length or checksum is wrong")]
+    Body,
+    #[error("{0}")]
+    State(#[from] engine::snapshot::DecodeError),
+}
+
+impl From<SnapshotError> for io::Error {
+    fn from(error: SnapshotError) -> io::Error {
+        io::Error::other(error.to_string())
+    }
+}
+
+/// The directory they are in.
+#[derive(Clone, Debug)]
+pub(crate) struct SnapshotDirectory {
+    path: PathBuf,
+}
+
+impl SnapshotDirectory {
+    /// Opens or makes it in `data`, and removes what a crash left half written.
+    pub(crate) fn open(data: &Path) -> Result<SnapshotDirectory, StartError> {
+        let path = data.join("snapshots");
+        let open = || -> io::Result<()> {
+            fs::create_dir_all(&path)?;
+            File::open(data)?.sync_all()?;
+            for entry in fs::read_dir(&path)? {
+                let entry = entry?.path();
+                if entry.extension().is_some_and(|extension| extension == "tmp") {
+                    fs::remove_file(entry)?;
+                }
+            }
+            Ok(())
+        };
+        open().map_err(|error| StartError::disk(&path, error))?;
+        Ok(SnapshotDirectory { path })
+    }
+
+    /// The newest one that is whole. Damaged ones are reported and put aside, and the next older is tried, as long as
+    /// the log, whose entries up to `purged` are gone, continues it.
+    pub(crate) fn load_newest(&self, purged: Option<u64>) -> Result<Option<FoundSnapshot>, StartError> {
+        let files = self.list().map_err(|error| StartError::disk(&self.path, error))?;
+        let mut damaged = None;
+        for (index, path) in files {
+            if purged.is_some_and(|purged| index < purged) {
+                break;
+            }
+            match read_file(&path) {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) => {
+                    tracing::warn!("{} is damaged and is put aside: {error}", path.display());
+                    fs::rename(&path, path.with_extension("damaged"))
+                        .map_err(|error| StartError::disk(&path, error))?;
+                    damaged.get_or_insert((path, error));
+                }
+            }
+        }
+        match (purged, damaged) {
+            (None, _) => Ok(None),
+            (Some(_), Some((path, error))) => Err(StartError::damaged(path.display().to_string(), error)),
+            (Some(purged), None) => {
+                let what = format!("there is no snapshot in it, but the log starts only after entry {purged}");
+                Err(StartError::damaged(self.path.display().to_string(), what))
+            }
+        }
+    }
+
+    /// Writes one, reads it back, and removes those that are no longer kept.
+    pub(crate) fn write(&self, meta: &SnapshotMeta, state: &Snapshot) -> Result<(), SnapshotError> {
+        let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
+        let path = self.path.join(format!("{index:020}.{SUFFIX}"));
+        let temporary = path.with_extension("tmp");
+        let body = state.encode();
+        let header = Header {
+            last_log_id: meta.last_log_id.as_ref().map(LogIdBytes::from),
+            membership_log_id: meta.last_membership.log_id().as_ref().map(LogIdBytes::from),
+            membership: MembershipBytes::from(meta.last_membership.membership()),
+            sequence: state.sequence,
+            body_length: body.len() as u64,
+            state_hash: Sha256::digest(&body).into(),
+        };
+        let mut file = File::create(&temporary)?;
+        file.write_all(&seal(&header))?;
+        file.write_all(&body)?;
+        file.sync_all()?;
+        drop((file, body));
+        check(&fs::read(&temporary)?)?;
+        fs::rename(&temporary, &path)?;
+        File::open(&self.path)?.sync_all()?;
+        for (_, old) in self.list()?.into_iter().skip(KEPT) {
+            fs::remove_file(old)?;
+        }
+        Ok(())
+    }
+
+    /// The newest one, open for reading, with what its header says.
+    pub(crate) fn newest(&self) -> Result<Option<(SnapshotMeta, File)>, SnapshotError> {
+        let Some((_, path)) = self.list()?.into_iter().next() else { return Ok(None) };
+        let mut file = File::open(path)?;
+        let mut start = Vec::new();
+        // A header is far smaller; one that is not is damaged.
+        (&file).take(1 << 20).read_to_end(&mut start)?;
+        file.rewind()?;
+        let (header, _) = open_first::<Header>(&start)?;
+        Ok(Some((header.meta()?, file)))
+    }
+
+    /// The log entry up to which no kept snapshot needs the log, once there are as many as are kept.
+    pub(crate) fn oldest_kept(&self) -> io::Result<Option<u64>> {
+        Ok(self.list()?.get(KEPT - 1).map(|(index, _)| *index))
+    }
+
+    /// Index and path of each, newest first.
+    fn list(&self) -> io::Result<Vec<(u64, PathBuf)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let named = path.extension().is_some_and(|extension| extension == SUFFIX);
+            let index = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+            if let (true, Some(index)) = (named, index) {
+                files.push((index, path));
+            }
+        }
+        files.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(files)
+    }
+}
+
+impl Header {
+    fn meta(&self) -> Result<SnapshotMeta, FrameError> {
+        let membership = self.membership.clone().try_into()?;
+        let last_membership = StoredMembership::new(self.membership_log_id.map(Into::into), membership);
+        Ok(SnapshotMeta { last_log_id: self.last_log_id.map(Into::into), last_membership })
+    }
+}
+
+/// The header and the body, if `bytes` are a whole snapshot file.
+fn check(bytes: &[u8]) -> Result<(Header, &[u8]), SnapshotError> {
+    let (header, length) = open_first::<Header>(bytes)?;
+    let body = &bytes[length..];
+    let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;
+    if whole { Ok((header, body)) } else { Err(SnapshotError::Body) }
+}
+
+fn read_file(path: &Path) -> Result<FoundSnapshot, SnapshotError> {
+    read(&mut File::open(path)?)
+}
+
+/// The snapshot in an open file.
+pub(crate) fn read(file: &mut File) -> Result<FoundSnapshot, SnapshotError> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    let (header, body) = check(&bytes)?;
+    let state = Snapshot::decode(body)?;
+    if state.sequence != header.sequence {
+        return Err(SnapshotError::Body);
+    }
+    Ok(FoundSnapshot { meta: header.meta()?, state })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use engine::Engine;
+    use openraft::alias::LeaderIdOf;
+
+    use super::*;
+    use crate::record::LogId;
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let log_id = LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index };
+        SnapshotMeta { last_log_id: Some(log_id), last_membership: StoredMembership::default() }
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_as_it_was_and_three_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SnapshotDirectory::open(folder.path()).unwrap();
+        let state = Engine::new().snapshot();
+        for index in [5, 10, 15, 20] {
+            assert_eq!(directory.oldest_kept().unwrap(), if index == 20 { Some(5) } else { None });
+            directory.write(&meta(index), &state).unwrap();
+        }
+        assert_eq!(directory.oldest_kept().unwrap(), Some(10));
+        let found = directory.load_newest(Some(10)).unwrap().unwrap();
+        assert_eq!((found.meta, found.state), (meta(20), state));
+        assert_eq!(directory.newest().unwrap().unwrap().0, meta(20));
+    }
+
+    #[test]
+    fn a_damaged_snapshot_gives_way_to_the_next_older_one_that_the_log_reaches() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SnapshotDirectory::open(folder.path()).unwrap();
+        let state = Engine::new().snapshot();
+        let damage = |index: u64| {
+            let path = folder.path().join(format!("snapshots/{index:020}.snapshot"));
+            let file = File::options().write(true).open(path).unwrap();
+            file.write_all_at(&[0xee], file.metadata().unwrap().len() - 1).unwrap();
+        };
+        for index in [5, 10, 15] {
+            directory.write(&meta(index), &state).unwrap();
+        }
+        damage(15);
+        assert_eq!(directory.load_newest(Some(5)).unwrap().unwrap().meta, meta(10));
+        damage(10);
+        let error = directory.load_newest(Some(7)).err().unwrap().to_string();
+        assert!(error.contains("00000000000000000010.snapshot is damaged"), "{error}");
+        assert!(directory.load_newest(None).unwrap().is_some());
+    }
+}

@@ -1,0 +1,798 @@
+//! The REST side of a real server, asked over real sockets: what is documented is answered, what is malformed is refused
+//! with its code, and nothing is lost by either.
+
+use std::path::PathBuf;
+
+use gateway::bootstrap::Bootstrap;
+use gateway::client::{Address, Credentials, now_ms};
+use gateway::config::Config;
+use gateway::serve::{self, Running};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::exchange::build_folder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Fees of 0.1 % and 0.2 %, so that each side's is told from the other's.
+const MARKET: &str = r#"
+    [[asset]]
+    name = "BTC"
+    scale = 8
+    [[asset]]
+    name = "USDT"
+    scale = 8
+    [[symbol]]
+    name = "BTCUSDT"
+    base = "BTC"
+    quote = "USDT"
+    tick_size = "0.01"
+    max_price = "1000000"
+    step_size = "0.00001"
+    min_qty = "0.00001"
+    max_qty = "9000"
+    market_max_qty = "100"
+    min_notional = "5"
+    maker_fee = "0.001"
+    taker_fee = "0.002"
+    [[account]]
+    uid = 1001
+    balances = { BTC = "100", USDT = "1000000" }
+    [[account.key]]
+    api_key = "key-a"
+    type = "HMAC"
+    secret = "secret-a"
+    permissions = ["USER_DATA", "TRADE"]
+    [[account.key]]
+    api_key = "key-a-that-only-reads"
+    type = "HMAC"
+    secret = "secret-r"
+    permissions = ["USER_DATA"]
+    [[account]]
+    uid = 1002
+    balances = { BTC = "100", USDT = "1000000" }
+    [[account.key]]
+    api_key = "key-b"
+    type = "HMAC"
+    secret = "secret-b"
+    permissions = ["USER_DATA", "TRADE"]
+"#;
+
+/// A server in this process, with its data in a folder of its own.
+struct Server {
+    running: Running,
+    address: Address,
+    /// Removed with the server.
+    _folder: TempDir,
+}
+
+impl Server {
+    async fn start(change: impl FnOnce(&mut Config)) -> Server {
+        let folder = TempDir::new_in(build_folder()).unwrap();
+        let mut config = Config { data: Some(PathBuf::from(folder.path())), ..Config::default() };
+        config.listen = Some(([127, 0, 0, 1], 0).into());
+        config.limits.request_weight_per_minute = 1_000_000;
+        change(&mut config);
+        let running = serve::start(config, Some(Bootstrap::parse(MARKET).unwrap())).await.unwrap();
+        let address = Address::parse(&running.url()).unwrap();
+        Server { running, address, _folder: folder }
+    }
+
+    async fn stop(self) {
+        self.running.stop().await;
+    }
+
+    /// Sends bytes and gives what comes back until the server closes.
+    async fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut socket = TcpStream::connect(self.address.to_string()).await.unwrap();
+        socket.write_all(bytes).await.unwrap();
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        received
+    }
+
+    /// One request on a connection of its own.
+    async fn ask(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            self.address,
+            body.len()
+        );
+        Response::parse(&self.exchange(&[head.as_bytes(), body].concat()).await)
+    }
+
+    async fn get(&self, target: &str) -> Response {
+        self.ask("GET", target, "", b"").await
+    }
+
+    /// A signed request with its parameters in the query string.
+    async fn signed(&self, who: &Credentials, method: &str, path: &str, parameters: &str) -> Response {
+        let target = format!("{path}?{}", sign(who, parameters));
+        self.ask(method, &target, &key_header(who), b"").await
+    }
+
+    async fn order(&self, who: &Credentials, parameters: &str) -> Response {
+        self.signed(who, "POST", "/api/v3/order", parameters).await
+    }
+
+    /// Free and locked of each asset.
+    async fn balances(&self, who: &Credentials) -> Value {
+        let account = self.signed(who, "GET", "/api/v3/account", "").await.good();
+        account["balances"].clone()
+    }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Response {
+    fn parse(bytes: &[u8]) -> Response {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an answer: {text:?}"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        Response { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn good(self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.body
+    }
+
+    #[track_caller]
+    fn refused(&self, status: u16, code: i64, text: &str) {
+        assert_eq!((self.status, self.body["code"].as_i64()), (status, Some(code)), "{self:?}");
+        assert!(self.body["msg"].as_str().is_some_and(|message| message.contains(text)), "{self:?}");
+        assert!(self.header("content-type").is_some_and(|kind| kind.starts_with("application/json")), "{self:?}");
+    }
+}
+
+fn credentials(api_key: &str, secret: &str) -> Credentials {
+    Credentials { api_key: api_key.to_owned(), secret: secret.to_owned() }
+}
+
+fn account_a() -> Credentials {
+    credentials("key-a", "secret-a")
+}
+
+fn account_b() -> Credentials {
+    credentials("key-b", "secret-b")
+}
+
+fn key_header(who: &Credentials) -> String {
+    format!("X-MBX-APIKEY: {}\r\n", who.api_key)
+}
+
+/// The parameters with timestamp and signature.
+fn sign(who: &Credentials, parameters: &str) -> String {
+    sign_at(who, parameters, now_ms())
+}
+
+fn sign_at(who: &Credentials, parameters: &str, timestamp: u64) -> String {
+    let separator = if parameters.is_empty() { "" } else { "&" };
+    let payload = format!("{parameters}{separator}timestamp={timestamp}");
+    let signature = who.sign(&payload);
+    format!("{payload}&signature={signature}")
+}
+
+/// A limit order as a query string.
+fn limit(side: &str, quantity: &str, price: &str) -> String {
+    format!("symbol=BTCUSDT&side={side}&type=LIMIT&timeInForce=GTC&quantity={quantity}&price={price}")
+}
+
+#[tokio::test]
+async fn malformed_questions_get_their_documented_errors() {
+    let server = Server::start(|_| {}).await;
+    let many: String = (0..101).map(|number| format!("p{number}=1&")).collect();
+    let table = [
+        ("/api/v3/nothing", 404, -1020, ""),
+        ("/api/v3/depth", 400, -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."),
+        ("/api/v3/depth?symbol=", 400, -1102, "symbol"),
+        ("/api/v3/depth?symbol=NOPEUSDT", 400, -1121, "Invalid symbol."),
+        ("/api/v3/depth?symbol=btcusdt", 400, -1100, "Illegal characters found in parameter 'symbol'; legal range is"),
+        ("/api/v3/depth?symbol=BTC%20USDT", 400, -1100, "symbol"),
+        ("/api/v3/depth?symbol=BTCUSDT&symbol=BTCUSDT", 400, -1101, "Duplicate values for a parameter detected."),
+        ("/api/v3/depth?symbol=BTCUSDT&color=red", 400, -1104, "read '1' parameter(s) but was sent '2' parameter(s)."),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=ten", 400, -1100, "limit"),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=-5", 400, -1100, "limit"),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=0", 400, -1130, "limit"),
+        ("/api/v3/depth?symbol=BTCUSDT&limit=", 400, -1105, "Parameter 'limit' was empty."),
+        ("/api/v3/depth?symbol=%FF%FE", 400, -1100, "Illegal characters found in a parameter."),
+        ("/api/v3/depth?symbol=%E2%82", 400, -1100, "Illegal characters found in a parameter."),
+        ("/api/v3/depth?symbol=%G0", 400, -1100, "Illegal characters found in a parameter."),
+        ("/api/v3/klines?symbol=BTCUSDT", 400, -1102, "interval"),
+        ("/api/v3/klines?symbol=BTCUSDT&interval=7m", 400, -1120, "Invalid interval."),
+        ("/api/v3/klines?symbol=BTCUSDT&interval=1m&timeZone=x", 400, -1130, "timeZone"),
+        ("/api/v3/trades?symbol=BTCUSDT&limit=99999999999999999999", 400, -1108, "limit"),
+        ("/api/v3/ticker/price?symbol=BTCUSDT&symbols=[\"BTCUSDT\"]", 400, -1128, ""),
+        ("/api/v3/ticker/price?symbols=BTCUSDT", 400, -1100, "symbols"),
+        ("/api/v3/ticker/24hr?symbol=BTCUSDT&type=HUGE", 400, -1130, "type"),
+        ("/api/v3/ticker?windowSize=1d", 400, -1102, "symbol"),
+        ("/api/v3/ticker?symbol=BTCUSDT&windowSize=60m", 400, -1130, "windowSize"),
+        ("/api/v3/exchangeInfo?symbol=BTCUSDT&symbolStatus=TRADING", 400, -1128, ""),
+        ("/api/v3/exchangeInfo?symbolStatus=SLEEPING", 400, -1122, "Invalid symbolStatus."),
+        ("/api/v3/aggTrades?symbol=BTCUSDT&fromId=1&startTime=1", 400, -1128, ""),
+        (&format!("/api/v3/ping?{many}"), 400, -1101, "Too many parameters sent for this endpoint."),
+    ];
+    for (target, status, code, text) in table {
+        println!("{target}");
+        // A quotation mark has no place in a request line.
+        server.get(&target.replace('"', "%22")).await.refused(status, code, text);
+    }
+    server.ask("PATCH", "/api/v3/order", "", b"").await.refused(405, -1020, "");
+    server.ask("POST", "/health", "", b"").await.refused(405, -1020, "");
+    server.get("/ws/btcusdt@trade").await.refused(400, -1020, "");
+    server.ask("POST", "/ws-api/v3", "", b"").await.refused(405, -1020, "");
+    server.ask("GET", "/api/v3/time", "X-MBX-TIME-UNIT: FORTNIGHT\r\n", b"").await.refused(400, -1194, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_must_prove_who_sends_it_and_when() {
+    let server = Server::start(|_| {}).await;
+    let (who, path) = (account_a(), "/api/v3/account");
+    let ask = async |key: &str, query: &str| server.ask("GET", &format!("{path}?{query}"), key, b"").await;
+    let key = key_header(&who);
+
+    ask("", &sign(&who, "")).await.refused(401, -2014, "API-key format invalid.");
+    ask("X-MBX-APIKEY: a b\r\n", &sign(&who, "")).await.refused(401, -2014, "API-key format invalid.");
+    let rejected = "Invalid API-key, IP, or permissions for action.";
+    ask("X-MBX-APIKEY: unknown\r\n", &sign(&who, "")).await.refused(401, -2015, rejected);
+    ask(&key, "").await.refused(400, -1102, "timestamp");
+    ask(&key, &format!("timestamp={}", now_ms())).await.refused(400, -1102, "signature");
+    let forged = sign(&credentials("key-a", "another secret"), "");
+    ask(&key, &forged).await.refused(400, -1022, "Signature for this request is not valid.");
+    ask(&key, &format!("timestamp={}&signature=zz", now_ms())).await.refused(400, -1022, "Signature");
+    ask(&key, "timestamp=now&signature=00").await.refused(400, -1100, "timestamp");
+
+    let outside = "Timestamp for this request is outside of the recvWindow.";
+    ask(&key, &sign_at(&who, "", now_ms() - 6_000)).await.refused(400, -1021, outside);
+    ask(&key, &sign_at(&who, "recvWindow=100.5", now_ms() - 300)).await.refused(400, -1021, outside);
+    let ahead = "Timestamp for this request was 1000ms ahead of the server's time.";
+    ask(&key, &sign_at(&who, "", now_ms() + 60_000)).await.refused(400, -1021, ahead);
+    ask(&key, &sign(&who, "recvWindow=60001")).await.refused(400, -1131, "recvWindow");
+    ask(&key, &sign(&who, "recvWindow=1.2345")).await.refused(400, -1111, "recvWindow");
+
+    ask(&key, &sign_at(&who, "recvWindow=60000", now_ms() - 20_000)).await.good();
+    // In microseconds, and the signature in capitals.
+    ask(&key, &sign_at(&who, "", now_ms() * 1_000)).await.good();
+    let (payload, signature) = (format!("timestamp={}", now_ms()), |text: &str| who.sign(text).to_uppercase());
+    ask(&key, &format!("{payload}&signature={}", signature(&payload))).await.good();
+
+    let reader = credentials("key-a-that-only-reads", "secret-r");
+    server.signed(&reader, "GET", path, "").await.good();
+    server.order(&reader, &limit("BUY", "1", "100")).await.refused(401, -2015, rejected);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn malformed_orders_are_refused_and_change_nothing() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    server.order(&b, &limit("SELL", "1", "60000")).await.good();
+    let before = server.balances(&a).await;
+    let sized = |quantity: &str| limit("BUY", quantity, "50000");
+    let priced = |price: &str| limit("BUY", "0.001", price);
+    let with = |more: &str| format!("{}&{more}", limit("BUY", "0.001", "50000"));
+    let instead = |from: &str, to: &str| limit("BUY", "0.001", "50000").replace(from, to);
+    let market = |more: &str| format!("symbol=BTCUSDT&side=BUY&type=MARKET&{more}");
+    let table = [
+        (sized("-1"), -1100, "Illegal characters found in parameter 'quantity'; legal range is"),
+        (sized("0"), -1013, "Invalid quantity."),
+        (sized("1e3"), -1100, "quantity"),
+        (sized("NaN"), -1100, "quantity"),
+        (sized("%EF%BC%91"), -1100, "quantity"),
+        (sized("0.000000001"), -1111, "Parameter 'quantity' has too much precision."),
+        (sized("0.000001"), -1013, "Filter failure: LOT_SIZE"),
+        (sized("0.000015"), -1013, "Filter failure: LOT_SIZE"),
+        (sized("9001"), -1013, "Filter failure: LOT_SIZE"),
+        (sized("99999999999999999999"), -1013, "Filter failure: LOT_SIZE"),
+        (sized(""), -1105, "quantity"),
+        (priced(&"9".repeat(40)), -1100, "Illegal characters found in parameter 'price'; legal range is"),
+        (priced(&format!("1.{}", "1".repeat(38))), -1100, "price"),
+        (priced("-50000"), -1100, "price"),
+        (priced("0"), -1013, "Filter failure: PRICE_FILTER"),
+        (priced("50000.001"), -1013, "Filter failure: PRICE_FILTER"),
+        (priced("1000000.01"), -1013, "Filter failure: PRICE_FILTER"),
+        (priced("1000"), -1013, "Filter failure: NOTIONAL"),
+        (instead("symbol=BTCUSDT", "symbol=NOPEUSDT"), -1121, "Invalid symbol."),
+        (instead("side=BUY&", ""), -1102, "side"),
+        (instead("side=BUY", "side=HOLD"), -1117, "Invalid side."),
+        (instead("type=LIMIT", "type=GUESS"), -1116, "Invalid orderType."),
+        (instead("timeInForce=GTC", "timeInForce=GTX"), -1115, "Invalid timeInForce."),
+        (instead("timeInForce=GTC&", ""), -1102, "timeInForce"),
+        (instead("&price=50000", ""), -1102, "price"),
+        (instead("&quantity=0.001", ""), -1102, "quantity"),
+        (instead("type=LIMIT", "type=STOP_LOSS_LIMIT"), -2010, "are not supported for this symbol."),
+        (instead("type=LIMIT", "type=TAKE_PROFIT"), -2010, "are not supported for this symbol."),
+        (with("stopPrice=1"), -1106, "stopPrice"),
+        (with("icebergQty=0.0001"), -2010, "are not supported for this symbol."),
+        (with("trailingDelta=10"), -2010, "are not supported for this symbol."),
+        (with("quoteOrderQty=10"), -1106, "quoteOrderQty"),
+        (with("strategyType=1"), -1134, ""),
+        (with("newClientOrderId=a%20b"), -1100, "newClientOrderId"),
+        (with(&format!("newClientOrderId={}", "x".repeat(37))), -1100, "newClientOrderId"),
+        (with("newOrderRespType=LONG"), -1130, "newOrderRespType"),
+        (with("color=red"), -1104, ""),
+        (with("price=1"), -1101, "Duplicate"),
+        (market("quantity=1&price=1"), -1106, "price"),
+        (market("quantity=1&timeInForce=GTC"), -1106, "timeInForce"),
+        (market("quantity=1&quoteOrderQty=10"), -1128, ""),
+        (market("symbols=1"), -1104, ""),
+        (market(""), -1102, "quoteOrderQty"),
+        (market("quantity=101"), -1013, "Filter failure: MARKET_LOT_SIZE"),
+        (market("quoteOrderQty=1"), -1013, "Filter failure: NOTIONAL"),
+        (
+            limit("BUY", "1", "60000").replace("LIMIT&timeInForce=GTC", "LIMIT_MAKER"),
+            -2010,
+            "Order would immediately match and take.",
+        ),
+        (limit("BUY", "100", "50000"), -2010, "Account has insufficient balance for requested action."),
+        (limit("SELL", "100.00001", "70000"), -2010, "Account has insufficient balance for requested action."),
+    ];
+    for (parameters, code, text) in table {
+        println!("{parameters}");
+        // An empty part is no parameter.
+        server.order(&a, parameters.trim_end_matches('&')).await.refused(400, code, text);
+    }
+    let cancel = async |parameters: &str| server.signed(&a, "DELETE", "/api/v3/order", parameters).await;
+    cancel("symbol=BTCUSDT").await.refused(400, -1102, "Param 'origClientOrderId' or 'orderId' must be sent");
+    cancel("symbol=BTCUSDT&orderId=one").await.refused(400, -1100, "orderId");
+    cancel("symbol=BTCUSDT&orderId=77").await.refused(400, -2011, "Unknown order sent.");
+    cancel("symbol=BTCUSDT&orderId=1").await.refused(400, -2011, "Unknown order sent.");
+    let query = async |parameters: &str| server.signed(&a, "GET", "/api/v3/order", parameters).await;
+    query("symbol=BTCUSDT&orderId=77").await.refused(400, -2013, "Order does not exist.");
+    query("symbol=BTCUSDT&orderId=1").await.refused(400, -2013, "Order does not exist.");
+    let span = "symbol=BTCUSDT&startTime=1700000000000&endTime=1700086400001";
+    server.signed(&a, "GET", "/api/v3/allOrders", span).await.refused(400, -1127, "24 hours");
+
+    assert_eq!(server.balances(&a).await, before);
+    let open = server.signed(&a, "GET", "/api/v3/openOrders", "").await.good();
+    assert_eq!(open, json!([]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_of_any_kind_are_survived() {
+    let server = Server::start(|_| {}).await;
+    let who = account_a();
+    let post = async |kind: &str, body: &[u8]| {
+        let headers = format!("{}Content-Type: {kind}\r\n", key_header(&who));
+        server.ask("POST", "/api/v3/order", &headers, body).await
+    };
+    post("application/json", br#"{"symbol":"BTCUSDT","#).await.refused(400, -1102, "timestamp");
+    post("application/x-www-form-urlencoded", b"symbol=\xff\xfe").await.refused(400, -1100, "Illegal characters");
+    post("application/x-www-form-urlencoded", b"\0\0\0\0").await.refused(400, -1102, "timestamp");
+    let huge = vec![b'x'; (1 << 20) + 1];
+    post("application/x-www-form-urlencoded", &huge).await.refused(413, -1101, "Too many parameters");
+    post("application/x-www-form-urlencoded", &huge.repeat(8)).await.refused(413, -1101, "Too many parameters");
+    // Not HTTP at all: the connection ends, and only it.
+    server.exchange(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
+    server.exchange(b"GET / HTTP/9.9\r\n\r\n").await;
+
+    // Parameters may come in the query, in the body, or in both, whatever the content type says.
+    let form = sign(&who, &limit("BUY", "0.001", "50000"));
+    post("application/x-www-form-urlencoded", form.as_bytes()).await.good();
+    post("text/plain", sign(&who, &limit("BUY", "0.001", "50000")).as_bytes()).await.good();
+    let headers = format!("{}Content-Type: application/json;charset=utf-8\r\n", key_header(&who));
+    let target = format!("/api/v3/order?{}", sign(&who, &limit("BUY", "0.001", "50000")));
+    server.ask("POST", &target, &headers, b"").await.good();
+    // Query string and body are signed one after the other, with nothing between.
+    let (query, body) = (
+        "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC",
+        format!("quantity=0.001&price=50000&timestamp={}", now_ms()),
+    );
+    let body = format!("{body}&signature={}", who.sign(&format!("{query}{body}")));
+    server.ask("POST", &format!("/api/v3/order?{query}"), &key_header(&who), body.as_bytes()).await.good();
+    // A cancel in the body, as python-binance sends it.
+    let body = sign(&who, "symbol=BTCUSDT&orderId=1");
+    let canceled = server.ask("DELETE", "/api/v3/order", &key_header(&who), body.as_bytes()).await.good();
+    assert_eq!(canceled["status"], "CANCELED");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_lives_from_placing_to_its_end() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    let placed = server.order(&a, &format!("{}&newClientOrderId=first", limit("SELL", "2", "60000"))).await;
+    let sequence = |response: &Response| -> u64 { response.header("x-rialto-sequence").unwrap().parse().unwrap() };
+    let first_sequence = sequence(&placed);
+    assert_eq!(placed.header("x-mbx-order-count-10s"), Some("1"));
+    assert_eq!(placed.header("x-mbx-order-count-1d"), Some("1"));
+    let placed = placed.good();
+    let time = placed["transactTime"].as_u64().unwrap();
+    assert_eq!(
+        placed,
+        json!({
+            "symbol": "BTCUSDT", "orderId": 1, "orderListId": -1, "clientOrderId": "first", "transactTime": time,
+            "price": "60000.00000000", "origQty": "2.00000000", "executedQty": "0.00000000",
+            "origQuoteOrderQty": "0.00000000", "cummulativeQuoteQty": "0.00000000", "status": "NEW",
+            "timeInForce": "GTC", "type": "LIMIT", "side": "SELL", "workingTime": time,
+            "selfTradePreventionMode": "NONE", "fills": [],
+        })
+    );
+    let duplicate = format!("{}&newClientOrderId=first", limit("SELL", "1", "61000"));
+    server.order(&a, &duplicate).await.refused(400, -2010, "Duplicate order sent.");
+
+    // Half a coin of it trades, at its price though the taker offers more.
+    let taken = server.order(&b, &format!("{}&newOrderRespType=FULL", limit("BUY", "0.5", "60500"))).await;
+    assert!(sequence(&taken) > first_sequence);
+    let taken = taken.good();
+    assert_eq!(taken["status"], "FILLED");
+    assert_eq!(
+        taken["fills"],
+        json!([{
+            "price": "60000.00000000", "qty": "0.50000000", "commission": "0.00100000",
+            "commissionAsset": "BTC", "tradeId": 1,
+        }])
+    );
+    let query = async |parameters: &str| {
+        server.signed(&a, "GET", "/api/v3/order", &format!("symbol=BTCUSDT&{parameters}")).await
+    };
+    let queried = query("orderId=1").await.good();
+    assert_eq!(
+        queried,
+        json!({
+            "symbol": "BTCUSDT", "orderId": 1, "orderListId": -1, "clientOrderId": "first",
+            "price": "60000.00000000", "origQty": "2.00000000", "executedQty": "0.50000000",
+            "cummulativeQuoteQty": "30000.00000000", "status": "PARTIALLY_FILLED", "timeInForce": "GTC",
+            "type": "LIMIT", "side": "SELL", "stopPrice": "0.00000000", "icebergQty": "0.00000000",
+            "time": time, "updateTime": taken["transactTime"], "isWorking": true, "workingTime": time,
+            "origQuoteOrderQty": "0.00000000", "selfTradePreventionMode": "NONE",
+        })
+    );
+    assert_eq!(query("origClientOrderId=first").await.good(), queried);
+    query("orderId=1&origClientOrderId=other").await.refused(400, -2039, "Client order ID");
+    let open = server.signed(&a, "GET", "/api/v3/openOrders", "symbol=BTCUSDT").await.good();
+    assert_eq!(open, json!([queried]));
+
+    // Amended down to one coin, it has half a coin left.
+    let amend = async |quantity: &str| {
+        let parameters = format!("symbol=BTCUSDT&orderId=1&newQty={quantity}");
+        server.signed(&a, "PUT", "/api/v3/order/amend/keepPriority", &parameters).await
+    };
+    amend("0.5").await.refused(400, -2038, "The requested action would change no state; rejecting.");
+    let amended = amend("1").await.good();
+    assert_eq!(amended["amendedOrder"]["qty"], "1.00000000");
+    assert_eq!(amended["amendedOrder"]["executedQty"], "0.50000000");
+    assert_eq!(amended["amendedOrder"]["cumulativeQuoteQty"], "30000.00000000");
+    assert_eq!(amended["amendedOrder"]["origClientOrderId"], "first");
+    let renamed = amended["amendedOrder"]["clientOrderId"].as_str().unwrap();
+
+    let cancel = async |parameters: &str| {
+        server.signed(&a, "DELETE", "/api/v3/order", &format!("symbol=BTCUSDT&{parameters}")).await
+    };
+    cancel("orderId=1&cancelRestrictions=ONLY_NEW").await.refused(400, -2011, "cancel restrictions");
+    let canceled = cancel("orderId=1&newClientOrderId=bye").await.good();
+    assert_eq!(canceled["status"], "CANCELED");
+    assert_eq!((&canceled["clientOrderId"], &canceled["origClientOrderId"]), (&json!("bye"), &json!(renamed)));
+    cancel("orderId=1").await.refused(400, -2011, "Unknown order sent.");
+    assert_eq!(query("orderId=1").await.good()["status"], "CANCELED");
+
+    // What was held is free again; each paid a fee of what it received.
+    let balance = |asset: &str, free: &str| json!({ "asset": asset, "free": free, "locked": "0.00000000" });
+    assert_eq!(server.balances(&a).await, json!([balance("BTC", "99.50000000"), balance("USDT", "1029970.00000000")]));
+    assert_eq!(server.balances(&b).await, json!([balance("BTC", "100.49900000"), balance("USDT", "970000.00000000")]));
+    let trades = server.signed(&a, "GET", "/api/v3/myTrades", "symbol=BTCUSDT").await.good();
+    assert_eq!(
+        trades,
+        json!([{
+            "symbol": "BTCUSDT", "id": 1, "orderId": 1, "orderListId": -1, "price": "60000.00000000",
+            "qty": "0.50000000", "quoteQty": "30000.00000000", "commission": "30.00000000",
+            "commissionAsset": "USDT", "time": taken["transactTime"], "isBuyer": false, "isMaker": true,
+            "isBestMatch": true,
+        }])
+    );
+    let all = server.signed(&a, "GET", "/api/v3/allOrders", "symbol=BTCUSDT").await.good();
+    assert_eq!(all, json!([query("orderId=1").await.good()]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_says_as_much_as_was_asked() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let names = |answer: &Value| answer.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let order = limit("BUY", "0.001", "50000");
+    let maker = order.replace("LIMIT&timeInForce=GTC", "LIMIT_MAKER");
+    let ack = server.order(&a, &format!("{order}&newOrderRespType=ACK")).await.good();
+    assert_eq!(names(&ack), "clientOrderId orderId orderListId symbol transactTime");
+    assert_eq!(
+        names(&server.order(&a, &maker).await.good()),
+        names(&ack),
+        "LIMIT_MAKER is answered with ACK by default"
+    );
+    let result = server.order(&a, &format!("{order}&newOrderRespType=RESULT")).await.good();
+    assert!(result.get("status").is_some() && result.get("fills").is_none(), "{result}");
+
+    let test = async |more: &str| server.signed(&a, "POST", "/api/v3/order/test", &format!("{order}{more}")).await;
+    assert_eq!(test("").await.good(), json!({}));
+    let rates = test("&computeCommissionRates=true").await.good();
+    assert_eq!(rates["standardCommissionForOrder"]["taker"], "0.00200000");
+    let bad = limit("BUY", "0.000001", "50000");
+    server.signed(&a, "POST", "/api/v3/order/test", &bad).await.refused(400, -1013, "LOT_SIZE");
+    let open = server.signed(&a, "GET", "/api/v3/openOrders", "").await.good();
+    assert_eq!(open.as_array().unwrap().len(), 3, "a test places nothing");
+
+    let micros = server.ask("GET", "/api/v3/time", "X-MBX-TIME-UNIT: MICROSECOND\r\n", b"").await.good();
+    assert!(micros["serverTime"].as_u64().unwrap() / 1_000 >= now_ms() - 60_000, "{micros}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_trade_at_once_expires_or_not_as_asked() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    let before = [server.balances(&a).await, server.balances(&b).await];
+    let ended =
+        |answer: &Value| (answer["status"].clone(), answer["executedQty"].clone(), answer["expiryReason"].clone());
+    let market = server.order(&b, "symbol=BTCUSDT&side=BUY&type=MARKET&quantity=1").await.good();
+    assert_eq!(ended(&market), (json!("EXPIRED"), json!("0.00000000"), json!("INSUFFICIENT_LIQUIDITY")));
+    assert_eq!(market["price"], "0.00000000");
+    assert_eq!([server.balances(&a).await, server.balances(&b).await], before);
+
+    server.order(&a, &limit("SELL", "1", "60000")).await.good();
+    let with = |word: &str, quantity: &str| limit("BUY", quantity, "60000").replace("GTC", word);
+    let fok = server.order(&b, &with("FOK", "1.5")).await.good();
+    assert_eq!(ended(&fok), (json!("EXPIRED"), json!("0.00000000"), json!("UNFILLED_FOK_ORDER_EXPIRED")));
+    let ioc = server.order(&b, &with("IOC", "1.5")).await.good();
+    assert_eq!(ended(&ioc), (json!("EXPIRED"), json!("1.00000000"), json!("UNFILLED_IOC_QUANTITY_EXPIRED")));
+
+    // By quote amount: as many whole lots as it pays for.
+    server.order(&a, &limit("SELL", "1", "60000")).await.good();
+    let spent = server.order(&b, "symbol=BTCUSDT&side=BUY&type=MARKET&quoteOrderQty=100").await.good();
+    assert_eq!((&spent["status"], &spent["executedQty"]), (&json!("FILLED"), &json!("0.00166000")));
+    assert_eq!(
+        (&spent["origQuoteOrderQty"], &spent["cummulativeQuoteQty"]),
+        (&json!("100.00000000"), &json!("99.60000000"))
+    );
+    let open = server.signed(&b, "GET", "/api/v3/openOrders", "").await.good();
+    assert_eq!(open, json!([]), "nothing of a taker rests");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn all_orders_of_a_symbol_are_canceled_at_once_or_there_are_none() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let before = server.balances(&a).await;
+    let cancel_all = async || server.signed(&a, "DELETE", "/api/v3/openOrders", "symbol=BTCUSDT").await;
+    cancel_all().await.refused(400, -2011, "Unknown order sent.");
+    for price in ["50000", "50001", "50002"] {
+        server.order(&a, &limit("BUY", "0.001", price)).await.good();
+    }
+    assert_ne!(server.balances(&a).await, before);
+    let canceled = cancel_all().await.good();
+    let ids: Vec<_> = canceled.as_array().unwrap().iter().map(|order| order["orderId"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [1, 2, 3]);
+    assert!(canceled.as_array().unwrap().iter().all(|order| order["status"] == "CANCELED"), "{canceled}");
+    assert_eq!(server.balances(&a).await, before);
+    cancel_all().await.refused(400, -2011, "Unknown order sent.");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn market_data_is_what_was_traded() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    // A symbol that never traded answers too.
+    let ticker = server.get("/api/v3/ticker/24hr?symbol=BTCUSDT").await.good();
+    assert_eq!(
+        (&ticker["lastPrice"], &ticker["firstId"], &ticker["count"]),
+        (&json!("0.00000000"), &json!(-1), &json!(0))
+    );
+    for (price, quantity) in [("60000", "1"), ("60000", "2"), ("60001", "3")] {
+        server.order(&a, &limit("SELL", quantity, price)).await.good();
+    }
+    server.order(&b, &limit("BUY", "4", "60001")).await.good();
+    server.order(&b, &limit("BUY", "1", "59000")).await.good();
+
+    let depth = server.get("/api/v3/depth?symbol=BTCUSDT").await.good();
+    assert_eq!(depth["bids"], json!([["59000.00000000", "1.00000000"]]));
+    assert_eq!(depth["asks"], json!([["60001.00000000", "2.00000000"]]));
+    assert!(depth["lastUpdateId"].is_u64() && depth.as_object().unwrap().len() == 3, "{depth}");
+    let book = server.get("/api/v3/ticker/bookTicker?symbol=BTCUSDT").await.good();
+    assert_eq!((&book["bidPrice"], &book["askQty"]), (&json!("59000.00000000"), &json!("2.00000000")));
+
+    let trades = server.get("/api/v3/trades?symbol=BTCUSDT").await.good();
+    let row = |row: &Value| (row["id"].clone(), row["price"].clone(), row["qty"].clone(), row["isBuyerMaker"].clone());
+    let trade = |id: u64, price: &str, quantity: &str| (json!(id), json!(price), json!(quantity), json!(false));
+    let rows: Vec<_> = trades.as_array().unwrap().iter().map(row).collect();
+    assert_eq!(
+        rows,
+        [
+            trade(1, "60000.00000000", "1.00000000"),
+            trade(2, "60000.00000000", "2.00000000"),
+            trade(3, "60001.00000000", "1.00000000"),
+        ]
+    );
+    assert_eq!(server.get("/api/v3/historicalTrades?symbol=BTCUSDT&fromId=1").await.good(), trades);
+    assert_eq!(server.get("/api/v3/trades?symbol=BTCUSDT&limit=1").await.good()[0], trades[2]);
+    let aggregates = server.get("/api/v3/aggTrades?symbol=BTCUSDT").await.good();
+    let time = &trades[0]["time"];
+    assert_eq!(
+        aggregates,
+        json!([
+            { "a": 1, "p": "60000.00000000", "q": "3.00000000", "f": 1, "l": 2, "T": time, "m": false, "M": true },
+            { "a": 2, "p": "60001.00000000", "q": "1.00000000", "f": 3, "l": 3, "T": time, "m": false, "M": true },
+        ])
+    );
+    for page in [format!("startTime={time}&endTime={time}"), format!("endTime={time}"), "fromId=1".to_owned()] {
+        assert_eq!(server.get(&format!("/api/v3/aggTrades?symbol=BTCUSDT&{page}")).await.good(), aggregates, "{page}");
+    }
+    assert_eq!(server.get("/api/v3/aggTrades?symbol=BTCUSDT&fromId=2").await.good()[0], aggregates[1]);
+    for (page, wanted) in [("limit=1", 1), ("fromId=0&limit=1", 0), ("startTime=1&limit=1", 0)] {
+        let rows = server.get(&format!("/api/v3/aggTrades?symbol=BTCUSDT&{page}")).await.good();
+        assert_eq!(rows, json!([aggregates[wanted]]), "{page}");
+    }
+    let late = server.get(&format!("/api/v3/aggTrades?symbol=BTCUSDT&endTime={time}&limit=1")).await.good();
+    assert_eq!(late, json!([aggregates[1]]));
+    assert_eq!(server.get("/api/v3/aggTrades?symbol=BTCUSDT&fromId=3").await.good(), json!([]));
+
+    // In months, the three trades are in one candle, but for one moment a month.
+    let candles = server.get("/api/v3/klines?symbol=BTCUSDT&interval=1M").await.good();
+    let candle = &candles.as_array().unwrap().last().unwrap().as_array().unwrap()[1..6];
+    assert_eq!(candle, ["60000.00000000", "60001.00000000", "60000.00000000", "60001.00000000", "4.00000000"]);
+    for path in ["ticker/24hr", "ticker", "ticker/tradingDay"] {
+        let ticker = server.get(&format!("/api/v3/{path}?symbol=BTCUSDT")).await.good();
+        assert_eq!(ticker["lastPrice"], "60001.00000000", "{path}");
+        assert_eq!(ticker["priceChange"], "1.00000000", "{path}");
+        assert_eq!(ticker["priceChangePercent"], "0.002", "{path}");
+        assert_eq!(ticker["weightedAvgPrice"], "60000.25000000", "{path}");
+        assert_eq!(
+            (&ticker["volume"], &ticker["quoteVolume"]),
+            (&json!("4.00000000"), &json!("240001.00000000")),
+            "{path}"
+        );
+        assert_eq!(
+            (&ticker["firstId"], &ticker["lastId"], &ticker["count"]),
+            (&json!(1), &json!(3), &json!(3)),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        server.get("/api/v3/ticker/price").await.good(),
+        json!([{ "symbol": "BTCUSDT", "price": "60001.00000000" }])
+    );
+    assert_eq!(server.get("/api/v3/ticker/price?symbol=BTCUSDT").await.good()["price"], "60001.00000000");
+    server.get("/api/v3/ticker/price?symbol=BTCUSDT&symbolStatus=HALT").await.refused(400, -1220, "");
+    assert_eq!(server.get("/api/v3/ticker/price?symbolStatus=HALT").await.good(), json!([]));
+    assert_eq!(server.get("/api/v3/avgPrice?symbol=BTCUSDT").await.good()["price"], "60000.25000000");
+
+    let info = server.get("/api/v3/exchangeInfo?symbol=BTCUSDT").await.good();
+    let symbol = &info["symbols"][0];
+    assert_eq!(symbol["orderTypes"], json!(["LIMIT", "LIMIT_MAKER", "MARKET"]));
+    assert_eq!(
+        (&symbol["ocoAllowed"], &symbol["cancelReplaceAllowed"], &symbol["amendAllowed"]),
+        (&json!(false), &json!(false), &json!(true))
+    );
+    assert_eq!(
+        symbol["filters"][0],
+        json!({ "filterType": "PRICE_FILTER", "minPrice": "0.01000000", "maxPrice": "1000000.00000000", "tickSize": "0.01000000" })
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_listen_key_lives_until_it_is_closed() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let ask = async |method: &str, query: &str| {
+        server.ask(method, &format!("/api/v3/userDataStream{query}"), &key_header(&a), b"").await
+    };
+    let key = ask("POST", "").await.good()["listenKey"].as_str().unwrap().to_owned();
+    assert_eq!(ask("POST", "").await.good()["listenKey"], json!(key), "the one there is comes again");
+    let query = format!("?listenKey={key}");
+    assert_eq!(ask("PUT", &query).await.good(), json!({}));
+    assert_eq!(ask("DELETE", &query).await.good(), json!({}));
+    ask("PUT", &query).await.refused(400, -1125, "This listenKey does not exist.");
+    server.ask("POST", "/api/v3/userDataStream", "", b"").await.refused(401, -2014, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_lane_refuses_at_the_door() {
+    let server = Server::start(|config| {
+        config.lanes.count = 1;
+        config.lanes.commands_max = 2;
+    })
+    .await;
+    let a = account_a();
+    let mut accepted = 0;
+    // How many fit depends on the disk: one round is enough nearly always.
+    for _ in 0..20 {
+        let orders = (0..64).map(|_| {
+            server.order(&a, "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=0.0002&price=50000")
+        });
+        let answers = futures_util::future::join_all(orders).await;
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 200).collect();
+        for answer in &refused {
+            answer.refused(
+                503,
+                -1008,
+                "Server is currently overloaded with other requests. Please try again in a few minutes.",
+            );
+        }
+        accepted += answers.len() - refused.len();
+        if !refused.is_empty() {
+            let open = server.signed(&a, "GET", "/api/v3/openOrders", "symbol=BTCUSDT").await.good();
+            assert_eq!(open.as_array().unwrap().len(), accepted, "what was refused had no effect");
+            server.stop().await;
+            return;
+        }
+    }
+    panic!("no order was ever refused");
+}
+
+#[tokio::test]
+async fn weight_and_orders_are_counted_and_bounded() {
+    let server = Server::start(|config| {
+        config.limits.request_weight_per_minute = 60;
+        config.limits.orders_per_10_seconds = 2;
+    })
+    .await;
+    let a = account_a();
+    let info = server.get("/api/v3/exchangeInfo").await;
+    let used: u32 = info.header("x-mbx-used-weight-1m").unwrap().parse().unwrap();
+    assert!(used >= 20 && info.header("x-mbx-used-weight").is_some(), "{used}");
+    assert_eq!(
+        info.body["rateLimits"][0],
+        json!({ "rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 60 })
+    );
+    // A window may end while these are asked; then the next is asked too.
+    let too_many = async |ask: &mut dyn FnMut() -> String, tries: usize| {
+        for _ in 0..tries {
+            let answer = server.order(&a, &ask()).await;
+            if answer.status == 429 {
+                return answer;
+            }
+        }
+        panic!("never bounded");
+    };
+    let refused = too_many(&mut || limit("BUY", "0.001", "50000"), 6).await;
+    refused.refused(429, -1015, "Too many new orders; current limit is 2 orders per 10 SECOND.");
+    assert!(refused.header("retry-after").is_some_and(|seconds| (1..=10).contains(&seconds.parse::<u32>().unwrap())));
+    // Orders that succeed weigh nothing, those that fail weigh; beyond the limit nothing is answered.
+    let refused = too_many(&mut || limit("BUY", "-1", "50000"), 200).await;
+    refused.refused(429, -1003, "current limit is 60 request weight per 1 MINUTE");
+    assert!(refused.header("retry-after").is_some_and(|seconds| (1..=60).contains(&seconds.parse::<u32>().unwrap())));
+    server.get("/api/v3/ping").await.refused(429, -1003, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_clients_ask_at_start_is_there() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    assert_eq!(server.get("/sapi/v1/system/status").await.good()["status"], 0);
+    let coins = server.signed(&a, "GET", "/sapi/v1/capital/config/getall", "").await.good();
+    assert_eq!(coins[0]["coin"], "BTC");
+    let fees = server.signed(&a, "GET", "/sapi/v1/asset/tradeFee", "symbol=BTCUSDT").await.good();
+    assert_eq!(
+        fees,
+        json!([{ "symbol": "BTCUSDT", "makerCommission": "0.00100000", "takerCommission": "0.00200000" }])
+    );
+    for path in ["margin/allPairs", "margin/isolated/allPairs", "spot/delist-schedule"] {
+        assert_eq!(server.signed(&a, "GET", &format!("/sapi/v1/{path}"), "").await.good(), json!([]), "{path}");
+    }
+    for path in ["openOrderList", "allOrderList"] {
+        assert_eq!(server.signed(&a, "GET", &format!("/api/v3/{path}"), "").await.good(), json!([]), "{path}");
+    }
+    let account = server.signed(&a, "GET", "/api/v3/account", "omitZeroBalances=true").await.good();
+    assert_eq!((&account["makerCommission"], &account["takerCommission"]), (&json!(10), &json!(20)));
+    assert_eq!(account["commissionRates"]["maker"], "0.00100000");
+    let limits = server.signed(&a, "GET", "/api/v3/rateLimit/order", "").await.good();
+    assert_eq!(limits[0]["count"], 0);
+    for path in ["/", "/app.js", "/style.css", "/health", "/ready", "/metrics"] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    server.stop().await;
+}
