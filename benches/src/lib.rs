@@ -3,8 +3,8 @@
 //! Figures are ratios to a bare cost taken in the same run on the same machine wherever there is one; times alone say
 //! more about the machine.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -70,11 +70,6 @@ impl Latencies {
         per_second(self.count(), elapsed)
     }
 
-    /// All of them together.
-    pub fn total(&self) -> Duration {
-        self.0.iter().copied().map(Duration::from_nanos).sum()
-    }
-
     /// The time in microseconds that so many of a thousand do not exceed.
     pub fn micros(&self, per_mille: usize) -> u64 {
         let rank = (self.0.len() * per_mille).div_ceil(1_000);
@@ -88,17 +83,21 @@ pub fn per_second(count: u64, elapsed: Duration) -> u64 {
     u64::try_from(u128::from(count) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
 }
 
-/// What the disk under `folder` takes to append 4 KiB and sync it, `count` times one after the other.
-pub fn bare_sync(folder: &Path, count: usize) -> Latencies {
-    let mut file = tempfile::tempfile_in(folder).expect("a writable folder");
+/// What the disk under `folder` takes to write 4 KiB and sync it, `count` times one after the other: appended, where the
+/// file system has its own records to sync for the growth, and in place, which is the least that durability can cost.
+pub fn bare_sync(folder: &Path, count: usize) -> (Latencies, Latencies) {
     let block = [7u8; 4_096];
-    let times = (0..count).map(|_| {
+    let mut file = tempfile::tempfile_in(folder).expect("a writable folder");
+    let write = |file: &mut File| {
         let started = Instant::now();
         file.write_all(&block).expect("room on the disk");
         file.sync_data().expect("a disk that syncs");
         started.elapsed()
-    });
-    Latencies::new(times)
+    };
+    let appended = Latencies::new((0..count).map(|_| write(&mut file)));
+    file.rewind().expect("a file has a start");
+    let in_place = Latencies::new((0..count).map(|_| write(&mut file)));
+    (appended, in_place)
 }
 
 /// Spare the reader long numbers: `1234567` as `1,234,567`.

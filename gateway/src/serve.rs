@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Event, Sequence};
+use engine::{Command, Sequence};
 use journal::{Node, NodeConfig};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
@@ -62,17 +62,15 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     // 3. What the operator wants to be there from the beginning.
     if let Some(bootstrap) = bootstrap {
         if sequence == Sequence(0) {
-            sequence = apply(&bootstrap, &node).await?;
+            match apply(&bootstrap, &node).await {
+                Ok(last) => sequence = last,
+                Err(reason) => {
+                    node.stop().await;
+                    return Err(reason);
+                }
+            }
         } else {
             tracing::info!("the log is not empty, so the bootstrap file is ignored");
-            let commands = bootstrap.commands()?.len();
-            if sequence < Sequence(commands as u64) {
-                tracing::warn!(
-                    "the log holds {sequence} commands, the bootstrap file {commands}: if its first use was cut short, \
-                     the rest of it is missing; remove {} to begin anew",
-                    data.display()
-                );
-            }
         }
     }
 
@@ -109,20 +107,19 @@ fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {
     }
 }
 
-/// Lays the bootstrap's commands into the log, one after the other; the sequence of the last.
+/// Lays the bootstrap's commands into the log, all in one entry, so that a crash leaves all of them or none; the sequence
+/// of the last. A file that would be refused leaves nothing either.
 async fn apply(bootstrap: &Bootstrap, node: &Node) -> Result<Sequence, String> {
-    let sequencer = node.sequencer();
-    let mut sequence = Sequence(0);
-    for (what, command) in bootstrap.commands()? {
-        let (caller, answer) = oneshot::channel();
-        sequencer.submit(command, Some(caller)).map_err(|error| format!("bootstrap: {what}: {error}"))?;
-        let answer = answer.await.map_err(|_| format!("bootstrap: {what}: the node stopped"))?;
-        if let Some(Event::Rejected(rejection)) = answer.events().first() {
-            return Err(format!("bootstrap: {what}: refused: {rejection:?}"));
-        }
-        sequence = answer.sequence();
+    let (names, commands): (Vec<String>, Vec<Command>) = bootstrap.commands()?.into_iter().unzip();
+    journal::rehearse(&commands)
+        .map_err(|(index, rejection)| format!("bootstrap: {}: refused: {rejection:?}", names[index]))?;
+    if commands.is_empty() {
+        return Ok(Sequence(0));
     }
-    Ok(sequence)
+    let (caller, answer) = oneshot::channel();
+    node.sequencer().submit_together(commands, Some(caller)).map_err(|error| format!("bootstrap: {error}"))?;
+    let answer = answer.await.map_err(|_| "bootstrap: the node stopped")?;
+    Ok(answer.applied.last_sequence())
 }
 
 impl Running {

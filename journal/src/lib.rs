@@ -22,3 +22,4 @@ pub use history::{AccountTrade, History, HistoryError, HistoryLag, MarketTrade, 
 pub use node::{Node, NodeConfig, Stats};
 pub use record::{Answer, Applied, Caller, Entry, Published, Restored};
 pub use sequencer::{Sequencer, SubmitError};
+pub use state_machine::rehearse;

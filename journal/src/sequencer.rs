@@ -40,12 +40,26 @@ pub enum SubmitError {
 impl Sequencer {
     /// Puts a command into the queue; never blocks. `caller` gets its answer once it is durable and applied.
     pub fn submit(&self, command: Command, caller: Option<Caller>) -> Result<(), SubmitError> {
+        self.put(Queued { command, following: Vec::new(), caller })
+    }
+
+    /// Puts commands into the queue that stand or fall together: they share one log entry, which is on disk whole or not
+    /// at all. `caller` gets the answer to the first; those to the others follow it in the same entry.
+    pub fn submit_together(&self, commands: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
+        let mut following = commands.into_iter();
+        match following.next() {
+            Some(command) => self.put(Queued { command, following: following.collect(), caller }),
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, queued: Queued) -> Result<(), SubmitError> {
         match self.door.state.load(Ordering::Acquire) {
             OPEN => {}
             SHUT => return Err(SubmitError::NotLeader),
             _ => return Err(SubmitError::Stopping),
         }
-        self.queue.try_send(Queued { command, caller }).map_err(|error| match error {
+        self.queue.try_send(queued).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Closed(_) => SubmitError::Stopping,
         })
@@ -59,6 +73,8 @@ impl Sequencer {
 
 struct Queued {
     command: Command,
+    /// What must share its entry; almost always nothing.
+    following: Vec<Command>,
     caller: Option<Caller>,
 }
 
@@ -153,9 +169,10 @@ impl SequencerTask {
     async fn propose(&self, ticket: u64, taken: &mut Vec<Queued>) -> impl Future<Output = ()> + use<> {
         let mut commands = Vec::with_capacity(taken.len());
         let mut callers = Vec::with_capacity(taken.len());
-        for (index, queued) in taken.drain(..).enumerate() {
+        for queued in taken.drain(..) {
+            callers.extend(queued.caller.map(|caller| (commands.len(), caller)));
             commands.push(queued.command);
-            callers.extend(queued.caller.map(|caller| (index, caller)));
+            commands.extend(queued.following);
         }
         let origin = Origin { node: self.node, boot: self.boot, ticket };
         let entry = Arc::new(Entry { time: self.door.stamp(), commands });

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender};
-use engine::{Engine, Sequence, Snapshot, Time};
+use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use futures_util::{Stream, TryStreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -48,6 +48,19 @@ impl Waiting {
     pub(crate) fn take(&self, ticket: u64) -> Callers {
         self.by_ticket.lock().remove(&ticket).unwrap_or_default()
     }
+}
+
+/// What would become of these commands on an empty exchange: the first that would be refused, and why. Nothing is kept.
+pub fn rehearse<'a>(commands: impl IntoIterator<Item = &'a Command>) -> Result<(), (usize, Rejection)> {
+    let (mut engine, mut events) = (Engine::new(), Vec::new());
+    for (index, command) in commands.into_iter().enumerate() {
+        events.clear();
+        engine.apply(Time(0), command, &mut events);
+        if let Some(Event::Rejected(rejection)) = events.first() {
+            return Err((index, *rejection));
+        }
+    }
+    Ok(())
 }
 
 /// What the engine thread is told.

@@ -796,3 +796,25 @@ async fn what_clients_ask_at_start_is_there() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_bootstrap_file_is_applied_whole_or_not_at_all() {
+    let folder = TempDir::new_in(build_folder()).unwrap();
+    let config = || {
+        let listen = Some(([127, 0, 0, 1], 0).into());
+        Config { data: Some(PathBuf::from(folder.path())), listen, ..Config::default() }
+    };
+    // The step of the symbol is refused, long after the assets were not.
+    let refused = Bootstrap::parse(&MARKET.replace("step_size = \"0.00001\"", "step_size = \"0.00000001\"")).unwrap();
+    let reason = serve::start(config(), Some(refused)).await.err().unwrap();
+    assert_eq!(reason, "bootstrap: symbol BTCUSDT: refused: InvalidConfiguration");
+
+    let bootstrap = Bootstrap::parse(MARKET).unwrap();
+    let commands = bootstrap.commands().unwrap().len() as u64;
+    let running = serve::start(config(), Some(bootstrap.clone())).await.unwrap();
+    assert_eq!(running.sequence.0, commands, "nothing was left of the first file");
+    running.stop().await;
+    let running = serve::start(config(), Some(bootstrap)).await.unwrap();
+    assert_eq!(running.sequence.0, commands, "it is applied once");
+    running.stop().await;
+}

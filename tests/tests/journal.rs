@@ -105,6 +105,27 @@ fn name(text: impl std::fmt::Display) -> ClientOrderId {
     ClientOrderId::new(&text.to_string()).unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_submitted_together_share_one_entry() {
+    let folder = TempDir::new().unwrap();
+    let running = Running::start(config(&folder)).await;
+    let (caller, answer) = oneshot::channel();
+    running.node.sequencer().submit_together(listing(), Some(caller)).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!((answer.index, answer.applied.len()), (0, listing().len()));
+    assert_eq!(answer.sequence(), Sequence(1));
+    let seen = running.stop().await;
+    assert_eq!(seen.applied.len(), 1);
+}
+
+#[test]
+fn a_rehearsal_names_the_first_command_that_would_be_refused() {
+    assert_eq!(journal::rehearse(&listing()), Ok(()));
+    let mut commands = listing();
+    commands.insert(3, commands[0].clone());
+    assert_eq!(journal::rehearse(&commands), Err((3, engine::Rejection::AlreadyExists)));
+}
+
 /// One asset against another, two rich users.
 fn listing() -> Vec<Command> {
     let asset = |name: &str| Command::AddAsset(AddAsset { name: name.into(), scale: 2 });
