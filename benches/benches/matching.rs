@@ -6,7 +6,6 @@ use benches::{Figure, grouped, per_second};
 use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
-use engine::units::FeeRate;
 use engine::{Amount, AssetId, Command, Engine, Event, SymbolId, Time, Uid};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -155,24 +154,5 @@ fn named(name: u64) -> ClientOrderId {
 }
 
 fn symbol() -> SymbolConfig {
-    let none = Amount::ZERO;
-    SymbolConfig {
-        name: "BENCH".to_owned(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(1),
-        min_price: none,
-        max_price: none,
-        step_size: Amount(1),
-        min_quantity: none,
-        max_quantity: none,
-        market_min_quantity: none,
-        market_max_quantity: none,
-        min_notional: none,
-        apply_min_to_market: false,
-        max_notional: none,
-        apply_max_to_market: false,
-        maker_fee: FeeRate::default(),
-        taker_fee: FeeRate::default(),
-    }
+    SymbolConfig::plain("BENCH", AssetId(0), AssetId(1), Amount(1), Amount(1))
 }

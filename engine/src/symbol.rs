@@ -45,6 +45,32 @@ pub struct SymbolConfig {
     pub taker_fee: FeeRate,
 }
 
+impl SymbolConfig {
+    /// A symbol of this tick and step, without any limit and without fees.
+    pub fn plain(name: &str, base: AssetId, quote: AssetId, tick_size: Amount, step_size: Amount) -> SymbolConfig {
+        let none = Amount::ZERO;
+        SymbolConfig {
+            name: name.to_owned(),
+            base,
+            quote,
+            tick_size,
+            min_price: none,
+            max_price: none,
+            step_size,
+            min_quantity: none,
+            max_quantity: none,
+            market_min_quantity: none,
+            market_max_quantity: none,
+            min_notional: none,
+            apply_min_to_market: false,
+            max_notional: none,
+            apply_max_to_market: false,
+            maker_fee: FeeRate::default(),
+            taker_fee: FeeRate::default(),
+        }
+    }
+}
+
 /// Whether a symbol trades.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SymbolStatus {

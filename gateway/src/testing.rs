@@ -3,7 +3,6 @@
 use engine::event::{Fill, Trade};
 use engine::order::{OrderStatus, Side};
 use engine::symbol::{Symbol, SymbolConfig};
-use engine::units::FeeRate;
 use engine::{Amount, AssetId, OrderId, Price, Quantity, Sequence, SymbolId, Time, TradeId, Uid};
 use journal::MarketTrade;
 use rand::rngs::StdRng;
@@ -11,25 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 /// BTCUSDT with a tick of 0.01 and a step of 0.00001, both assets of eight decimals.
 pub(crate) fn symbol() -> Symbol {
-    let config = SymbolConfig {
-        name: "BTCUSDT".to_owned(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(1_000_000),
-        min_price: Amount::ZERO,
-        max_price: Amount::ZERO,
-        step_size: Amount(1_000),
-        min_quantity: Amount::ZERO,
-        max_quantity: Amount::ZERO,
-        market_min_quantity: Amount::ZERO,
-        market_max_quantity: Amount::ZERO,
-        min_notional: Amount::ZERO,
-        apply_min_to_market: false,
-        max_notional: Amount::ZERO,
-        apply_max_to_market: false,
-        maker_fee: FeeRate::default(),
-        taker_fee: FeeRate::default(),
-    };
+    let config = SymbolConfig::plain("BTCUSDT", AssetId(0), AssetId(1), Amount(1_000_000), Amount(1_000));
     Symbol::new(SymbolId(0), config, 8).expect("a sound symbol")
 }
 

@@ -273,25 +273,7 @@ fn setup() -> Vec<Command> {
 /// Three symbols that share assets: with fees and narrow filters, with none, and of a base that has no decimals.
 fn symbols() -> Vec<SymbolConfig> {
     let fee = |billionths| FeeRate::from_billionths(billionths).expect("a fee below one");
-    let plain = SymbolConfig {
-        name: String::new(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(1_000_000),
-        min_price: Amount::ZERO,
-        max_price: Amount::ZERO,
-        step_size: Amount(100_000),
-        min_quantity: Amount::ZERO,
-        max_quantity: Amount::ZERO,
-        market_min_quantity: Amount::ZERO,
-        market_max_quantity: Amount::ZERO,
-        min_notional: Amount::ZERO,
-        apply_min_to_market: false,
-        max_notional: Amount::ZERO,
-        apply_max_to_market: false,
-        maker_fee: fee(0),
-        taker_fee: fee(0),
-    };
+    let plain = SymbolConfig::plain("", AssetId(0), AssetId(1), Amount(1_000_000), Amount(100_000));
     vec![
         SymbolConfig {
             name: "BTCUSDT".to_owned(),

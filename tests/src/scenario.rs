@@ -224,24 +224,8 @@ fn percent(text: &str) -> FeeRate {
 }
 
 fn symbol() -> SymbolConfig {
-    let none = Amount::ZERO;
     SymbolConfig {
-        name: "XUSD".into(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(1),
-        min_price: none,
-        max_price: none,
-        step_size: Amount(1),
-        min_quantity: none,
-        max_quantity: none,
-        market_min_quantity: none,
-        market_max_quantity: none,
-        min_notional: none,
         apply_min_to_market: true,
-        max_notional: none,
-        apply_max_to_market: false,
-        maker_fee: FeeRate::default(),
-        taker_fee: FeeRate::default(),
+        ..SymbolConfig::plain("XUSD", AssetId(0), AssetId(1), Amount(1), Amount(1))
     }
 }

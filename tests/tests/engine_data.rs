@@ -6,7 +6,6 @@ use std::path::Path;
 use engine::command::{AddAsset, AmendOrder, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
-use engine::units::FeeRate;
 use engine::{Amount, AssetId, Command, Engine, Event, OrderId, Price, Quantity, SymbolId, Time, Uid};
 use tests::shared_data::{gzip_lines, shared_file, zip_lines};
 
@@ -128,26 +127,7 @@ impl Market {
         for name in ["BASE", "QUOTE"] {
             market.apply(Command::AddAsset(AddAsset { name: name.to_owned(), scale: 0 }));
         }
-        let zero = Amount::ZERO;
-        market.apply(Command::AddSymbol(SymbolConfig {
-            name: "RECORDED".to_owned(),
-            base: AssetId(0),
-            quote: AssetId(1),
-            tick_size: Amount(1),
-            min_price: zero,
-            max_price: zero,
-            step_size: Amount(1),
-            min_quantity: zero,
-            max_quantity: zero,
-            market_min_quantity: zero,
-            market_max_quantity: zero,
-            min_notional: zero,
-            apply_min_to_market: false,
-            max_notional: zero,
-            apply_max_to_market: false,
-            maker_fee: FeeRate::default(),
-            taker_fee: FeeRate::default(),
-        }));
+        market.apply(Command::AddSymbol(SymbolConfig::plain("RECORDED", AssetId(0), AssetId(1), Amount(1), Amount(1))));
         market.apply(Command::OpenAccount { uid: TRADER });
         for asset in [AssetId(0), AssetId(1)] {
             let amount = Amount(u128::MAX >> 16);

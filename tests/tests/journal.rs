@@ -14,7 +14,6 @@ use engine::command::{AddAsset, OrderQuantity, OrderReference, PlaceOrder, Trans
 use engine::command::{AmendOrder, CancelOrder};
 use engine::order::{ClientOrderId, OrderStatus, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
-use engine::units::FeeRate;
 use engine::{Amount, AssetId, Command, Engine, Event, OrderId, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use journal::{Answer, Applied, Node, NodeConfig, Page, Published, StartError, SubmitError};
 use tempfile::TempDir;
@@ -133,25 +132,7 @@ fn listing() -> Vec<Command> {
         let external_id = format!("{uid}-{asset}");
         Command::Deposit(Transfer { uid, asset: AssetId(asset), amount: Amount(1_000_000_000), external_id })
     };
-    let symbol = SymbolConfig {
-        name: "ABCXYZ".into(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(100),
-        min_price: Amount::ZERO,
-        max_price: Amount::ZERO,
-        step_size: Amount(1),
-        min_quantity: Amount::ZERO,
-        max_quantity: Amount::ZERO,
-        market_min_quantity: Amount::ZERO,
-        market_max_quantity: Amount::ZERO,
-        min_notional: Amount::ZERO,
-        apply_min_to_market: false,
-        max_notional: Amount::ZERO,
-        apply_max_to_market: false,
-        maker_fee: FeeRate::default(),
-        taker_fee: FeeRate::default(),
-    };
+    let symbol = SymbolConfig::plain("ABCXYZ", AssetId(0), AssetId(1), Amount(100), Amount(1));
     let accounts = [MAKER, TAKER].map(|uid| Command::OpenAccount { uid });
     let deposits = [MAKER, TAKER].into_iter().flat_map(|uid| [deposit(uid, 0), deposit(uid, 1)]);
     let listed = [asset("ABC"), asset("XYZ"), Command::AddSymbol(symbol)];

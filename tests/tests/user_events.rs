@@ -51,23 +51,9 @@ fn place(uid: u64, name: &str, side: Side, time_in_force: TimeInForce, price: u1
 
 fn exchange() -> Vec<Command> {
     let config = SymbolConfig {
-        name: "BTCUSDT".to_owned(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(1_000_000),
-        min_price: Amount::ZERO,
-        max_price: Amount::ZERO,
-        step_size: Amount(1_000),
-        min_quantity: Amount::ZERO,
-        max_quantity: Amount::ZERO,
-        market_min_quantity: Amount::ZERO,
-        market_max_quantity: Amount::ZERO,
-        min_notional: Amount::ZERO,
-        apply_min_to_market: false,
-        max_notional: Amount::ZERO,
-        apply_max_to_market: false,
         maker_fee: FeeRate::from_billionths(1_000_000).unwrap(),
         taker_fee: FeeRate::from_billionths(2_000_000).unwrap(),
+        ..SymbolConfig::plain("BTCUSDT", AssetId(0), AssetId(1), Amount(1_000_000), Amount(1_000))
     };
     let asset = |name: &str| Command::AddAsset(AddAsset { name: name.to_owned(), scale: 8 });
     let mut commands = vec![asset("BTC"), asset("USDT"), Command::AddSymbol(config)];

@@ -13,7 +13,6 @@ use clap::Parser;
 use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
-use engine::units::FeeRate;
 use engine::{Amount, AssetId, Command, SymbolId, Uid};
 use journal::{Answer, Node, NodeConfig, Published, Sequencer, Stats};
 use tokio::sync::oneshot;
@@ -141,25 +140,7 @@ fn report(clients: usize, seconds: f64, latencies: &[u32], before: &Stats, after
 /// One symbol and an account for each client, rich enough for the run.
 fn listing(clients: usize) -> Vec<Command> {
     let asset = |name: &str| Command::AddAsset(AddAsset { name: name.into(), scale: 8 });
-    let symbol = SymbolConfig {
-        name: "ABCXYZ".into(),
-        base: AssetId(0),
-        quote: AssetId(1),
-        tick_size: Amount(1_000_000),
-        min_price: Amount::ZERO,
-        max_price: Amount::ZERO,
-        step_size: Amount(1_000),
-        min_quantity: Amount::ZERO,
-        max_quantity: Amount::ZERO,
-        market_min_quantity: Amount::ZERO,
-        market_max_quantity: Amount::ZERO,
-        min_notional: Amount::ZERO,
-        apply_min_to_market: false,
-        max_notional: Amount::ZERO,
-        apply_max_to_market: false,
-        maker_fee: FeeRate::default(),
-        taker_fee: FeeRate::default(),
-    };
+    let symbol = SymbolConfig::plain("ABCXYZ", AssetId(0), AssetId(1), Amount(1_000_000), Amount(1_000));
     let account = |client: usize| {
         let deposit = |asset: u32| {
             let transfer = Transfer {
