@@ -193,11 +193,12 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
 
 async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result<Reply, ApiError> {
     let (head, body) = request.into_parts();
-    let route = Route::find(head.method.as_str(), head.uri.path())?;
+    // The body first, whatever becomes of the request: a connection with unread bytes could not be used again.
     let sockets = &app.config.sockets;
     let reading = read_body(body, sockets.body_bytes_max);
     let body = tokio::time::timeout(Duration::from_secs(sockets.body_seconds_max), reading).await;
     let body = body.unwrap_or_else(|_| Err(ApiError::incomplete_body()))?;
+    let route = Route::find(head.method.as_str(), head.uri.path())?;
     let unit = time_unit(&head.headers)?;
     let query = head.uri.query().unwrap_or("");
     let params = Params::from_request(query, &body)?;
