@@ -261,19 +261,20 @@ type Stamped = (Instant, Result<(u64, Answer), ClientError>);
 /// A socket whose answers are stamped as they arrive.
 struct Line {
     sender: WsApiSender,
-    answers: mpsc::UnboundedReceiver<Stamped>,
+    answers: mpsc::Receiver<Stamped>,
 }
 
 impl Line {
-    async fn connect(address: &Address) -> Result<Line, ClientError> {
+    /// Connects; at most `in_flight` requests will wait for their answers at any time.
+    async fn connect(address: &Address, in_flight: u32) -> Result<Line, ClientError> {
         let (sender, mut receiver) = WsApi::connect(address).await?.split();
-        // Holds no more than what is in flight, which is bounded.
-        let (stamped, answers) = mpsc::unbounded_channel();
+        // Room for every answer that can come, a question about the book, and the word that the socket ended.
+        let (stamped, answers) = mpsc::channel(in_flight as usize + 2);
         tokio::spawn(async move {
             loop {
                 let answer = receiver.next().await;
                 let is_last = answer.is_err();
-                if stamped.send((Instant::now(), answer)).is_err() || is_last {
+                if stamped.send((Instant::now(), answer)).await.is_err() || is_last {
                     return;
                 }
             }
@@ -311,7 +312,7 @@ impl<'a> Run<'a> {
             let file = std::fs::File::create(path).map_err(|why| ClientError(format!("{}: {why}", path.display())))?;
             self.record = Some(std::io::BufWriter::new(file));
         }
-        let mut line = Line::connect(&self.prepared.address).await?;
+        let mut line = Line::connect(&self.prepared.address, self.arguments.in_flight).await?;
         self.check_empty_book(&mut line).await?;
         let mut books: VecDeque<&RecordedBook> = self.prepared.books.iter().collect();
         let mut progress = Progress::new(self.prepared.commands.len());

@@ -7,13 +7,13 @@
 //! `alice market buy for 300`, `alice cancel #1`, `alice cancel NAME`, `alice cancel all`, `alice amend #1 to 2`,
 //! `halt`, `cancel only`, `resume`.
 
-use engine::account::FEE_ACCOUNT;
 use engine::command::{AddAsset, AmendOrder, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::{SymbolConfig, SymbolStatus};
 use engine::units::FeeRate;
 use engine::{Amount, AssetId, Command, Engine, Event, OrderId, SymbolId, Time, Uid};
 
+/// By uid; the fee account is the first.
 const TRADERS: [&str; 4] = ["fees", "alice", "bob", "carol"];
 const ASSETS: [&str; 2] = ["X", "USD"];
 const SYMBOL: SymbolId = SymbolId(0);
@@ -186,7 +186,7 @@ fn say(event: &Event) -> Option<String> {
             format!("{} {price}: {quantity}", if *side == Side::Buy { "bids" } else { "asks" })
         }
         Event::BalanceChanged { uid, asset, free, locked } => {
-            let uid = if *uid == FEE_ACCOUNT { "fees" } else { who(*uid) };
+            let uid = who(*uid);
             format!("{uid} {}: {free} free, {locked} locked", ASSETS[asset.0 as usize])
         }
         Event::AssetAdded { .. }
