@@ -3,6 +3,15 @@
 //! Figures are ratios to a bare cost taken in the same run on the same machine wherever there is one; times alone say
 //! more about the machine.
 
+// Rustdoc is not told where it lies.
+#[cfg(all(flowgen, not(doc)))]
+extern crate flowgen;
+
+pub mod flow;
+pub mod machine;
+#[cfg(all(flowgen, not(doc)))]
+pub mod reference;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
 use std::path::Path;
@@ -70,10 +79,15 @@ impl Latencies {
         per_second(self.count(), elapsed)
     }
 
+    /// The time in nanoseconds that so many of a thousand do not exceed.
+    pub fn nanos(&self, per_mille: usize) -> u64 {
+        let rank = (self.0.len() * per_mille).div_ceil(1_000);
+        rank.checked_sub(1).map_or(0, |index| self.0[index])
+    }
+
     /// The time in microseconds that so many of a thousand do not exceed.
     pub fn micros(&self, per_mille: usize) -> u64 {
-        let rank = (self.0.len() * per_mille).div_ceil(1_000);
-        rank.checked_sub(1).map_or(0, |index| self.0[index] / 1_000)
+        self.nanos(per_mille) / 1_000
     }
 }
 
@@ -81,6 +95,12 @@ impl Latencies {
 pub fn per_second(count: u64, elapsed: Duration) -> u64 {
     let nanos = elapsed.as_nanos().max(1);
     u64::try_from(u128::from(count) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+}
+
+/// The one in the middle, of an odd number.
+pub fn median(mut figures: Vec<u64>) -> u64 {
+    figures.sort_unstable();
+    figures[figures.len() / 2]
 }
 
 /// What the disk under `folder` takes to write 4 KiB and sync it, `count` times one after the other: appended, where the

@@ -1,111 +1,209 @@
-//! Risk: what each account has free and locked, and the sums that must agree.
+//! Risk: what each account has free and locked, how it is treated, and the sums that must agree.
 //!
 //! Money only moves here. Every step keeps two books: the balances, and for each asset the sum over all balances, which
-//! must equal deposits less withdrawals after every command ([`Accounts::assert_conserved`]).
+//! must equal deposits less withdrawals after every command ([`Accounts::assert_conserved`]). A balance is found once by
+//! uid and asset; from then on it is known by its place, which never changes.
 
-use std::collections::BTreeMap;
+use hashbrown::HashTable;
 
-use crate::event::{Event, Rejection};
+use crate::command::{AccountSettings, ExchangeLimits};
+use crate::event::{Event, Rejection, emit};
 use crate::snapshot::AccountState;
-use crate::units::{Amount, AssetId, Uid};
+use crate::trader::hash;
+use crate::units::{Amount, AssetId, Time, Uid};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
 pub const FEE_ACCOUNT: Uid = Uid(0);
+
+/// Where a balance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceIndex(u32);
 
 /// What an account has of one asset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
     /// What can be used.
     pub free: Amount,
-    /// What open orders hold.
+    /// What open orders and withdrawals under way hold.
     pub locked: Amount,
 }
 
-/// A balance and whether it stands in [`Accounts::moved`].
-#[derive(Clone, Copy, Debug, Default)]
-struct Tracked {
+/// A balance, whose it is, and when it last moved. As large as a cache line.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
     balance: Balance,
-    moved: bool,
+    uid: Uid,
+    /// The command that last moved it, by [`Accounts::commands`]: whether it stands in [`Accounts::moved`].
+    moved_at: u64,
+    asset: AssetId,
+}
+
+/// How many unfilled orders an account placed in one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct OrderCount {
+    /// The number of the window: its begin divided by its length.
+    pub window: u64,
+    /// How many.
+    pub count: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Account {
+    uid: Uid,
+    settings: AccountSettings,
+    /// By asset.
+    balances: Vec<(AssetId, BalanceIndex)>,
+    order_counts: [OrderCount; 2],
+    counted_at: u64,
 }
 
 /// The two sums that must agree for an asset.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Sums {
     /// Deposits less withdrawals.
     supply: Amount,
     /// Free and locked over all accounts, kept step by step.
     balances: Amount,
+    /// Where its fees go.
+    fees: BalanceIndex,
 }
 
 /// All accounts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Accounts {
-    /// By asset id; an account's vector is as long as the assets it ever had.
-    accounts: BTreeMap<Uid, Vec<Tracked>>,
+    accounts: Vec<Account>,
+    by_uid: HashTable<u32>,
+    entries: Vec<Entry>,
     sums: Vec<Sums>,
     /// The balances that moved since the last [`Accounts::report`], in the order of their first move.
-    moved: Vec<(Uid, AssetId)>,
+    moved: Vec<BalanceIndex>,
+    /// The accounts whose order counts changed since the last report, in the same way.
+    counted: Vec<u32>,
+    /// How often was reported.
+    commands: u64,
 }
 
 impl Accounts {
     /// Only the fee account, empty.
     pub fn new() -> Accounts {
-        let accounts = BTreeMap::from([(FEE_ACCOUNT, Vec::new())]);
-        Accounts { accounts, sums: Vec::new(), moved: Vec::new() }
+        let mut accounts = Accounts {
+            accounts: Vec::new(),
+            by_uid: HashTable::new(),
+            entries: Vec::new(),
+            sums: Vec::new(),
+            moved: Vec::new(),
+            counted: Vec::new(),
+            commands: 1,
+        };
+        accounts.open(FEE_ACCOUNT);
+        accounts
     }
 
     /// From the plain data of a snapshot; `supplies` by asset id.
     pub fn restore(states: &[AccountState], supplies: impl Iterator<Item = Amount>) -> Accounts {
         let mut restored = Accounts::new();
-        restored.sums = supplies.map(|supply| Sums { supply, balances: Amount::ZERO }).collect();
+        for (asset, supply) in supplies.enumerate() {
+            restored.add_asset();
+            restored.sums[asset].supply = supply;
+        }
         for state in states {
-            restored.accounts.entry(state.uid).or_default();
+            restored.open(state.uid);
+            let account = restored.account_mut(state.uid);
+            account.settings = state.settings;
+            account.order_counts = state.order_counts;
             for &(asset, free, locked) in &state.balances {
-                restored.add(state.uid, asset, free);
-                let balance = restored.balance_mut(state.uid, asset);
-                balance.locked = locked;
+                let at = restored.place(state.uid, asset);
+                restored.entries[at.0 as usize].balance = Balance { free, locked };
                 let sums = &mut restored.sums[asset.0 as usize];
-                sums.balances = sums.balances.plus(locked);
+                sums.balances = sums.balances.plus(free).plus(locked);
             }
         }
-        restored.report(&mut Vec::new());
         restored
     }
 
     /// As plain data, by uid.
     pub fn states(&self) -> Vec<AccountState> {
-        let state = |(&uid, balances): (&Uid, &Vec<Tracked>)| {
-            let balances = (0..)
-                .zip(balances)
-                .filter(|(_, tracked)| tracked.balance != Balance::default())
-                .map(|(asset, tracked)| (AssetId(asset), tracked.balance.free, tracked.balance.locked))
-                .collect();
-            AccountState { uid, balances }
+        let state = |account: &Account| {
+            let balance = |&(asset, at): &(AssetId, BalanceIndex)| (asset, self.at(at).free, self.at(at).locked);
+            let held = |&(_, free, locked): &(AssetId, Amount, Amount)| !free.is_zero() || !locked.is_zero();
+            AccountState {
+                uid: account.uid,
+                settings: account.settings,
+                order_counts: account.order_counts,
+                balances: account.balances.iter().map(balance).filter(held).collect(),
+            }
         };
-        self.accounts.iter().map(state).collect()
+        let mut states: Vec<AccountState> = self.accounts.iter().map(state).collect();
+        states.sort_unstable_by_key(|state| state.uid);
+        states
     }
 
     /// Make room for one more asset.
     pub fn add_asset(&mut self) {
-        self.sums.push(Sums::default());
+        let asset = AssetId(u32::try_from(self.sums.len()).expect("fewer than 2^32 assets"));
+        self.sums.push(Sums { supply: Amount::ZERO, balances: Amount::ZERO, fees: BalanceIndex(0) });
+        self.sums[asset.0 as usize].fees = self.place(FEE_ACCOUNT, asset);
     }
 
     /// Open an account; false when it is open already.
     pub fn open(&mut self, uid: Uid) -> bool {
-        let is_new = !self.accounts.contains_key(&uid);
-        self.accounts.entry(uid).or_default();
-        is_new
+        if self.is_open(uid) {
+            return false;
+        }
+        let at = u32::try_from(self.accounts.len()).expect("fewer than 2^32 accounts");
+        self.accounts.push(Account {
+            uid,
+            settings: AccountSettings::default(),
+            balances: Vec::new(),
+            order_counts: Default::default(),
+            counted_at: 0,
+        });
+        let accounts = &self.accounts;
+        self.by_uid.insert_unique(hash(uid), at, |&at| hash(accounts[at as usize].uid));
+        true
     }
 
     /// Whether there is such an account.
     pub fn is_open(&self, uid: Uid) -> bool {
-        self.accounts.contains_key(&uid)
+        self.find(uid).is_some()
+    }
+
+    /// How an open account is treated.
+    pub fn settings(&self, uid: Uid) -> &AccountSettings {
+        &self.accounts[self.find(uid).expect("the account is open") as usize].settings
+    }
+
+    /// Treat an open account so from now on.
+    pub fn configure(&mut self, uid: Uid, settings: AccountSettings) {
+        self.account_mut(uid).settings = settings;
     }
 
     /// What an account has of an asset.
     pub fn balance(&self, uid: Uid, asset: AssetId) -> Balance {
-        let balances = self.accounts.get(&uid);
-        balances.and_then(|balances| balances.get(asset.0 as usize)).map_or_else(Balance::default, |at| at.balance)
+        let account = self.find(uid).map(|at| &self.accounts[at as usize]);
+        let found = account.and_then(|account| account.balances.iter().find(|&&(of, _)| of == asset));
+        found.map_or_else(Balance::default, |&(_, at)| *self.at(at))
+    }
+
+    /// Where an open account's balance of an asset is; made empty on first use.
+    pub fn place(&mut self, uid: Uid, asset: AssetId) -> BalanceIndex {
+        let account = self.find(uid).expect("the account is open") as usize;
+        let balances = &mut self.accounts[account].balances;
+        match balances.binary_search_by_key(&asset, |&(of, _)| of) {
+            Ok(found) => balances[found].1,
+            Err(missing) => {
+                let at = BalanceIndex(u32::try_from(self.entries.len()).expect("fewer than 2^32 balances"));
+                balances.insert(missing, (asset, at));
+                self.entries.push(Entry { balance: Balance::default(), uid, moved_at: 0, asset });
+                at
+            }
+        }
+    }
+
+    /// A balance.
+    #[inline]
+    pub fn at(&self, index: BalanceIndex) -> &Balance {
+        &self.entries[index.0 as usize].balance
     }
 
     /// Deposits less withdrawals of an asset.
@@ -117,66 +215,127 @@ impl Accounts {
     pub fn deposit(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
         let sums = &mut self.sums[asset.0 as usize];
         sums.supply = sums.supply.checked_add(amount).ok_or(Rejection::Overflow)?;
-        self.add(uid, asset, amount);
+        let at = self.place(uid, asset);
+        self.add(at, amount);
         Ok(())
     }
 
     /// An amount leaves the exchange. Refused when it is not free.
     pub fn withdraw(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
-        let free = self.balance(uid, asset).free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
-        self.balance_mut(uid, asset).free = free;
-        let sums = &mut self.sums[asset.0 as usize];
-        sums.supply = sums.supply.minus(amount);
-        sums.balances = sums.balances.minus(amount);
+        self.balance(uid, asset).free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
+        let at = self.place(uid, asset);
+        let balance = self.moved(at);
+        balance.free = balance.free.minus(amount);
+        self.leave(asset, amount);
         Ok(())
     }
 
-    /// Lock an amount for an order. Refused when it is not free.
-    pub fn hold(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
-        let free = self.balance(uid, asset).free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
-        let balance = self.balance_mut(uid, asset);
-        balance.free = free;
-        balance.locked = balance.locked.plus(amount);
-        Ok(())
+    /// An amount that was locked for it leaves the exchange.
+    pub fn withdraw_locked(&mut self, uid: Uid, asset: AssetId, amount: Amount) {
+        let at = self.place(uid, asset);
+        let balance = self.moved(at);
+        balance.locked = balance.locked.minus(amount);
+        self.leave(asset, amount);
     }
 
-    /// Free an amount that an order held and no longer needs.
-    pub fn release(&mut self, uid: Uid, asset: AssetId, amount: Amount) {
+    /// Lock an amount. Refused when it is not free.
+    #[inline]
+    pub fn hold(&mut self, at: BalanceIndex, amount: Amount) -> Result<(), Rejection> {
+        let free = self.at(at).free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
         if !amount.is_zero() {
-            let balance = self.balance_mut(uid, asset);
+            let balance = self.moved(at);
+            balance.free = free;
+            balance.locked = balance.locked.plus(amount);
+        }
+        Ok(())
+    }
+
+    /// Free an amount that was locked and no longer needs to be.
+    #[inline]
+    pub fn release(&mut self, at: BalanceIndex, amount: Amount) {
+        if !amount.is_zero() {
+            let balance = self.moved(at);
             balance.locked = balance.locked.minus(amount);
             balance.free = balance.free.plus(amount);
         }
     }
 
-    /// One leg of a settlement: what `from` holds goes to `to`, less the fee, which goes to the fee account.
-    pub fn settle(&mut self, from: Uid, to: Uid, asset: AssetId, amount: Amount, fee: Amount) {
-        let payer = self.balance_mut(from, asset);
+    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account.
+    #[inline]
+    pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
+        let payer = self.moved(from);
         payer.locked = payer.locked.minus(amount);
+        let asset = self.entries[from.0 as usize].asset;
         let sums = &mut self.sums[asset.0 as usize];
         sums.balances = sums.balances.minus(amount);
-        self.add(to, asset, amount.minus(fee));
+        self.add(to, amount.minus(fee));
+        self.collect(asset, fee);
+    }
+
+    /// A fee out of what is locked.
+    pub fn charge_locked(&mut self, from: BalanceIndex, fee: Amount) {
         if !fee.is_zero() {
-            self.add(FEE_ACCOUNT, asset, fee);
+            let payer = self.moved(from);
+            payer.locked = payer.locked.minus(fee);
+            self.move_fee(from, fee);
+        }
+    }
+
+    /// A fee out of what is free; false, and nothing happens, when there is not enough.
+    pub fn charge_free(&mut self, uid: Uid, asset: AssetId, fee: Amount) -> bool {
+        if self.balance(uid, asset).free < fee {
+            return false;
+        }
+        let from = self.place(uid, asset);
+        let payer = self.moved(from);
+        payer.free = payer.free.minus(fee);
+        self.move_fee(from, fee);
+        true
+    }
+
+    /// How many unfilled orders an account has placed in the windows that `now` is in.
+    pub fn order_counts(&self, uid: Uid, limits: &ExchangeLimits, now: Time) -> [u32; 2] {
+        let account = &self.accounts[self.find(uid).expect("the account is open") as usize];
+        account.current_counts(limits, now).map(|count| count.count)
+    }
+
+    /// Change an account's counts by `change`, not below zero.
+    pub fn count_orders(&mut self, uid: Uid, limits: &ExchangeLimits, now: Time, change: i64) {
+        let commands = self.commands;
+        let at = self.find(uid).expect("the account is open");
+        let account = &mut self.accounts[at as usize];
+        let counts = account.current_counts(limits, now);
+        let changed = counts.map(|OrderCount { window, count }| OrderCount {
+            window,
+            count: u32::try_from((i64::from(count) + change).max(0)).unwrap_or(u32::MAX),
+        });
+        account.order_counts = changed;
+        if changed != counts && std::mem::replace(&mut account.counted_at, commands) != commands {
+            self.counted.push(at);
         }
     }
 
     /// Say what moved since the last time, and forget it.
+    #[inline]
     pub fn report(&mut self, events: &mut Vec<Event>) {
-        for (uid, asset) in std::mem::take(&mut self.moved) {
-            let Some(tracked) = self.accounts.get_mut(&uid).and_then(|all| all.get_mut(asset.0 as usize)) else {
-                unreachable!("only balances that exist move")
-            };
-            tracked.moved = false;
-            let Balance { free, locked } = tracked.balance;
-            events.push(Event::BalanceChanged { uid, asset, free, locked });
+        self.commands += 1;
+        for at in self.counted.drain(..) {
+            let account = &self.accounts[at as usize];
+            let counts = account.order_counts.map(|count| count.count);
+            events.push(Event::OrderCountChanged { uid: account.uid, counts });
+        }
+        for at in self.moved.drain(..) {
+            let Entry { balance: Balance { free, locked }, uid, asset, .. } = self.entries[at.0 as usize];
+            emit(events, || Event::BalanceChanged { uid, asset, free, locked });
         }
     }
 
     /// For the assets that moved since the last report: what is on the accounts is what came in and did not leave.
+    #[inline]
     pub fn assert_conserved(&self) {
-        for &(_, asset) in &self.moved {
-            let sums = self.sums[asset.0 as usize];
+        for at in &self.moved {
+            let asset = self.entries[at.0 as usize].asset;
+            let sums = &self.sums[asset.0 as usize];
             assert_eq!(sums.balances, sums.supply, "asset {asset} is not conserved");
         }
     }
@@ -184,35 +343,73 @@ impl Accounts {
     /// Count everything anew: every asset's balances sum to its supply. For tests and after a restore.
     pub fn validate(&self) {
         let mut counted = vec![Amount::ZERO; self.sums.len()];
-        for balances in self.accounts.values() {
-            for (sum, tracked) in counted.iter_mut().zip(balances) {
-                *sum = sum.plus(tracked.balance.free).plus(tracked.balance.locked);
-            }
+        for entry in &self.entries {
+            let sum = &mut counted[entry.asset.0 as usize];
+            *sum = sum.plus(entry.balance.free).plus(entry.balance.locked);
         }
         for (counted, sums) in counted.iter().zip(&self.sums) {
             assert_eq!((*counted, *counted), (sums.supply, sums.balances), "balances do not sum to the supply");
         }
     }
 
-    fn add(&mut self, uid: Uid, asset: AssetId, amount: Amount) {
-        let balance = self.balance_mut(uid, asset);
+    fn find(&self, uid: Uid) -> Option<u32> {
+        self.by_uid.find(hash(uid), |&at| self.accounts[at as usize].uid == uid).copied()
+    }
+
+    fn account_mut(&mut self, uid: Uid) -> &mut Account {
+        let at = self.find(uid).expect("the account is open");
+        &mut self.accounts[at as usize]
+    }
+
+    fn add(&mut self, to: BalanceIndex, amount: Amount) {
+        let balance = self.moved(to);
         balance.free = balance.free.plus(amount);
+        let asset = self.entries[to.0 as usize].asset;
         let sums = &mut self.sums[asset.0 as usize];
         sums.balances = sums.balances.plus(amount);
     }
 
+    fn collect(&mut self, asset: AssetId, fee: Amount) {
+        if !fee.is_zero() {
+            self.add(self.sums[asset.0 as usize].fees, fee);
+        }
+    }
+
+    fn move_fee(&mut self, from: BalanceIndex, fee: Amount) {
+        let asset = self.entries[from.0 as usize].asset;
+        let sums = &mut self.sums[asset.0 as usize];
+        sums.balances = sums.balances.minus(fee);
+        self.collect(asset, fee);
+    }
+
+    fn leave(&mut self, asset: AssetId, amount: Amount) {
+        let sums = &mut self.sums[asset.0 as usize];
+        sums.supply = sums.supply.minus(amount);
+        sums.balances = sums.balances.minus(amount);
+    }
+
     /// The balance about to be moved.
-    fn balance_mut(&mut self, uid: Uid, asset: AssetId) -> &mut Balance {
-        let balances = self.accounts.get_mut(&uid).expect("only open accounts move");
-        let index = asset.0 as usize;
-        if balances.len() <= index {
-            balances.resize(index + 1, Tracked::default());
+    #[inline]
+    fn moved(&mut self, at: BalanceIndex) -> &mut Balance {
+        let entry = &mut self.entries[at.0 as usize];
+        if std::mem::replace(&mut entry.moved_at, self.commands) != self.commands {
+            self.moved.push(at);
         }
-        let tracked = &mut balances[index];
-        if !std::mem::replace(&mut tracked.moved, true) {
-            self.moved.push((uid, asset));
+        &mut entry.balance
+    }
+}
+
+impl Account {
+    /// The counts in the windows that `now` is in: none where a new one has begun.
+    fn current_counts(&self, limits: &ExchangeLimits, now: Time) -> [OrderCount; 2] {
+        let mut counts = self.order_counts;
+        for (count, limit) in counts.iter_mut().zip(limits.order_counts) {
+            let window = now.0 / 1_000_000 / u64::from(limit.seconds.max(1));
+            if count.window != window {
+                *count = OrderCount { window, count: 0 };
+            }
         }
-        &mut tracked.balance
+        counts
     }
 }
 

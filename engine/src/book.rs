@@ -1,268 +1,901 @@
-//! The order book of one symbol: price levels, the queue at each, and the indexes by order and by client's name.
+//! The open orders of one symbol: price levels in price order, the queue at each, and the indexes by number and by name.
 //!
-//! Orders stand in a slab; a level is a doubly linked list through it, so a cancel costs no walk. Levels are in a B-tree
-//! by price. Nothing here knows money or events.
+//! Made for the machine. An open order is a slot in three vectors: what matching and cancelling touch (`Link`, 48 bytes),
+//! what only reports and amends need (`Terms`, 16), and its name (28). What few orders have (a partial fill, a stop price,
+//! a list) stands apart in a `Note`. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
+//! goes in and out without a search and without an allocation. A level is found by price in a [`RadixMap`], the best one is
+//! kept at hand; an order knows its level, so only the first and last order of a price pay for the map.
+//!
+//! Four ladders share all this: bids, asks, and the stops that wait for a higher or a lower price. Nothing here knows money
+//! or events.
 
-use std::collections::BTreeMap;
+use hashbrown::HashTable;
 
-use crate::order::{ClientOrderId, Order, OrderStatus, Side};
-use crate::units::{Amount, OrderId, Price, Quantity, Time, Uid};
+use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
+use crate::radix::{NONE, RadixMap};
+use crate::trader::{TraderIndex, Traders};
+use crate::units::{Amount, Notional, OrderId, Price, Quantity, Scale, SymbolId, Time, Uid};
 
-/// Where an order stands in the slab, while it rests.
+/// Where an open order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
 
-const NONE: Slot = Slot(u32::MAX);
-
-#[derive(Debug)]
-struct Resting {
-    order: Order,
-    previous: Slot,
-    next: Slot,
+/// Orders by price, the first of them at the best price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ladder {
+    /// Resting buy orders, the highest price first.
+    Bids,
+    /// Resting sell orders, the lowest price first.
+    Asks,
+    /// Stops that wait for a higher price, the lowest first.
+    Rising,
+    /// Stops that wait for a lower price, the highest first.
+    Falling,
 }
 
-#[derive(Debug)]
-struct Level {
-    /// The sum of the open quantities in the queue.
+impl Ladder {
+    /// The ladder on which orders of a side rest.
+    pub fn of(side: Side) -> Ladder {
+        match side {
+            Side::Buy => Ladder::Bids,
+            Side::Sell => Ladder::Asks,
+        }
+    }
+
+    fn highest_first(self) -> bool {
+        matches!(self, Ladder::Bids | Ladder::Falling)
+    }
+}
+
+/// The orders at one price of a ladder.
+#[derive(Clone, Debug)]
+pub struct Level {
+    /// The price.
+    pub price: Price,
+    /// The sum of the open quantities that are shown.
+    pub shown: Quantity,
+    /// The sum of those that icebergs hide.
+    pub hidden: Quantity,
+    first: u32,
+    last: u32,
+    /// How many orders.
+    pub orders: u32,
+    ladder: Ladder,
+}
+
+/// What matching touches of an open order.
+#[derive(Clone, Debug)]
+struct Link {
+    order_id: OrderId,
+    /// All that can still trade, hidden too.
+    open: Quantity,
+    /// The level in whose queue it stands; none for a pending order, and a stop that is tracking or being triggered.
+    level: u32,
+    previous: u32,
+    /// The next in the queue; of a vacant slot the next vacant one.
+    next: u32,
+    trader: TraderIndex,
+    trader_previous: u32,
+    trader_next: u32,
+    note: u32,
+    side: Side,
+    order_type: OrderType,
+    time_in_force: TimeInForce,
+    self_trade_prevention: SelfTradePrevention,
+}
+
+/// What only reports and amends need of an open order.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
     quantity: Quantity,
-    first: Slot,
-    last: Slot,
+    created_at: Time,
+}
+
+/// What few open orders have.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// What its trades were worth.
+    pub cumulative: Notional,
+    /// When it last changed.
+    pub updated_at: Time,
+    /// The part of an iceberg that is shown; more than is open for any other order.
+    shown: Quantity,
+    /// What a stop holds that will be a market buy: nothing else says how much.
+    pub held: Amount,
+    /// The price of an order that stands in no book level: a stop-limit, a pending order.
+    pub price: Price,
+    /// Whether it waits for the working order of its list.
+    pub pending: bool,
+    /// What most orders do not ask.
+    pub special: Option<Box<Special>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rungs {
+    by_price: RadixMap,
+    best: Option<u32>,
 }
 
 /// The open orders of one symbol.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Book {
-    bids: BTreeMap<Price, Level>,
-    asks: BTreeMap<Price, Level>,
-    slab: Vec<Resting>,
-    vacant: Vec<Slot>,
-    by_order: BTreeMap<(Uid, OrderId), Slot>,
-    by_client: BTreeMap<(Uid, ClientOrderId), Slot>,
+    symbol: SymbolId,
+    scale: Scale,
+    links: Vec<Link>,
+    terms: Vec<Terms>,
+    names: Vec<ClientOrderId>,
+    vacant: u32,
+    notes: Vec<Note>,
+    vacant_notes: Vec<u32>,
+    levels: Vec<Level>,
+    vacant_levels: Vec<u32>,
+    rungs: [Rungs; 4],
+    /// All that can still trade, of every order that stands in the book.
+    resting: u128,
+    by_number: RadixMap,
+    by_name: HashTable<u32>,
+    /// Whose orders these are.
+    pub traders: Traders,
+}
+
+/// What a fill made of a resting order.
+#[derive(Clone, Copy, Debug)]
+pub struct Filled {
+    /// How much of it traded by now.
+    pub executed: Quantity,
+    /// What that was worth.
+    pub cumulative: Notional,
+    /// Whether it was its first fill.
+    pub first: bool,
+    /// Whether nothing is left.
+    pub closed: bool,
 }
 
 impl Book {
-    /// The best price of a side.
-    pub fn best(&self, side: Side) -> Option<Price> {
-        match side {
-            Side::Buy => self.bids.last_key_value(),
-            Side::Sell => self.asks.first_key_value(),
+    /// No orders.
+    pub fn new(symbol: SymbolId, scale: Scale) -> Book {
+        Book {
+            symbol,
+            scale,
+            links: Vec::new(),
+            terms: Vec::new(),
+            names: Vec::new(),
+            vacant: NONE,
+            notes: Vec::new(),
+            vacant_notes: Vec::new(),
+            levels: Vec::new(),
+            vacant_levels: Vec::new(),
+            rungs: Default::default(),
+            resting: 0,
+            by_number: RadixMap::new(),
+            by_name: HashTable::new(),
+            traders: Traders::default(),
         }
-        .map(|(&price, _)| price)
     }
 
-    /// The order that trades first at the best price of a side.
-    pub fn front(&self, side: Side) -> Option<Slot> {
-        match side {
-            Side::Buy => self.bids.last_key_value(),
-            Side::Sell => self.asks.first_key_value(),
+    // Levels.
+
+    /// The best level of a ladder.
+    #[inline]
+    pub fn best(&self, ladder: Ladder) -> Option<&Level> {
+        self.rungs[ladder as usize].best.map(|level| &self.levels[level as usize])
+    }
+
+    /// The best price of a ladder.
+    #[inline]
+    pub fn best_price(&self, ladder: Ladder) -> Option<Price> {
+        self.best(ladder).map(|level| level.price)
+    }
+
+    /// The first order at a level.
+    #[inline]
+    pub fn first_at(&self, level: &Level) -> Slot {
+        Slot(level.first)
+    }
+
+    /// The level at a price.
+    pub fn level(&self, ladder: Ladder, price: Price) -> Option<&Level> {
+        self.rungs[ladder as usize].by_price.get(price.0).map(|level| &self.levels[level as usize])
+    }
+
+    /// How much the level at a price shows.
+    #[inline]
+    pub fn shown_at(&self, ladder: Ladder, price: Price) -> Quantity {
+        match self.best(ladder) {
+            Some(best) if best.price == price => best.shown,
+            _ => self.level(ladder, price).map_or(Quantity::ZERO, |level| level.shown),
         }
-        .map(|(_, level)| level.first)
     }
 
-    /// A resting order.
-    pub fn order(&self, slot: Slot) -> &Order {
-        &self.slab[slot.0 as usize].order
-    }
-
-    /// How much rests at a price.
-    pub fn level_quantity(&self, side: Side, price: Price) -> Quantity {
-        self.levels(side).get(&price).map_or(Quantity::ZERO, |level| level.quantity)
-    }
-
-    /// Put an open order at the end of its price level. The caller has made sure that the level's sum fits.
-    pub fn rest(&mut self, order: Order) {
-        let slot = self.occupy(Resting { order, previous: NONE, next: NONE });
-        let fresh = Level { quantity: Quantity::ZERO, first: NONE, last: NONE };
-        let level = self.levels_mut(order.side).entry(order.price).or_insert(fresh);
-        level.quantity = level.quantity.checked_add(order.open_quantity()).expect("level sum was checked");
-        let previous = std::mem::replace(&mut level.last, slot);
-        if previous == NONE {
-            level.first = slot;
-        } else {
-            self.slab[previous.0 as usize].next = slot;
+    /// Whether the sum of a level stays within its range with so much more.
+    #[inline]
+    pub fn has_room(&self, ladder: Ladder, price: Price, quantity: Quantity) -> bool {
+        // Where even all orders together leave room, the level need not be looked up.
+        if self.resting + u128::from(quantity.0) <= u128::from(u64::MAX) {
+            return true;
         }
-        self.slab[slot.0 as usize].previous = previous;
-        let by_order = self.by_order.insert((order.uid, order.order_id), slot);
-        let by_client = self.by_client.insert((order.uid, order.client_order_id), slot);
-        assert!(by_order.is_none() && by_client.is_none(), "an order rests once, and its name is unique");
+        let resting =
+            self.level(ladder, price).map_or(Some(Quantity::ZERO), |level| level.shown.checked_add(level.hidden));
+        resting.and_then(|resting| resting.checked_add(quantity)).is_some()
     }
 
-    /// Some of a resting order traded; it leaves the book when nothing is left. The order as it is now.
-    pub fn fill(&mut self, slot: Slot, quantity: Quantity, quote: Amount, time: Time) -> Order {
-        let order = &mut self.slab[slot.0 as usize].order;
-        order.executed = order.executed.checked_add(quantity).expect("a fill is part of the order");
-        order.cumulative_quote = order.cumulative_quote.plus(quote);
-        order.updated_at = time;
-        let filled = order.open_quantity().is_zero();
-        order.status = if filled { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
-        let order = *order;
-        self.lower_level(&order, quantity);
-        if filled {
-            self.unlink(slot);
-        }
-        order
+    /// The levels of a ladder, best first.
+    pub fn levels(&self, ladder: Ladder) -> impl Iterator<Item = &Level> {
+        let by_price = &self.rungs[ladder as usize].by_price;
+        let down = ladder.highest_first();
+        let first = if down { by_price.last() } else { by_price.first() };
+        std::iter::successors(
+            first,
+            move |&(price, _)| if down { by_price.before(price) } else { by_price.after(price) },
+        )
+        .map(|(_, level)| &self.levels[level as usize])
     }
 
-    /// Take an order off the book; as it was.
-    pub fn remove(&mut self, slot: Slot) -> Order {
-        let order = *self.order(slot);
-        self.lower_level(&order, order.open_quantity());
-        self.unlink(slot);
-        order
+    /// The orders at a level, the first to trade first.
+    pub fn queue(&self, level: &Level) -> impl Iterator<Item = Slot> {
+        let slot = |at: u32| (at != NONE).then_some(Slot(at));
+        std::iter::successors(slot(level.first), move |&at| slot(self.link(at).next))
     }
 
-    /// Lower a resting order's quantity in its place and rename it. The caller has made sure that something stays open
-    /// and that the name is free. The order as it is now.
-    pub fn amend(&mut self, slot: Slot, quantity: Quantity, name: ClientOrderId, time: Time) -> Order {
-        let order = &mut self.slab[slot.0 as usize].order;
-        let (lowered, previous_name) = (order.quantity.minus(quantity), order.client_order_id);
-        order.quantity = quantity;
-        order.client_order_id = name;
-        order.updated_at = time;
-        assert!(!order.open_quantity().is_zero(), "an amend leaves something open");
-        let order = *order;
-        self.lower_level(&order, lowered);
-        self.by_client.remove(&(order.uid, previous_name));
-        self.by_client.insert((order.uid, name), slot);
-        order
-    }
+    // Finding orders.
 
-    /// The open order of a user by its number.
-    pub fn by_order_id(&self, uid: Uid, order_id: OrderId) -> Option<Slot> {
-        self.by_order.get(&(uid, order_id)).copied()
+    /// The open order of that number.
+    #[inline]
+    pub fn by_number(&self, order_id: OrderId) -> Option<Slot> {
+        self.by_number.get(order_id.0).map(Slot)
     }
 
     /// The open order of a user by its name.
-    pub fn by_client_order_id(&self, uid: Uid, name: ClientOrderId) -> Option<Slot> {
-        self.by_client.get(&(uid, name)).copied()
+    #[inline]
+    pub fn by_name(&self, trader: TraderIndex, name: ClientOrderId) -> Option<Slot> {
+        let found = self.by_name.find(self.name_hash(trader, name), |&at| {
+            self.names[at as usize] == name && self.links[at as usize].trader == trader
+        });
+        found.map(|&at| Slot(at))
     }
 
-    /// All open orders of a user, oldest first.
-    pub fn orders_of(&self, uid: Uid) -> impl Iterator<Item = Slot> {
-        let all = (uid, OrderId(0))..=(uid, OrderId(u64::MAX));
-        self.by_order.range(all).map(|(_, &slot)| slot)
+    /// A trader's oldest open order.
+    pub fn first_of(&self, trader: TraderIndex) -> Option<Slot> {
+        let first = self.traders.at(trader).first_order;
+        (first != NONE).then_some(Slot(first))
     }
 
-    /// How much of `wanted` a taker with `limit` would find on a side.
-    pub fn available(&self, side: Side, limit: Price, wanted: Quantity) -> Quantity {
-        let within = self.depth(side).take_while(|&(price, _)| reaches(side, limit, price));
-        let mut found = Quantity::ZERO;
-        for (_, quantity) in within {
-            found = Quantity(found.0 + wanted.minus(found).min(quantity).0);
-            if found == wanted {
-                break;
-            }
+    /// All open orders, by number.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.by_number.iter().map(|(_, at)| Slot(at))
+    }
+
+    /// How many orders are open.
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    // One order.
+
+    /// Whose it is.
+    #[inline]
+    pub fn trader_of(&self, slot: Slot) -> TraderIndex {
+        self.link(slot).trader
+    }
+
+    /// Whose it is.
+    pub fn uid_of(&self, slot: Slot) -> Uid {
+        self.traders.at(self.link(slot).trader).uid
+    }
+
+    /// Its number.
+    #[inline]
+    pub fn number(&self, slot: Slot) -> OrderId {
+        self.link(slot).order_id
+    }
+
+    /// Its name.
+    pub fn name(&self, slot: Slot) -> ClientOrderId {
+        self.names[slot.0 as usize]
+    }
+
+    /// Its side.
+    #[inline]
+    pub fn side(&self, slot: Slot) -> Side {
+        self.link(slot).side
+    }
+
+    /// Its kind.
+    #[inline]
+    pub fn order_type(&self, slot: Slot) -> OrderType {
+        self.link(slot).order_type
+    }
+
+    /// What it does against its owner's orders.
+    pub fn self_trade_prevention(&self, slot: Slot) -> SelfTradePrevention {
+        self.link(slot).self_trade_prevention
+    }
+
+    /// All that can still trade.
+    #[inline]
+    pub fn open(&self, slot: Slot) -> Quantity {
+        self.link(slot).open
+    }
+
+    /// The part of it that the book shows.
+    #[inline]
+    pub fn shown(&self, slot: Slot) -> Quantity {
+        let link = self.link(slot);
+        match self.notes.get(link.note as usize) {
+            Some(note) => link.open.min(note.shown),
+            None => link.open,
         }
-        found
     }
 
-    /// The price levels of a side, best first, with the quantity at each.
-    pub fn depth(&self, side: Side) -> impl Iterator<Item = (Price, Quantity)> {
-        self.in_order(side).map(|(price, level)| (price, level.quantity))
+    /// What it is worth at its limit: what a limit order holds, before the scale.
+    #[inline]
+    pub fn price(&self, slot: Slot) -> Price {
+        let link = self.link(slot);
+        match self.levels.get(link.level as usize) {
+            Some(level) if matches!(level.ladder, Ladder::Bids | Ladder::Asks) => level.price,
+            _ => self.note(slot).map_or(Price(0), |note| note.price),
+        }
     }
 
-    /// The open orders of a side in the order in which they would trade.
-    pub fn orders(&self, side: Side) -> impl Iterator<Item = &Order> {
-        self.in_order(side).flat_map(|(_, level)| self.queue(level))
+    /// Whether it stands in the book and can be met by a taker.
+    pub fn is_resting(&self, slot: Slot) -> bool {
+        self.resting_at(slot).is_some()
+    }
+
+    /// Its side and price where it stands in the book and can be met by a taker.
+    #[inline]
+    pub fn resting_at(&self, slot: Slot) -> Option<(Side, Price)> {
+        let link = self.link(slot);
+        let level = self.levels.get(link.level as usize)?;
+        matches!(level.ladder, Ladder::Bids | Ladder::Asks).then_some((link.side, level.price))
+    }
+
+    /// The whole quantity that is asked.
+    #[inline]
+    pub fn quantity(&self, slot: Slot) -> Quantity {
+        self.terms[slot.0 as usize].quantity
+    }
+
+    /// Whether it waits for the working order of its list.
+    pub fn is_pending(&self, slot: Slot) -> bool {
+        self.note(slot).is_some_and(|note| note.pending)
+    }
+
+    /// What few orders have.
+    #[inline]
+    pub fn note(&self, slot: Slot) -> Option<&Note> {
+        self.notes.get(self.link(slot).note as usize)
+    }
+
+    /// What few orders have, made on first use.
+    pub fn note_mut(&mut self, slot: Slot) -> &mut Note {
+        let link = &mut self.links[slot.0 as usize];
+        if link.note == NONE {
+            let created_at = self.terms[slot.0 as usize].created_at;
+            let note = Note {
+                cumulative: Notional::ZERO,
+                updated_at: created_at,
+                shown: Quantity(u64::MAX),
+                held: Amount::ZERO,
+                price: Price(0),
+                pending: false,
+                special: None,
+            };
+            link.note = match self.vacant_notes.pop() {
+                Some(at) => {
+                    self.notes[at as usize] = note;
+                    at
+                }
+                None => {
+                    self.notes.push(note);
+                    u32::try_from(self.notes.len() - 1).expect("fewer than 2^32 notes")
+                }
+            };
+        }
+        &mut self.notes[link.note as usize]
+    }
+
+    /// What most orders do not ask.
+    #[inline]
+    pub fn special(&self, slot: Slot) -> Option<&Special> {
+        self.note(slot).and_then(|note| note.special.as_deref())
+    }
+
+    /// What most orders do not ask, made on first use.
+    pub fn special_mut(&mut self, slot: Slot) -> &mut Special {
+        self.note_mut(slot).special.get_or_insert_default()
+    }
+
+    /// The order as it stands, in full.
+    pub fn order(&self, slot: Slot) -> Order {
+        let link = self.link(slot);
+        let Terms { quantity, created_at } = self.terms[slot.0 as usize];
+        let (cumulative, updated_at, special) = match self.note(slot) {
+            Some(note) => (note.cumulative, note.updated_at, note.special.clone()),
+            None => (Notional::ZERO, created_at, None),
+        };
+        let prevented = special.as_ref().map_or(Quantity::ZERO, |special| special.prevented);
+        let executed = quantity.minus(link.open).minus(prevented);
+        Order {
+            order_id: link.order_id,
+            symbol: self.symbol,
+            uid: self.traders.at(link.trader).uid,
+            client_order_id: self.names[slot.0 as usize],
+            side: link.side,
+            order_type: link.order_type,
+            time_in_force: link.time_in_force,
+            self_trade_prevention: link.self_trade_prevention,
+            price: self.price(slot),
+            quantity,
+            quote_order_quantity: Amount::ZERO,
+            executed,
+            cumulative_quote: self.scale.quote_amount(cumulative),
+            status: match (self.is_pending(slot), executed.is_zero()) {
+                (true, _) => OrderStatus::PendingNew,
+                (_, true) => OrderStatus::New,
+                (_, false) => OrderStatus::PartiallyFilled,
+            },
+            created_at,
+            updated_at,
+            special,
+        }
+    }
+
+    // Changing.
+
+    /// Open an order: it can be found, and belongs to its trader, but stands on no ladder yet.
+    pub fn admit(&mut self, order: &Order, trader: TraderIndex) -> Slot {
+        let at = self.occupy(
+            Link {
+                order_id: order.order_id,
+                open: order.open_quantity(),
+                level: NONE,
+                previous: NONE,
+                next: NONE,
+                trader,
+                trader_previous: NONE,
+                trader_next: NONE,
+                note: NONE,
+                side: order.side,
+                order_type: order.order_type,
+                time_in_force: order.time_in_force,
+                self_trade_prevention: order.self_trade_prevention,
+            },
+            Terms { quantity: order.quantity, created_at: order.created_at },
+            order.client_order_id,
+        );
+        let slot = Slot(at);
+        if order.special.is_some() || !order.executed.is_zero() || order.updated_at != order.created_at {
+            self.annotate(slot, order);
+        }
+        self.by_number.insert(order.order_id.0, at);
+        let hash = self.name_hash(trader, order.client_order_id);
+        let Book { by_name, links, names, .. } = self;
+        by_name.insert_unique(hash, at, |&at| name_hash(links[at as usize].trader, names[at as usize]));
+        self.join_trader(slot);
+        slot
+    }
+
+    /// Bring an open order to the state it is in after a walk: what is open of it, and what a note says.
+    pub fn update(&mut self, slot: Slot, order: &Order) {
+        let open = order.open_quantity();
+        let link = &mut self.links[slot.0 as usize];
+        let bought = if link.side == Side::Buy { (link.open, open) } else { (Quantity::ZERO, Quantity::ZERO) };
+        link.open = open;
+        let trader = self.traders.at_mut(link.trader);
+        trader.buying = trader.buying - u128::from(bought.0.0) + u128::from(bought.1.0);
+        self.terms[slot.0 as usize].quantity = order.quantity;
+        self.annotate(slot, order);
+        self.note_mut(slot).pending = false;
+    }
+
+    /// An open order that stands on no ladder asks another quantity.
+    pub fn reprice(&mut self, slot: Slot, open: Quantity, quantity: Quantity) {
+        let link = &mut self.links[slot.0 as usize];
+        if link.open != open {
+            if link.side == Side::Buy {
+                let trader = self.traders.at_mut(link.trader);
+                trader.buying = trader.buying - u128::from(link.open.0) + u128::from(open.0);
+            }
+            link.open = open;
+            self.terms[slot.0 as usize].quantity = quantity;
+        }
+    }
+
+    /// Put an open order at the end of the queue at a price; how much is shown there now. The caller has made sure that the
+    /// level's sum fits.
+    pub fn queue_at(&mut self, slot: Slot, ladder: Ladder, price: Price) -> Quantity {
+        let level = self.level_for(ladder, price);
+        let shown = self.shown(slot);
+        let link = &mut self.links[slot.0 as usize];
+        debug_assert!(link.level == NONE);
+        link.level = level;
+        link.next = NONE;
+        let open = link.open;
+        let level = &mut self.levels[level as usize];
+        level.orders += 1;
+        if matches!(ladder, Ladder::Bids | Ladder::Asks) {
+            level.shown = level.shown.checked_add(shown).expect("level sum was checked");
+            level.hidden = level.hidden.checked_add(open.minus(shown)).expect("level sum was checked");
+            self.resting += u128::from(open.0);
+        }
+        let shown = level.shown;
+        let previous = std::mem::replace(&mut level.last, slot.0);
+        if previous == NONE {
+            level.first = slot.0;
+        } else {
+            self.links[previous as usize].next = slot.0;
+        }
+        self.links[slot.0 as usize].previous = previous;
+        shown
+    }
+
+    /// Take an order off its ladder; it stays open. How much is shown at its level now.
+    pub fn unqueue(&mut self, slot: Slot) -> Quantity {
+        let shown = self.shown(slot);
+        let link = &mut self.links[slot.0 as usize];
+        let (open, previous, next) = (link.open, link.previous, link.next);
+        let at = std::mem::replace(&mut link.level, NONE);
+        let level = &mut self.levels[at as usize];
+        level.orders -= 1;
+        if matches!(level.ladder, Ladder::Bids | Ladder::Asks) {
+            level.shown = level.shown.minus(shown);
+            level.hidden = level.hidden.minus(open.minus(shown));
+            self.resting -= u128::from(open.0);
+        }
+        if previous == NONE {
+            level.first = next;
+        } else {
+            self.links[previous as usize].next = next;
+        }
+        let level = &mut self.levels[at as usize];
+        if next == NONE {
+            level.last = previous;
+        } else {
+            self.links[next as usize].previous = previous;
+        }
+        let level = &self.levels[at as usize];
+        let shown = level.shown;
+        if level.first == NONE {
+            self.drop_level(at);
+        }
+        shown
+    }
+
+    /// Take an order out of the book altogether; how much is shown at its level now, if it stood at one.
+    pub fn close(&mut self, slot: Slot) -> Quantity {
+        let shown = if self.link(slot).level == NONE { Quantity::ZERO } else { self.unqueue(slot) };
+        self.leave_trader(slot);
+        let link = self.link(slot);
+        let (order_id, note) = (link.order_id, link.note);
+        self.by_number.remove(order_id.0);
+        self.forget_name(slot);
+        if note != NONE {
+            self.notes[note as usize].special = None;
+            self.vacant_notes.push(note);
+        }
+        let link = &mut self.links[slot.0 as usize];
+        link.note = NONE;
+        link.next = std::mem::replace(&mut self.vacant, slot.0);
+        shown
+    }
+
+    /// Some of what a resting order shows traded; it is closed when nothing is left, and an iceberg that has shown all it
+    /// would shows its next part at the end of the queue.
+    #[inline]
+    pub fn fill(&mut self, slot: Slot, quantity: Quantity, notional: Notional, time: Time) -> Filled {
+        let link = &mut self.links[slot.0 as usize];
+        link.open = link.open.minus(quantity);
+        let (open, note, side, trader) = (link.open, link.note, link.side, link.trader);
+        let level = &mut self.levels[link.level as usize];
+        level.shown = level.shown.minus(quantity);
+        self.resting -= u128::from(quantity.0);
+        if side == Side::Buy {
+            self.traders.at_mut(trader).buying -= u128::from(quantity.0);
+        }
+        let asked = self.terms[slot.0 as usize].quantity;
+        let closed = open.is_zero();
+        if note == NONE && closed {
+            self.close(slot);
+            return Filled { executed: asked, cumulative: notional, first: true, closed };
+        }
+        let note = self.note_mut(slot);
+        let first = note.cumulative == Notional::ZERO;
+        note.cumulative = note.cumulative.plus(notional);
+        note.updated_at = time;
+        let cumulative = note.cumulative;
+        let prevented = note.special.as_ref().map_or(Quantity::ZERO, |special| special.prevented);
+        let executed = asked.minus(open).minus(prevented);
+        if closed {
+            self.close(slot);
+        } else {
+            self.replenish(slot, quantity);
+        }
+        Filled { executed, cumulative, first, closed }
+    }
+
+    /// Self-trade prevention takes so much off a resting order, of what it shows first. The caller closes it when nothing is
+    /// left.
+    pub fn prevent(&mut self, slot: Slot, quantity: Quantity, time: Time) {
+        let of_shown = quantity.min(self.shown(slot));
+        let special = self.special_mut(slot);
+        special.prevented = special.prevented.checked_add(quantity).expect("a part of the order");
+        self.note_mut(slot).updated_at = time;
+        let link = &mut self.links[slot.0 as usize];
+        link.open = link.open.minus(quantity);
+        let level = &mut self.levels[link.level as usize];
+        level.shown = level.shown.minus(of_shown);
+        level.hidden = level.hidden.minus(quantity.minus(of_shown));
+        self.resting -= u128::from(quantity.0);
+        if link.side == Side::Buy {
+            let trader = link.trader;
+            self.traders.at_mut(trader).buying -= u128::from(quantity.0);
+        }
+        if !self.open(slot).is_zero() {
+            self.replenish(slot, of_shown);
+        }
+    }
+
+    /// Lower what is asked of an open order, in its place. The caller has made sure that something stays open.
+    pub fn lower(&mut self, slot: Slot, by: Quantity, time: Time) {
+        let shown = self.shown(slot);
+        self.note_mut(slot).updated_at = time;
+        let terms = &mut self.terms[slot.0 as usize];
+        terms.quantity = terms.quantity.minus(by);
+        let link = &mut self.links[slot.0 as usize];
+        link.open = link.open.minus(by);
+        let (level, open) = (link.level, link.open);
+        if link.side == Side::Buy {
+            let trader = link.trader;
+            self.traders.at_mut(trader).buying -= u128::from(by.0);
+        }
+        // An iceberg gives of what it hides first.
+        let now_shown = shown.min(open);
+        if let Some(level) = self.levels.get_mut(level as usize)
+            && matches!(level.ladder, Ladder::Bids | Ladder::Asks)
+        {
+            let from_shown = shown.minus(now_shown);
+            level.shown = level.shown.minus(from_shown);
+            level.hidden = level.hidden.minus(by.minus(from_shown));
+            self.resting -= u128::from(by.0);
+        }
+    }
+
+    /// Give an open order another name. The caller has made sure that it is free.
+    pub fn rename(&mut self, slot: Slot, name: ClientOrderId) {
+        self.forget_name(slot);
+        self.names[slot.0 as usize] = name;
+        let hash = self.name_hash(self.link(slot).trader, name);
+        let Book { by_name, links, names, .. } = self;
+        by_name.insert_unique(hash, slot.0, |&at| name_hash(links[at as usize].trader, names[at as usize]));
+    }
+
+    /// So much of what an iceberg shows is left; before it queues.
+    pub fn set_shown(&mut self, slot: Slot, shown: Quantity) {
+        self.note_mut(slot).shown = shown;
+    }
+
+    /// A pending order learns how much it is for.
+    pub fn set_quantity(&mut self, slot: Slot, quantity: Quantity) {
+        let link = &mut self.links[slot.0 as usize];
+        debug_assert!(link.level == NONE && link.side == Side::Sell);
+        link.open = quantity;
+        self.terms[slot.0 as usize].quantity = quantity;
     }
 
     /// Check every link, sum and index against the orders themselves. For tests and after a restore.
     pub fn validate(&self) {
-        let mut resting = 0;
-        for side in [Side::Buy, Side::Sell] {
-            for (price, level) in self.in_order(side) {
-                let mut sum = 0;
-                for order in self.queue(level) {
-                    assert!(order.side == side && order.price == price && order.status.is_open());
-                    assert!(!order.open_quantity().is_zero(), "a resting order has something open");
-                    let by_order = self.by_order_id(order.uid, order.order_id).expect("indexed by number");
-                    let by_client = self.by_client_order_id(order.uid, order.client_order_id);
-                    assert!(self.order(by_order) == order && by_client == Some(by_order));
-                    sum += order.open_quantity().0;
-                    resting += 1;
+        let (mut queued, mut resting) = (0, 0);
+        for ladder in [Ladder::Bids, Ladder::Asks, Ladder::Rising, Ladder::Falling] {
+            for level in self.levels(ladder) {
+                let (mut shown, mut hidden, mut orders, mut previous) = (0, 0, 0, NONE);
+                for slot in self.queue(level) {
+                    let link = self.link(slot);
+                    assert_eq!(link.previous, previous, "the queue is linked both ways");
+                    assert!(!link.open.is_zero(), "an open order has something open");
+                    let level_of = &self.levels[link.level as usize];
+                    assert!((level_of.price, level_of.ladder) == (level.price, level.ladder), "it knows its level");
+                    shown += u128::from(self.shown(slot).0);
+                    hidden += u128::from(link.open.minus(self.shown(slot)).0);
+                    orders += 1;
+                    previous = slot.0;
                 }
-                assert!(sum > 0 && sum == level.quantity.0, "a level's quantity is the sum of its queue");
+                if matches!(ladder, Ladder::Bids | Ladder::Asks) {
+                    assert_eq!(
+                        (u128::from(level.shown.0), u128::from(level.hidden.0)),
+                        (shown, hidden),
+                        "sums of a level"
+                    );
+                    resting += shown + hidden;
+                }
+                assert_eq!((orders, previous), (level.orders, level.last));
+                assert!(orders > 0, "no level is empty");
+                queued += orders;
             }
+            let best = self.levels(ladder).next().map(|level| level.price);
+            assert_eq!(best, self.best_price(ladder), "the best level is at hand");
         }
-        assert_eq!((resting, resting), (self.by_order.len(), self.by_client.len()));
-        assert_eq!(resting + self.vacant.len(), self.slab.len());
-        let crossed = self.best(Side::Buy).zip(self.best(Side::Sell)).is_some_and(|(bid, ask)| bid >= ask);
+        assert_eq!(resting, self.resting);
+        for slot in self.slots() {
+            let link = self.link(slot);
+            assert_eq!(self.by_name(link.trader, self.name(slot)), Some(slot), "found by name");
+            queued += u32::from(link.level == NONE);
+        }
+        assert_eq!((queued as usize, self.len()), (self.len(), self.by_name.len()), "every order is indexed twice");
+        let mut of_traders = 0;
+        for trader in self.traders.iter() {
+            let (mut at, mut previous, mut orders, mut stops, mut buying) = (trader.first_order, NONE, 0, 0, 0);
+            while at != NONE {
+                let link = &self.links[at as usize];
+                assert_eq!((link.trader_previous, self.traders.at(link.trader).uid), (previous, trader.uid));
+                orders += 1;
+                stops += u32::from(link.order_type.is_stop());
+                buying += if link.side == Side::Buy { u128::from(link.open.0) } else { 0 };
+                (previous, at) = (at, link.trader_next);
+            }
+            assert_eq!((orders, stops, buying), (trader.open_orders(), trader.stop_orders, trader.buying));
+            of_traders += orders as usize;
+        }
+        assert_eq!(of_traders, self.len(), "every order has its trader");
+        let crossed =
+            self.best_price(Ladder::Bids).zip(self.best_price(Ladder::Asks)).is_some_and(|(bid, ask)| bid >= ask);
         assert!(!crossed, "a book at rest is not crossed");
     }
 
-    fn levels(&self, side: Side) -> &BTreeMap<Price, Level> {
-        match side {
-            Side::Buy => &self.bids,
-            Side::Sell => &self.asks,
+    fn link(&self, slot: Slot) -> &Link {
+        &self.links[slot.0 as usize]
+    }
+
+    /// A part of an iceberg was used up: where it was the whole of it, the next is shown at the end of the queue.
+    fn replenish(&mut self, slot: Slot, used: Quantity) {
+        let note = &mut self.notes[self.links[slot.0 as usize].note as usize];
+        let Some(part) = note.special.as_ref().and_then(|special| special.iceberg_quantity) else { return };
+        note.shown = note.shown.minus(used);
+        if note.shown.is_zero() {
+            let (ladder, price) = {
+                let level = &self.levels[self.link(slot).level as usize];
+                (level.ladder, level.price)
+            };
+            self.unqueue(slot);
+            let open = self.open(slot);
+            self.note_mut(slot).shown = part.min(open);
+            self.queue_at(slot, ladder, price);
         }
     }
 
-    fn levels_mut(&mut self, side: Side) -> &mut BTreeMap<Price, Level> {
-        match side {
-            Side::Buy => &mut self.bids,
-            Side::Sell => &mut self.asks,
-        }
+    fn annotate(&mut self, slot: Slot, order: &Order) {
+        let cumulative = self.scale.whole_notional(order.cumulative_quote);
+        let open = order.open_quantity();
+        let note = self.note_mut(slot);
+        note.cumulative = cumulative;
+        note.updated_at = order.updated_at;
+        note.price = order.price;
+        note.special = order.special.clone();
+        let part = order.special.as_ref().and_then(|special| special.iceberg_quantity);
+        note.shown = part.map_or(Quantity(u64::MAX), |part| part.min(open));
     }
 
-    fn in_order(&self, side: Side) -> impl Iterator<Item = (Price, &Level)> {
-        // One of the two is empty: bids run from the highest price down, asks from the lowest up.
-        let (down, up) = match side {
-            Side::Buy => (Some(self.bids.iter().rev()), None),
-            Side::Sell => (None, Some(self.asks.iter())),
+    #[inline]
+    fn level_for(&mut self, ladder: Ladder, price: Price) -> u32 {
+        let rungs = &mut self.rungs[ladder as usize];
+        if let Some(best) = rungs.best
+            && self.levels[best as usize].price == price
+        {
+            return best;
+        }
+        if let Some(level) = rungs.by_price.get(price.0) {
+            return level;
+        }
+        let level =
+            Level { price, shown: Quantity::ZERO, hidden: Quantity::ZERO, first: NONE, last: NONE, orders: 0, ladder };
+        let at = match self.vacant_levels.pop() {
+            Some(at) => {
+                self.levels[at as usize] = level;
+                at
+            }
+            None => {
+                self.levels.push(level);
+                u32::try_from(self.levels.len() - 1).expect("fewer than 2^32 levels")
+            }
         };
-        down.into_iter().flatten().chain(up.into_iter().flatten()).map(|(&price, level)| (price, level))
-    }
-
-    fn queue(&self, level: &Level) -> impl Iterator<Item = &Order> {
-        let resting = |slot: Slot| self.slab.get(slot.0 as usize);
-        std::iter::successors(resting(level.first), move |at| resting(at.next)).map(|at| &at.order)
-    }
-
-    fn occupy(&mut self, resting: Resting) -> Slot {
-        if let Some(slot) = self.vacant.pop() {
-            self.slab[slot.0 as usize] = resting;
-            return slot;
+        rungs.by_price.insert(price.0, at);
+        let better = rungs.best.is_none_or(|best| {
+            let best = self.levels[best as usize].price;
+            if ladder.highest_first() { price > best } else { price < best }
+        });
+        if better {
+            rungs.best = Some(at);
         }
-        let slot = Slot(u32::try_from(self.slab.len()).expect("fewer than 2^32 orders rest"));
-        assert_ne!(slot, NONE, "fewer than 2^32 orders rest");
-        self.slab.push(resting);
-        slot
+        at
     }
 
-    fn lower_level(&mut self, order: &Order, by: Quantity) {
-        let level = self.levels_mut(order.side).get_mut(&order.price).expect("an order has its level");
-        level.quantity = level.quantity.minus(by);
+    fn drop_level(&mut self, at: u32) {
+        let Level { price, ladder, .. } = self.levels[at as usize];
+        let rungs = &mut self.rungs[ladder as usize];
+        rungs.by_price.remove(price.0);
+        if rungs.best == Some(at) {
+            let best = if ladder.highest_first() { rungs.by_price.last() } else { rungs.by_price.first() };
+            rungs.best = best.map(|(_, level)| level);
+        }
+        self.vacant_levels.push(at);
     }
 
-    fn unlink(&mut self, slot: Slot) {
-        let Resting { order, previous, next } = self.slab[slot.0 as usize];
-        let level = self.levels_mut(order.side).get_mut(&order.price).expect("an order has its level");
+    fn occupy(&mut self, link: Link, terms: Terms, name: ClientOrderId) -> u32 {
+        let at = self.vacant;
+        if at != NONE {
+            self.vacant = self.links[at as usize].next;
+            self.links[at as usize] = link;
+            self.terms[at as usize] = terms;
+            self.names[at as usize] = name;
+            return at;
+        }
+        let at = u32::try_from(self.links.len()).ok().filter(|&at| at != NONE).expect("fewer than 2^32 open orders");
+        self.links.push(link);
+        self.terms.push(terms);
+        self.names.push(name);
+        at
+    }
+
+    fn join_trader(&mut self, slot: Slot) {
+        let is_iceberg = self.is_iceberg(slot);
+        let link = &mut self.links[slot.0 as usize];
+        let trader = self.traders.at_mut(link.trader);
+        let buying = if link.side == Side::Buy { link.open } else { Quantity::ZERO };
+        trader.opened(link.side, link.order_type.is_stop(), is_iceberg, buying);
+        link.trader_next = NONE;
+        link.trader_previous = std::mem::replace(&mut trader.last_order, slot.0);
+        match link.trader_previous {
+            NONE => trader.first_order = slot.0,
+            previous => self.links[previous as usize].trader_next = slot.0,
+        }
+    }
+
+    fn leave_trader(&mut self, slot: Slot) {
+        let is_iceberg = self.is_iceberg(slot);
+        let link = &self.links[slot.0 as usize];
+        let (previous, next) = (link.trader_previous, link.trader_next);
+        let trader = self.traders.at_mut(link.trader);
+        let buying = if link.side == Side::Buy { link.open } else { Quantity::ZERO };
+        trader.closed(link.side, link.order_type.is_stop(), is_iceberg, buying);
         if previous == NONE {
-            level.first = next;
+            trader.first_order = next;
         }
         if next == NONE {
-            level.last = previous;
-        }
-        if level.first == NONE {
-            assert!(level.quantity.is_zero(), "an empty level has no quantity");
-            self.levels_mut(order.side).remove(&order.price);
+            trader.last_order = previous;
         }
         if previous != NONE {
-            self.slab[previous.0 as usize].next = next;
+            self.links[previous as usize].trader_next = next;
         }
         if next != NONE {
-            self.slab[next.0 as usize].previous = previous;
+            self.links[next as usize].trader_previous = previous;
         }
-        self.by_order.remove(&(order.uid, order.order_id));
-        self.by_client.remove(&(order.uid, order.client_order_id));
-        self.vacant.push(slot);
+    }
+
+    fn is_iceberg(&self, slot: Slot) -> bool {
+        self.special(slot).is_some_and(|special| special.iceberg_quantity.is_some())
+    }
+
+    fn forget_name(&mut self, slot: Slot) {
+        let hash = self.name_hash(self.link(slot).trader, self.name(slot));
+        let entry = self.by_name.find_entry(hash, |&at| at == slot.0).expect("an open order is found by its name");
+        entry.remove();
+    }
+
+    fn name_hash(&self, trader: TraderIndex, name: ClientOrderId) -> u64 {
+        name_hash(trader, name)
     }
 }
 
-/// Whether a taker with `limit` may trade at a resting `price` of `side`.
-pub fn reaches(side: Side, limit: Price, price: Price) -> bool {
-    match side {
-        Side::Buy => price >= limit,
-        Side::Sell => price <= limit,
-    }
+/// Names are chosen by clients, and this is no secret: one who makes names collide lengthens the search among their own open
+/// orders alone, of which the filters allow few.
+fn name_hash(trader: TraderIndex, name: ClientOrderId) -> u64 {
+    let [a, b, c, d, e, f, g] = name.words().map(u64::from);
+    let seed = u64::from(trader.0) ^ 0x2d35_8dcc_aa6c_78a5;
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let first = fold(a << 32 | b ^ seed, c << 32 | d | 0x8bb8_4b93_962e_acc9);
+    let second = fold(e << 32 | f ^ 0x4b33_a62e_d433_d4a3, g ^ seed << 32 ^ 0x9e37_79b9_7f4a_7c15);
+    fold(first ^ 0x4d5a_2da5_1de1_aa47, second ^ 0xa076_1d64_78bd_642f)
 }

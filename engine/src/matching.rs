@@ -1,195 +1,484 @@
-//! A taker walks the book: price-time priority, trades at the maker's price. Also what a walk would bring, beforehand.
+//! A taker walks the book: price-time priority, trades at the maker's price, self-trade prevention, settlement.
 
-use crate::account::Accounts;
-use crate::book::{Book, reaches};
-use crate::event::{Event, Fill, Trade};
-use crate::order::{Order, OrderStatus, OrderType, Side};
-use crate::symbol::Symbol;
-use crate::units::{Amount, FeeRate, Price, Quantity, Time, TradeId};
+use crate::book::{Ladder, Slot};
+use crate::event::{Event, ExpiryReason, Fill, PreventedMatch, Trade, emit};
+use crate::market::{Effect, Floor, Market, reaches};
+use crate::order::{Order, OrderStatus, SelfTradePrevention, Side};
+use crate::order_list::OrderEnd;
+use crate::trader::TraderIndex;
+use crate::units::{Amount, AssetId, Notional, PreventedMatchId, Price, Quantity, TradeId};
 
-/// One symbol with its book and its counters: all that a walk changes besides accounts.
+/// An order on its walk, its funds held.
 #[derive(Debug)]
-pub struct Market {
-    /// What it is.
-    pub symbol: Symbol,
-    /// What rests.
-    pub book: Book,
-    /// The last order id given.
-    pub last_order_id: u64,
-    /// The last trade id given.
-    pub last_trade_id: u64,
-    /// The last aggregate trade id given.
-    pub last_aggregate_id: u64,
-    /// The last update id given.
-    pub last_update_id: u64,
-    /// The price of the last trade.
-    pub last_price: Option<Price>,
+pub struct Taker {
+    /// As it stands.
+    pub order: Order,
+    /// Whose it is.
+    pub trader: TraderIndex,
+    /// Where it is open already; a new order gets a place only when it comes to rest.
+    pub slot: Option<Slot>,
+    /// Why it will end unfilled, where that is known before it walks.
+    pub ends: Option<ExpiryReason>,
 }
 
-/// What a market order would get.
+/// Where a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sweep {
-    /// How much would trade.
-    pub quantity: Quantity,
-    /// What that is worth.
-    pub quote: Amount,
-    /// Whether it ends because the book does.
-    pub exhausted: bool,
+pub enum Stopped {
+    /// Nothing is left of the taker.
+    Done,
+    /// Its price reaches no further.
+    OutOfReach,
+    /// Nothing is left on the other side.
+    BookEmpty,
+    /// The price range execution rule forbids the next price.
+    OutOfRange,
+    /// Self-trade prevention ended it.
+    Prevented,
+}
+
+/// Who pays and who receives in a trade.
+struct Parties {
+    buyer: TraderIndex,
+    seller: TraderIndex,
+}
+
+/// What one side is charged.
+struct Charge {
+    fee: Amount,
+    asset: AssetId,
+    /// Whether it is taken out of what the trade brings; else it was paid otherwise.
+    of_received: bool,
 }
 
 impl Market {
-    /// What a market order for `wanted` lots would get from `side`; `None` when its worth does not fit.
-    pub fn sweep_quantity(&self, side: Side, wanted: Quantity) -> Option<Sweep> {
-        let mut sweep = Sweep { quantity: Quantity::ZERO, quote: Amount::ZERO, exhausted: true };
-        for (price, available) in self.book.depth(side) {
-            let take = available.min(wanted.minus(sweep.quantity));
-            sweep.add(self.symbol.scale.quote_amount(price, take)?, take)?;
-            if sweep.quantity == wanted {
-                return Some(Sweep { exhausted: false, ..sweep });
-            }
+    /// The taker trades with what it reaches until it is filled or nothing more is in reach. Says how it ended; says
+    /// nothing of what becomes of the rest.
+    pub fn walk(&mut self, taker: &mut Taker, floor: &mut Floor, events: &mut Vec<Event>) -> Stopped {
+        let side = taker.order.side;
+        let against = Ladder::of(side.opposite());
+        let is_market = taker.order.order_type.is_market();
+        let Some(best) = self.book.best_price(against) else { return Stopped::BookEmpty };
+        if !is_market && !reaches(side, taker.order.price, best) {
+            return Stopped::OutOfReach;
         }
-        Some(sweep)
-    }
-
-    /// What a market order that spends or raises at most `budget`, and trades at most `most` lots, would get from `side`.
-    pub fn sweep_quote(&self, side: Side, budget: Amount, most: Quantity) -> Option<Sweep> {
-        let mut sweep = Sweep { quantity: Quantity::ZERO, quote: Amount::ZERO, exhausted: true };
-        for (price, available) in self.book.depth(side) {
-            let affordable = self.symbol.scale.affordable(budget.minus(sweep.quote), price);
-            let take = available.min(affordable).min(most.minus(sweep.quantity));
-            sweep.add(self.symbol.scale.quote_amount(price, take)?, take)?;
-            if take < available {
-                return Some(Sweep { exhausted: false, ..sweep });
+        let (low, high) = self.execution_range(side, floor);
+        let mut prices: Option<(Price, Price)> = None;
+        let stopped = loop {
+            if taker.order.open_quantity().is_zero() {
+                break Stopped::Done;
             }
-        }
-        sweep.exhausted = sweep.quote < budget && sweep.quantity < most;
-        Some(sweep)
-    }
-
-    /// Whether an order on `side` at `price` would trade at once.
-    pub fn crosses(&self, side: Side, price: Price) -> bool {
-        let best = self.book.best(side.opposite());
-        best.is_some_and(|best| reaches(side.opposite(), price, best))
-    }
-
-    /// The taker, whose funds are held, trades with what it reaches until it is filled or nothing more is in reach.
-    pub fn execute(&mut self, taker: &mut Order, accounts: &mut Accounts, time: Time, events: &mut Vec<Event>) {
-        let side = taker.side.opposite();
-        while !taker.open_quantity().is_zero() {
-            let Some(price) = self.book.best(side) else { break };
-            if taker.order_type != OrderType::Market && !reaches(side, taker.price, price) {
-                break;
+            let Some(price) = self.book.best_price(against) else { break Stopped::BookEmpty };
+            if !is_market && !reaches(side, taker.order.price, price) {
+                break Stopped::OutOfReach;
             }
-            self.last_aggregate_id += 1;
-            while !taker.open_quantity().is_zero() && self.book.best(side) == Some(price) {
-                self.trade(taker, price, accounts, time, events);
+            if price < low || price > high {
+                break Stopped::OutOfRange;
             }
-            self.last_price = Some(price);
-            self.report_level(side, price, events);
-        }
-    }
-
-    /// Say what a price level holds now.
-    pub fn report_level(&mut self, side: Side, price: Price, events: &mut Vec<Event>) {
-        self.last_update_id += 1;
-        events.push(Event::LevelChanged {
-            symbol: self.symbol.id,
-            side,
-            price,
-            quantity: self.book.level_quantity(side, price),
-            update_id: self.last_update_id,
-        });
-    }
-
-    /// One match of the taker with the first order at `price`, the best of the opposite side.
-    fn trade(&mut self, taker: &mut Order, price: Price, accounts: &mut Accounts, time: Time, events: &mut Vec<Event>) {
-        let slot = self.book.front(taker.side.opposite()).expect("there is a best price");
-        let quantity = taker.open_quantity().min(self.book.order(slot).open_quantity());
-        // Fits: it is at most what the maker's own price × quantity came to when it was accepted.
-        let quote = self.quote_amount(price, quantity);
-        taker.executed = taker.executed.checked_add(quantity).expect("a fill is part of the order");
-        taker.cumulative_quote = taker.cumulative_quote.plus(quote);
-        taker.updated_at = time;
-        let filled = taker.open_quantity().is_zero();
-        taker.status = if filled { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
-        let maker = self.book.fill(slot, quantity, quote, time);
-
-        let taker_fill = self.fill(taker, quantity, quote, self.symbol.config.taker_fee);
-        let maker_fill = self.fill(&maker, quantity, quote, self.symbol.config.maker_fee);
-        self.settle(taker, &taker_fill, &maker_fill, price, quantity, quote, accounts);
-        self.last_trade_id += 1;
-        events.push(Event::Trade(Trade {
-            symbol: self.symbol.id,
-            trade_id: TradeId(self.last_trade_id),
-            aggregate_id: self.last_aggregate_id,
-            price,
-            quantity,
-            quote_amount: quote,
-            taker: taker_fill,
-            maker: maker_fill,
-            taker_side: taker.side,
-        }));
-    }
-
-    /// What the trade did to `order`, which has it counted already.
-    fn fill(&self, order: &Order, quantity: Quantity, quote: Amount, rate: FeeRate) -> Fill {
-        let config = &self.symbol.config;
-        let (received, fee_asset) = match order.side {
-            Side::Buy => (self.base_amount(quantity), config.base),
-            Side::Sell => (quote, config.quote),
+            let before = self.counters.trade;
+            let (changed, prevented) = self.meet_level(taker, against, price, floor, events);
+            if changed {
+                self.report_level(side.opposite(), price, events);
+            }
+            if self.counters.trade != before {
+                prices = Some((prices.map_or(price, |(first, _)| first), price));
+            }
+            if prevented {
+                break Stopped::Prevented;
+            }
         };
-        Fill {
-            order_id: order.order_id,
-            uid: order.uid,
-            fee: rate.of(received),
-            fee_asset,
-            executed: order.executed,
-            cumulative_quote: order.cumulative_quote,
-            status: order.status,
+        if let Some((first, last)) = prices {
+            self.set_last_price(last, floor);
+            self.walks.push((first, last));
+        }
+        stopped
+    }
+
+    /// The prices at which a taker of that side may trade now.
+    pub fn execution_range(&mut self, side: Side, floor: &Floor) -> (Price, Price) {
+        let everything = (Price(0), Price(u64::MAX));
+        let Some(range) = self.symbol.config.execution_range else { return everything };
+        self.reference(floor.now).map_or(everything, |reference| range.bounds(side, reference))
+    }
+
+    fn set_last_price(&mut self, price: Price, floor: &mut Floor) {
+        if self.last_price != Some(price) {
+            self.last_price = Some(price);
+            floor.desk.quotes[self.symbol.id.0 as usize].last_price = Some(self.symbol.scale.price_amount(price));
         }
     }
 
-    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's fee; what a
-    /// buying taker held above the maker's price is free again.
-    #[allow(clippy::too_many_arguments, reason = "the two parties and the three numbers of one trade")]
+    /// The taker meets the orders at the best price of the other side. Whether the level changed, and whether self-trade
+    /// prevention ended the taker.
+    fn meet_level(
+        &mut self,
+        taker: &mut Taker,
+        against: Ladder,
+        price: Price,
+        floor: &mut Floor,
+        events: &mut Vec<Event>,
+    ) -> (bool, bool) {
+        let (mut changed, mut traded) = (false, false);
+        while !taker.order.open_quantity().is_zero() {
+            let Some(level) = self.book.best(against).filter(|level| level.price == price) else { break };
+            let maker = self.book.first_at(level);
+            match self.prevention(taker, maker) {
+                SelfTradePrevention::None => {
+                    if !std::mem::replace(&mut traded, true) {
+                        self.counters.aggregate += 1;
+                    }
+                    self.trade(taker, maker, price, floor, events);
+                    changed = true;
+                }
+                mode => {
+                    changed |= mode != SelfTradePrevention::ExpireTaker;
+                    if self.prevent(taker, maker, mode, price, floor, events) {
+                        return (changed, true);
+                    }
+                }
+            }
+        }
+        (changed, false)
+    }
+
+    /// What happens instead of a trade with this maker.
+    #[inline]
+    pub fn prevention(&self, taker: &Taker, maker: Slot) -> SelfTradePrevention {
+        let mode = taker.order.self_trade_prevention;
+        if mode == SelfTradePrevention::None || !self.is_related(taker.trader, self.book.trader_of(maker)) {
+            return SelfTradePrevention::None;
+        }
+        let transfers = self.book.self_trade_prevention(maker) == SelfTradePrevention::Transfer
+            && taker.trader != self.book.trader_of(maker);
+        if mode == SelfTradePrevention::Transfer && !transfers { SelfTradePrevention::Decrement } else { mode }
+    }
+
+    fn is_related(&self, one: TraderIndex, other: TraderIndex) -> bool {
+        if one == other {
+            return true;
+        }
+        let group = self.book.traders.at(one).settings.trade_group;
+        group.is_some() && group == self.book.traders.at(other).settings.trade_group
+    }
+
+    /// One match of the taker with a maker, at the maker's price.
+    #[inline]
+    fn trade(&mut self, taker: &mut Taker, maker: Slot, price: Price, floor: &mut Floor, events: &mut Vec<Event>) {
+        let quantity = taker.order.open_quantity().min(self.book.shown(maker));
+        // Fits: it is at most what the maker's own price × quantity came to when it was accepted.
+        let notional = Notional::of(price, quantity).expect("checked when the maker was accepted");
+        let quote = self.symbol.scale.quote_amount(notional);
+        let (maker_id, maker_trader) = (self.book.number(maker), self.book.trader_of(maker));
+        let maker_list = self.book.special(maker).and_then(|special| special.order_list_id);
+        let taker_first = taker.order.executed.is_zero();
+        taker.fill(quantity, quote, floor);
+        let filled = self.book.fill(maker, quantity, notional, floor.now);
+
+        let parties = match taker.order.side {
+            Side::Buy => Parties { buyer: taker.trader, seller: maker_trader },
+            Side::Sell => Parties { buyer: maker_trader, seller: taker.trader },
+        };
+        let (taker_charge, maker_charge) = self.settle(taker, &parties, quantity, quote, floor);
+        if taker.order.side == Side::Buy && !taker.order.order_type.is_market() && price < taker.order.price {
+            let limit = Notional::of(taker.order.price, quantity).expect("checked when the order was accepted");
+            let improvement = self.symbol.scale.quote_amount(limit.minus(notional));
+            floor.accounts.release(self.book.traders.at(taker.trader).quote, improvement);
+        }
+        if self.symbol.config.average_price_minutes > 0 {
+            self.average.trade(floor.now, self.symbol.config.average_price_minutes, notional, quantity);
+        }
+
+        self.counters.trade += 1;
+        let (taker_uid, maker_uid) = (taker.order.uid, self.book.traders.at(maker_trader).uid);
+        let maker_cumulative = self.symbol.scale.quote_amount(filled.cumulative);
+        let maker_status = if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
+        let (symbol, counters, order) = (self.symbol.id, self.counters, &taker.order);
+        emit(events, || {
+            Event::Trade(Trade {
+                symbol,
+                trade_id: TradeId(counters.trade),
+                aggregate_id: counters.aggregate,
+                price,
+                quantity,
+                quote_amount: quote,
+                taker: Fill {
+                    order_id: order.order_id,
+                    uid: taker_uid,
+                    fee: taker_charge.fee,
+                    fee_asset: taker_charge.asset,
+                    executed: order.executed,
+                    cumulative_quote: order.cumulative_quote,
+                    status: order.status,
+                },
+                maker: Fill {
+                    order_id: maker_id,
+                    uid: maker_uid,
+                    fee: maker_charge.fee,
+                    fee_asset: maker_charge.asset,
+                    executed: filled.executed,
+                    cumulative_quote: maker_cumulative,
+                    status: maker_status,
+                },
+                taker_side: order.side,
+            })
+        });
+        if floor.limits.counts_orders() {
+            floor.count_first_fills(taker_first.then_some(taker_uid), filled.first.then_some(maker_uid));
+        }
+        let taker_list = taker.order.order_list_id();
+        if maker_list.is_none() && taker_list.is_none() {
+            return;
+        }
+        let base = self.symbol.scale.base_amount(quantity);
+        for (list, order_id, charge, trader, side, closed) in [
+            (maker_list, maker_id, &maker_charge, maker_trader, taker.order.side.opposite(), filled.closed),
+            (taker_list, taker.order.order_id, &taker_charge, taker.trader, taker.order.side, false),
+        ] {
+            let Some(list) = list else { continue };
+            if side == Side::Buy {
+                let received = if charge.of_received { base.minus(charge.fee) } else { base };
+                self.keep_proceeds(list, order_id, trader, received, floor);
+            }
+            let end = if closed { OrderEnd::Filled } else { OrderEnd::Traded };
+            self.effects.push(Effect { list, order_id, end });
+        }
+    }
+
+    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission.
+    #[inline]
     fn settle(
         &self,
-        taker: &Order,
-        taker_fill: &Fill,
-        maker_fill: &Fill,
-        price: Price,
+        taker: &Taker,
+        parties: &Parties,
         quantity: Quantity,
         quote: Amount,
-        accounts: &mut Accounts,
-    ) {
-        let (buyer, seller) = match taker.side {
-            Side::Buy => (taker_fill, maker_fill),
-            Side::Sell => (maker_fill, taker_fill),
-        };
-        let config = &self.symbol.config;
-        accounts.settle(buyer.uid, seller.uid, config.quote, quote, seller.fee);
-        accounts.settle(seller.uid, buyer.uid, config.base, self.base_amount(quantity), buyer.fee);
-        if taker.side == Side::Buy && taker.order_type != OrderType::Market && price < taker.price {
-            let improvement = self.quote_amount(taker.price, quantity).minus(quote);
-            accounts.release(taker.uid, config.quote, improvement);
+        floor: &mut Floor,
+    ) -> (Charge, Charge) {
+        let taker_buys = taker.order.side == Side::Buy;
+        let base = self.symbol.scale.base_amount(quantity);
+        let (base_of, quote_of) =
+            (|trader| self.book.traders.at(trader).base, |trader| self.book.traders.at(trader).quote);
+        let (buyer_quote, buyer_base) = (quote_of(parties.buyer), base_of(parties.buyer));
+        let (seller_quote, seller_base) = (quote_of(parties.seller), base_of(parties.seller));
+        if self.symbol.config.commission.by_lot.is_some() {
+            let (buyer_fee, seller_fee) = self.lot_fees(quantity, quote, taker_buys);
+            floor.accounts.settle(buyer_quote, seller_quote, quote, seller_fee);
+            floor.accounts.settle(seller_base, buyer_base, base, Amount::ZERO);
+            floor.accounts.charge_locked(buyer_quote, buyer_fee);
+            floor.accounts.release(buyer_quote, self.lot_fee(quantity).minus(buyer_fee));
+            let charge = |fee, of_received| Charge { fee, asset: self.symbol.config.quote, of_received };
+            let (buyer, seller) = (charge(buyer_fee, false), charge(seller_fee, true));
+            return if taker_buys { (buyer, seller) } else { (seller, buyer) };
         }
+        let (buyer_received, seller_received) = ((base, Side::Buy), (quote, Side::Sell));
+        let (taker_received, maker_received) =
+            if taker_buys { (buyer_received, seller_received) } else { (seller_received, buyer_received) };
+        let (taker_trader, maker_trader) =
+            if taker_buys { (parties.buyer, parties.seller) } else { (parties.seller, parties.buyer) };
+        let mut taker_charge = self.charge(taker_trader, false, taker_received, floor);
+        let mut maker_charge = self.charge(maker_trader, true, maker_received, floor);
+        let discount = self.symbol.config.commission.discount.is_some();
+        if discount {
+            let paid = |trader| self.book.traders.at(trader).settings.discount;
+            if paid(taker_trader) || paid(maker_trader) {
+                // The discount asset is taken once the trade itself is settled, so what is free is known.
+                return self.settle_discounted(parties, taker_buys, base, quote, floor);
+            }
+        }
+        let (buyer_charge, seller_charge) = match taker_buys {
+            true => (&mut taker_charge, &mut maker_charge),
+            false => (&mut maker_charge, &mut taker_charge),
+        };
+        floor.accounts.settle(buyer_quote, seller_quote, quote, seller_charge.fee);
+        floor.accounts.settle(seller_base, buyer_base, base, buyer_charge.fee);
+        (taker_charge, maker_charge)
     }
 
-    /// Price × quantity of something that was checked when it was accepted.
-    pub fn quote_amount(&self, price: Price, quantity: Quantity) -> Amount {
-        self.symbol.scale.quote_amount(price, quantity).expect("checked when the order was accepted")
+    /// What one side owes of what it receives.
+    #[inline]
+    fn charge(&self, trader: TraderIndex, is_maker: bool, received: (Amount, Side), floor: &Floor) -> Charge {
+        let (received, side) = received;
+        let tier = match self.book.traders.at(trader).settings.commission_tier {
+            0 => None,
+            tier => floor.desk.tier(tier),
+        };
+        let parts = self.symbol.config.commission.parts(tier, is_maker, side, received);
+        let asset = if side == Side::Buy { self.symbol.config.base } else { self.symbol.config.quote };
+        Charge { fee: parts.standard.plus(parts.others), asset, of_received: true }
     }
 
-    /// The base of something that was checked when it was accepted.
-    pub fn base_amount(&self, quantity: Quantity) -> Amount {
-        self.symbol.scale.base_amount(quantity).expect("checked when the order was accepted")
+    /// The same where one side pays, or would like to, in the discount asset: first the trade itself without commission,
+    /// then the taker's and the maker's, each in the discount asset if there is enough of it, else of what came in.
+    fn settle_discounted(
+        &self,
+        parties: &Parties,
+        taker_buys: bool,
+        base: Amount,
+        quote: Amount,
+        floor: &mut Floor,
+    ) -> (Charge, Charge) {
+        let (buyer, seller) = (self.book.traders.at(parties.buyer), self.book.traders.at(parties.seller));
+        floor.accounts.settle(buyer.quote, seller.quote, quote, Amount::ZERO);
+        floor.accounts.settle(seller.base, buyer.base, base, Amount::ZERO);
+        let mut pay = |is_maker: bool| {
+            let buys = taker_buys != is_maker;
+            let (trader, received, side) =
+                if buys { (parties.buyer, base, Side::Buy) } else { (parties.seller, quote, Side::Sell) };
+            if let Some(charge) = self.charge_discounted(trader, is_maker, (received, side), floor) {
+                return charge;
+            }
+            let mut charge = self.charge(trader, is_maker, (received, side), floor);
+            let trader = self.book.traders.at(trader);
+            // In a trade with itself the other side's commission may have been taken out of what this one received.
+            charge.fee = charge.fee.min(floor.accounts.at(trader.receives_to(side)).free);
+            let paid = floor.accounts.charge_free(trader.uid, charge.asset, charge.fee);
+            assert!(paid, "so much is free");
+            charge
+        };
+        (pay(false), pay(true))
+    }
+
+    /// One side's commission in the discount asset; `None` where it is not wanted, has no price or is not there.
+    fn charge_discounted(
+        &self,
+        trader: TraderIndex,
+        is_maker: bool,
+        received: (Amount, Side),
+        floor: &mut Floor,
+    ) -> Option<Charge> {
+        let trader = self.book.traders.at(trader);
+        let discount = self.symbol.config.commission.discount.filter(|_| trader.settings.discount)?;
+        let (received, side) = received;
+        let tier = floor.desk.tier(trader.settings.commission_tier);
+        let parts = self.symbol.config.commission.parts(tier, is_maker, side, received);
+        let reduced = discount.rate.of(parts.standard, crate::commission::FeeRounding::HalfUp);
+        let owed = reduced.plus(parts.others);
+        let owed_in = if side == Side::Buy { self.symbol.config.base } else { self.symbol.config.quote };
+        let fee = floor.desk.convert(owed, owed_in, discount.asset)?;
+        if fee.is_zero() && !owed.is_zero() {
+            return None;
+        }
+        let paid = floor.accounts.charge_free(trader.uid, discount.asset, fee);
+        paid.then_some(Charge { fee, asset: discount.asset, of_received: owed_in == discount.asset })
+    }
+
+    /// Self-trade prevention instead of a trade. Whether it ended the taker.
+    fn prevent(
+        &mut self,
+        taker: &mut Taker,
+        maker: Slot,
+        mode: SelfTradePrevention,
+        price: Price,
+        floor: &mut Floor,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        use SelfTradePrevention::{ExpireBoth, ExpireMaker, ExpireTaker};
+        let (taker_open, maker_open) = (taker.order.open_quantity(), self.book.open(maker));
+        let both = taker_open.min(self.book.shown(maker));
+        let (of_taker, of_maker) = match mode {
+            ExpireTaker => (taker_open, Quantity::ZERO),
+            ExpireMaker => (Quantity::ZERO, maker_open),
+            ExpireBoth => (taker_open, maker_open),
+            _ => (both, both),
+        };
+        let (taker_side, maker_trader) = (taker.order.side, self.book.trader_of(maker));
+        let maker_balances = self.book.traders.at(maker_trader);
+        let (maker_uid, maker_paid_in) = (maker_balances.uid, maker_balances.pays_from(taker_side.opposite()));
+        let group = self.book.traders.at(taker.trader).settings.trade_group;
+        self.counters.prevented_match += 1;
+        events.push(Event::TradePrevented(PreventedMatch {
+            symbol: self.symbol.id,
+            prevented_match_id: PreventedMatchId(self.counters.prevented_match),
+            price,
+            mode,
+            trade_group: group,
+            taker_side,
+            taker_order_id: taker.order.order_id,
+            taker_uid: taker.order.uid,
+            taker_prevented: of_taker,
+            maker_order_id: self.book.number(maker),
+            maker_uid,
+            maker_prevented: of_maker,
+        }));
+        if !of_taker.is_zero() {
+            taker.prevent(of_taker, floor);
+        }
+        if mode == SelfTradePrevention::Transfer {
+            self.transfer(taker, maker_trader, price, both, floor);
+        } else {
+            self.release_taker(taker, of_taker, floor);
+            let held = self.need(taker_side.opposite(), price, of_maker);
+            floor.accounts.release(maker_paid_in, held);
+        }
+        if !of_maker.is_zero() {
+            self.book.prevent(maker, of_maker, floor.now);
+            if self.book.open(maker).is_zero() {
+                let mut order = self.book.order(maker);
+                self.book.close(maker);
+                order.status = OrderStatus::ExpiredInMatch;
+                if let Some(list) = order.order_list_id() {
+                    self.effects.push(Effect { list, order_id: order.order_id, end: OrderEnd::Expired });
+                }
+                events.push(Event::OrderExpired { order, reason: ExpiryReason::SelfTradePrevention });
+            } else if let Some(list) = self.book.special(maker).and_then(|special| special.order_list_id) {
+                // It lost a part: to the other order of its pair that is as if it had traded.
+                self.effects.push(Effect { list, order_id: self.book.number(maker), end: OrderEnd::Traded });
+            }
+        }
+        taker.order.open_quantity().is_zero()
+    }
+
+    /// What two accounts of a group would have traded changes hands, without a trade and without a fee.
+    fn transfer(&self, taker: &Taker, maker: TraderIndex, price: Price, quantity: Quantity, floor: &mut Floor) {
+        let (taker_trader, maker_trader) = (self.book.traders.at(taker.trader), self.book.traders.at(maker));
+        let notional = Notional::of(price, quantity).expect("checked when the maker was accepted");
+        let (quote, base) = (self.symbol.scale.quote_amount(notional), self.symbol.scale.base_amount(quantity));
+        let (buyer, seller, held) = match taker.order.side {
+            Side::Sell => (maker_trader, taker_trader, self.need(Side::Buy, price, quantity)),
+            // What a market buy holds for it is exactly what it costs.
+            Side::Buy if taker.order.order_type.is_market() => (taker_trader, maker_trader, quote),
+            Side::Buy => (taker_trader, maker_trader, self.need(Side::Buy, taker.order.price, quantity)),
+        };
+        floor.accounts.settle(buyer.quote, seller.quote, quote, Amount::ZERO);
+        floor.accounts.settle(seller.base, buyer.base, base, Amount::ZERO);
+        floor.accounts.release(buyer.quote, held.minus(quote));
+    }
+
+    /// Free what the taker held for a part that will not trade. What a market buy holds is exactly what its walk costs, so
+    /// there is nothing to free.
+    pub fn release_taker(&self, taker: &Taker, part: Quantity, floor: &mut Floor) {
+        let (side, is_market) = (taker.order.side, taker.order.order_type.is_market());
+        if part.is_zero() || (side == Side::Buy && is_market) {
+            return;
+        }
+        let held = self.need(side, taker.order.price, part);
+        floor.accounts.release(self.book.traders.at(taker.trader).pays_from(side), held);
+    }
+
+    /// The fees by lot of one trade. A seller's is at most what it receives.
+    fn lot_fees(&self, quantity: Quantity, quote: Amount, taker_buys: bool) -> (Amount, Amount) {
+        let fee = self.symbol.config.commission.by_lot.expect("the symbol charges by lot");
+        let of = |rate: Amount| Amount(rate.0.saturating_mul(u128::from(quantity.0)));
+        let (buyer, seller) = if taker_buys { (fee.taker, fee.maker) } else { (fee.maker, fee.taker) };
+        (of(buyer), of(seller).min(quote))
     }
 }
 
-impl Sweep {
-    fn add(&mut self, quote: Amount, quantity: Quantity) -> Option<()> {
-        self.quote = self.quote.checked_add(quote)?;
-        self.quantity = self.quantity.checked_add(quantity)?;
-        Some(())
+impl Taker {
+    /// Some of it traded.
+    fn fill(&mut self, quantity: Quantity, quote: Amount, floor: &Floor) {
+        let order = &mut self.order;
+        order.executed = order.executed.checked_add(quantity).expect("a fill is part of the order");
+        order.cumulative_quote = order.cumulative_quote.plus(quote);
+        order.updated_at = floor.now;
+        // What is known to end unfilled is never filled, even where its quantity says so.
+        let filled = self.ends.is_none() && order.open_quantity().is_zero();
+        order.status = if filled { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
+    }
+
+    /// Self-trade prevention took some of it.
+    fn prevent(&mut self, quantity: Quantity, floor: &Floor) {
+        self.order.updated_at = floor.now;
+        let special = self.order.special_mut();
+        special.prevented = special.prevented.checked_add(quantity).expect("a part of the order");
     }
 }

@@ -1,12 +1,15 @@
-//! A symbol: its assets, scales, fees and filters.
+//! A symbol: its assets, scales, commission, filters and rules, as an operator configures them.
 
 use serde::{Deserialize, Serialize};
 
+use crate::commission::Commission;
 use crate::event::Rejection;
-use crate::units::{Amount, AssetId, FeeRate, Price, Quantity, Scale, SymbolId};
+use crate::filter::ICEBERG_PARTS_MAX;
+use crate::order::SelfTradePrevention;
+use crate::units::{Amount, AssetId, Multiplier, Scale, SymbolId};
 
-/// What an operator says of a new symbol. Prices are in smallest quote units per whole base, quantities in smallest base
-/// units. A filter's limit of zero means no limit.
+/// What an operator says of a symbol. Prices are in smallest quote units per whole base, quantities in smallest base units.
+/// A limit of zero, and a rule that is `None`, do not hold. The filters are checked in filter.rs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SymbolConfig {
     /// Its name, such as `BTCUSDT`: 1 to 20 bytes, unique.
@@ -39,10 +42,75 @@ pub struct SymbolConfig {
     pub max_notional: Amount,
     /// Whether maxNotional holds for market orders too.
     pub apply_max_to_market: bool,
-    /// What a maker pays of what it receives.
-    pub maker_fee: FeeRate,
-    /// What a taker pays of what it receives.
-    pub taker_fee: FeeRate,
+    /// Over how many minutes the average price goes that stands in for a market order's price and that the price range
+    /// filters compare with; zero takes the last price.
+    pub average_price_minutes: u32,
+    /// PERCENT_PRICE_BY_SIDE; PERCENT_PRICE where both sides are the same.
+    pub percent_price: Option<PriceRange>,
+    /// The price range execution rule: beyond it a taker expires (faqs/price_range_execution_rules.md).
+    pub execution_range: Option<PriceRange>,
+    /// ICEBERG_PARTS; zero for the engine's own limit of [`ICEBERG_PARTS_MAX`](crate::filter::ICEBERG_PARTS_MAX).
+    pub iceberg_parts: u32,
+    /// TRAILING_DELTA.
+    pub trailing_delta: Option<TrailingDeltaFilter>,
+    /// MAX_NUM_ORDERS.
+    pub max_num_orders: u32,
+    /// MAX_NUM_ALGO_ORDERS.
+    pub max_num_algo_orders: u32,
+    /// MAX_NUM_ICEBERG_ORDERS.
+    pub max_num_iceberg_orders: u32,
+    /// MAX_NUM_ORDER_AMENDS.
+    pub max_num_order_amends: u32,
+    /// MAX_NUM_ORDER_LISTS.
+    pub max_num_order_lists: u32,
+    /// MAX_POSITION, in smallest base units.
+    pub max_position: Amount,
+    /// The self-trade prevention of an order that says none.
+    pub default_self_trade_prevention: SelfTradePrevention,
+    /// The modes an order may say; the default is always among them.
+    pub allowed_self_trade_prevention: Vec<SelfTradePrevention>,
+    /// What trades pay.
+    pub commission: Commission,
+    /// When a run of the price stops the symbol by itself.
+    pub circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// A range around a reference price, by side of the order. A multiplier of zero does not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceRange {
+    /// A buy is at most so many times the reference.
+    pub bid_up: Multiplier,
+    /// A buy is at least so many times the reference.
+    pub bid_down: Multiplier,
+    /// A sell is at most so many times the reference.
+    pub ask_up: Multiplier,
+    /// A sell is at least so many times the reference.
+    pub ask_down: Multiplier,
+}
+
+/// TRAILING_DELTA, in basis points. Above holds where the stop lies above the price: a stop loss that buys, a take profit
+/// that sells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrailingDeltaFilter {
+    /// minTrailingAboveDelta.
+    pub min_above: u32,
+    /// maxTrailingAboveDelta.
+    pub max_above: u32,
+    /// minTrailingBelowDelta.
+    pub min_below: u32,
+    /// maxTrailingBelowDelta.
+    pub max_below: u32,
+}
+
+/// Halts the symbol when the price moves too far too fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitBreaker {
+    /// The move that halts, as a part of the lowest or highest price within the window.
+    pub trip: Multiplier,
+    /// Within how many seconds.
+    pub window_seconds: u32,
+    /// For how many seconds; zero until an operator resumes it.
+    pub halt_seconds: u32,
 }
 
 impl SymbolConfig {
@@ -65,8 +133,28 @@ impl SymbolConfig {
             apply_min_to_market: false,
             max_notional: none,
             apply_max_to_market: false,
-            maker_fee: FeeRate::default(),
-            taker_fee: FeeRate::default(),
+            average_price_minutes: 0,
+            percent_price: None,
+            execution_range: None,
+            iceberg_parts: 0,
+            trailing_delta: None,
+            max_num_orders: 0,
+            max_num_algo_orders: 0,
+            max_num_iceberg_orders: 0,
+            max_num_order_amends: 0,
+            max_num_order_lists: 0,
+            max_position: none,
+            default_self_trade_prevention: SelfTradePrevention::None,
+            allowed_self_trade_prevention: vec![
+                SelfTradePrevention::None,
+                SelfTradePrevention::ExpireTaker,
+                SelfTradePrevention::ExpireMaker,
+                SelfTradePrevention::ExpireBoth,
+                SelfTradePrevention::Decrement,
+                SelfTradePrevention::Transfer,
+            ],
+            commission: Commission::default(),
+            circuit_breaker: None,
         }
     }
 }
@@ -76,8 +164,12 @@ impl SymbolConfig {
 pub enum SymbolStatus {
     /// Everything is allowed.
     Trading,
-    /// Nothing new; cancels are allowed.
+    /// The trading day is over: nothing new; cancels are allowed.
+    EndOfDay,
+    /// Stopped, by an operator or by the circuit breaker: nothing new; cancels are allowed.
     Halt,
+    /// Paused: nothing new; cancels are allowed.
+    Break,
     /// Nothing new but cancels, said so to clients.
     CancelOnly,
 }
@@ -87,7 +179,7 @@ pub enum SymbolStatus {
 pub struct Symbol {
     /// Its number.
     pub id: SymbolId,
-    /// As it was listed.
+    /// As it is configured.
     pub config: SymbolConfig,
     /// Whether it trades.
     pub status: SymbolStatus,
@@ -101,64 +193,43 @@ impl Symbol {
     pub fn new(id: SymbolId, config: SymbolConfig, base_scale: u8) -> Result<Symbol, Rejection> {
         let scale =
             Scale::new(config.tick_size, config.step_size, base_scale).ok_or(Rejection::InvalidConfiguration)?;
-        let named = (1..=20).contains(&config.name.len());
+        let symbol = Symbol { id, config, status: SymbolStatus::Trading, scale };
+        symbol.is_sound().then_some(symbol).ok_or(Rejection::InvalidConfiguration)
+    }
+
+    /// The symbol with other filters, fees and rules. What its book is made of stays.
+    pub fn reconfigured(&self, config: SymbolConfig) -> Result<Symbol, Rejection> {
+        let same = (&config.name, config.base, config.quote, config.tick_size, config.step_size)
+            == (&self.config.name, self.config.base, self.config.quote, self.config.tick_size, self.config.step_size);
+        let same_fee_model = config.commission.by_lot == self.config.commission.by_lot;
+        let symbol = Symbol { config, ..self.clone() };
+        (same && same_fee_model && symbol.is_sound()).then_some(symbol).ok_or(Rejection::InvalidConfiguration)
+    }
+
+    fn is_sound(&self) -> bool {
+        let config = &self.config;
         let ordered = |min: Amount, max: Amount| max.is_zero() || min <= max;
-        let sound = named
+        let trailing = config
+            .trailing_delta
+            .is_none_or(|filter| filter.min_above <= filter.max_above && filter.min_below <= filter.max_below);
+        let breaker = config.circuit_breaker.is_none_or(|breaker| breaker.trip.0 > 0 && breaker.window_seconds > 0);
+        let by_lot = config.commission.by_lot.is_none_or(|fee| {
+            // By lot excludes what is charged of what is received.
+            fee.maker <= fee.taker
+                && u64::try_from(fee.taker.0).is_ok()
+                && config.commission == Commission { by_lot: Some(fee), ..Commission::default() }
+        });
+        (1..=20).contains(&config.name.len())
             && config.base != config.quote
             && ordered(config.min_price, config.max_price)
             && ordered(config.min_quantity, config.max_quantity)
             && ordered(config.market_min_quantity, config.market_max_quantity)
-            && ordered(config.min_notional, config.max_notional);
-        if !sound {
-            return Err(Rejection::InvalidConfiguration);
-        }
-        Ok(Symbol { id, config, status: SymbolStatus::Trading, scale })
+            && ordered(config.min_notional, config.max_notional)
+            && config.average_price_minutes <= 60
+            && config.iceberg_parts <= 10 * ICEBERG_PARTS_MAX
+            && config.allowed_self_trade_prevention.contains(&config.default_self_trade_prevention)
+            && trailing
+            && breaker
+            && by_lot
     }
-
-    /// PRICE_FILTER: the price in ticks.
-    pub fn check_price(&self, price: Amount) -> Result<Price, Rejection> {
-        if price.is_zero() || !within(price, self.config.min_price, self.config.max_price) {
-            return Err(Rejection::PriceFilter);
-        }
-        self.scale.ticks(price).ok_or(Rejection::PriceFilter)
-    }
-
-    /// LOT_SIZE: the quantity in lots.
-    pub fn check_quantity(&self, quantity: Amount) -> Result<Quantity, Rejection> {
-        if quantity.is_zero() {
-            return Err(Rejection::ZeroQuantity);
-        }
-        if !within(quantity, self.config.min_quantity, self.config.max_quantity) {
-            return Err(Rejection::LotSize);
-        }
-        self.scale.lots(quantity).ok_or(Rejection::LotSize)
-    }
-
-    /// LOT_SIZE and MARKET_LOT_SIZE: the quantity of a market order in lots.
-    pub fn check_market_quantity(&self, quantity: Amount) -> Result<Quantity, Rejection> {
-        let lots = self.check_quantity(quantity)?;
-        if !within(quantity, self.config.market_min_quantity, self.config.market_max_quantity) {
-            return Err(Rejection::MarketLotSize);
-        }
-        Ok(lots)
-    }
-
-    /// NOTIONAL of an order with a price.
-    pub fn check_notional(&self, notional: Amount) -> Result<(), Rejection> {
-        let allowed = within(notional, self.config.min_notional, self.config.max_notional);
-        allowed.then_some(()).ok_or(Rejection::Notional)
-    }
-
-    /// NOTIONAL of a market order, whose notional is an estimate by the last price, or its quote amount.
-    pub fn check_market_notional(&self, notional: Amount) -> Result<(), Rejection> {
-        let limit = |applies: bool, limit: Amount| if applies { limit } else { Amount::ZERO };
-        let min = limit(self.config.apply_min_to_market, self.config.min_notional);
-        let max = limit(self.config.apply_max_to_market, self.config.max_notional);
-        within(notional, min, max).then_some(()).ok_or(Rejection::Notional)
-    }
-}
-
-/// Whether `value` is from `min` to `max`, where a limit of zero is none.
-fn within(value: Amount, min: Amount, max: Amount) -> bool {
-    value >= min && (max.is_zero() || value <= max)
 }

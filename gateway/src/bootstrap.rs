@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::command::{AddAsset, ApiKey, ApiKeyKind, Command, Permission, Transfer};
-use engine::symbol::SymbolConfig;
-use engine::units::FeeRate;
+use engine::command::{AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, Permission, Transfer};
+use engine::commission::{Commission, CommissionRates, Discount, FeeRate};
+use engine::order::SelfTradePrevention;
+use engine::symbol::{CircuitBreaker, PriceRange, SymbolConfig, TrailingDeltaFilter};
+use engine::units::{Multiplier, TradeGroup};
 use engine::{Amount, AssetId, Uid};
 use serde::Deserialize;
 
 use crate::params::parse_decimal;
+use crate::wire::parse_self_trade_prevention;
 
 /// Decimals of a fee rate.
 const FEE_SCALE: u8 = 9;
+/// Decimals of a [`Multiplier`].
+const MULTIPLIER_SCALE: u8 = 8;
 
 /// What a file lists.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,6 +29,9 @@ pub struct Bootstrap {
     symbol: Vec<Symbol>,
     #[serde(default)]
     account: Vec<Account>,
+    /// What the accounts of a tier pay instead of the symbols' standard; the first is tier 1.
+    #[serde(default)]
+    commission_tier: Vec<Rates>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -62,15 +70,108 @@ struct Symbol {
     #[serde(default)]
     apply_max_to_market: Option<bool>,
     #[serde(default)]
+    average_price_minutes: u32,
+    #[serde(default)]
+    percent_price_by_side: Option<Range>,
+    #[serde(default)]
+    execution_range: Option<Range>,
+    #[serde(default)]
+    iceberg_parts: u32,
+    #[serde(default)]
+    trailing_delta: Option<TrailingDelta>,
+    #[serde(default)]
+    max_num_orders: u32,
+    #[serde(default)]
+    max_num_algo_orders: u32,
+    #[serde(default)]
+    max_num_iceberg_orders: u32,
+    #[serde(default)]
+    max_num_order_amends: u32,
+    #[serde(default)]
+    max_num_order_lists: u32,
+    #[serde(default)]
+    max_position: Option<String>,
+    /// EXPIRE_MAKER, as at the venue, where it is not said.
+    #[serde(default)]
+    default_self_trade_prevention: Option<String>,
+    /// All, where it is not said.
+    #[serde(default)]
+    allowed_self_trade_prevention: Option<Vec<String>>,
+    #[serde(default)]
     maker_fee: Option<String>,
     #[serde(default)]
     taker_fee: Option<String>,
+    #[serde(default)]
+    buyer_fee: Option<String>,
+    #[serde(default)]
+    seller_fee: Option<String>,
+    #[serde(default)]
+    special_commission: Option<Rates>,
+    #[serde(default)]
+    tax_commission: Option<Rates>,
+    #[serde(default)]
+    discount: Option<DiscountTerms>,
+    #[serde(default)]
+    circuit_breaker: Option<Breaker>,
+}
+
+/// The four rates of a commission; what is not said is nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rates {
+    maker: Option<String>,
+    taker: Option<String>,
+    buyer: Option<String>,
+    seller: Option<String>,
+}
+
+/// Multipliers of a reference price; what is not said does not hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Range {
+    bid_up: Option<String>,
+    bid_down: Option<String>,
+    ask_up: Option<String>,
+    ask_down: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrailingDelta {
+    min_above: u32,
+    max_above: u32,
+    min_below: u32,
+    max_below: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiscountTerms {
+    asset: String,
+    rate: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Breaker {
+    trip: String,
+    window_seconds: u32,
+    #[serde(default)]
+    halt_seconds: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Account {
     uid: u64,
+    #[serde(default)]
+    trade_group: Option<u32>,
+    #[serde(default)]
+    commission_tier: u16,
+    #[serde(default)]
+    discount: bool,
+    #[serde(default)]
+    require_self_trade_prevention: bool,
     #[serde(default)]
     balances: BTreeMap<String, String>,
     #[serde(default)]
@@ -121,12 +222,21 @@ impl Bootstrap {
         for symbol in &self.symbol {
             let what = format!("symbol {}", symbol.name);
             let config = symbol.config(find).map_err(|error| format!("{what}: {error}"))?;
-            commands.push((what, Command::AddSymbol(config)));
+            commands.push((what, Command::AddSymbol(Box::new(config))));
+        }
+        for (tier, rates) in (1..).zip(&self.commission_tier) {
+            let what = format!("commission tier {tier}");
+            let rates = rates.parse().map_err(|error| format!("{what}: {error}"))?;
+            commands.push((what, Command::SetCommissionTier { tier, rates }));
         }
         for account in &self.account {
             let what = format!("account {}", account.uid);
             let uid = Uid(account.uid);
             commands.push((what.clone(), Command::OpenAccount { uid }));
+            let settings = account.settings();
+            if settings != AccountSettings::default() {
+                commands.push((what.clone(), Command::ConfigureAccount { uid, settings }));
+            }
             for (name, amount) in &account.balances {
                 let what = format!("{what}: balance of {name}");
                 let transfer = find(name).and_then(|(asset, scale)| {
@@ -145,6 +255,50 @@ impl Bootstrap {
             }
         }
         Ok(commands)
+    }
+}
+
+impl Account {
+    fn settings(&self) -> AccountSettings {
+        AccountSettings {
+            trade_group: self.trade_group.map(TradeGroup),
+            commission_tier: self.commission_tier,
+            discount: self.discount,
+            require_self_trade_prevention: self.require_self_trade_prevention,
+            ..AccountSettings::default()
+        }
+    }
+}
+
+impl Rates {
+    fn parse(&self) -> Result<CommissionRates, String> {
+        Ok(CommissionRates {
+            maker: fee("maker", &self.maker)?,
+            taker: fee("taker", &self.taker)?,
+            buyer: fee("buyer", &self.buyer)?,
+            seller: fee("seller", &self.seller)?,
+        })
+    }
+}
+
+impl Range {
+    fn parse(&self) -> Result<PriceRange, String> {
+        let bound = |name: &str, text: &Option<String>| {
+            text.as_deref().map_or(Ok(Multiplier(0)), |text| multiplier(name, text))
+        };
+        Ok(PriceRange {
+            bid_up: bound("bid_up", &self.bid_up)?,
+            bid_down: bound("bid_down", &self.bid_down)?,
+            ask_up: bound("ask_up", &self.ask_up)?,
+            ask_down: bound("ask_down", &self.ask_down)?,
+        })
+    }
+}
+
+impl Breaker {
+    fn parse(&self) -> Result<CircuitBreaker, String> {
+        let trip = multiplier("trip", &self.trip)?;
+        Ok(CircuitBreaker { trip, window_seconds: self.window_seconds, halt_seconds: self.halt_seconds })
     }
 }
 
@@ -172,8 +326,57 @@ impl Symbol {
             apply_min_to_market: self.apply_min_to_market.unwrap_or(true),
             max_notional: price("max_notional", &self.max_notional)?,
             apply_max_to_market: self.apply_max_to_market.unwrap_or(false),
-            maker_fee: fee("maker_fee", &self.maker_fee)?,
-            taker_fee: fee("taker_fee", &self.taker_fee)?,
+            average_price_minutes: self.average_price_minutes,
+            percent_price: self.percent_price_by_side.as_ref().map(Range::parse).transpose()?,
+            execution_range: self.execution_range.as_ref().map(Range::parse).transpose()?,
+            iceberg_parts: self.iceberg_parts,
+            trailing_delta: self.trailing_delta.map(|TrailingDelta { min_above, max_above, min_below, max_below }| {
+                TrailingDeltaFilter { min_above, max_above, min_below, max_below }
+            }),
+            max_num_orders: self.max_num_orders,
+            max_num_algo_orders: self.max_num_algo_orders,
+            max_num_iceberg_orders: self.max_num_iceberg_orders,
+            max_num_order_amends: self.max_num_order_amends,
+            max_num_order_lists: self.max_num_order_lists,
+            max_position: quantity("max_position", &self.max_position)?,
+            default_self_trade_prevention: self.default_self_trade_prevention()?,
+            allowed_self_trade_prevention: self.allowed_self_trade_prevention()?,
+            commission: self.commission(&find)?,
+            circuit_breaker: self.circuit_breaker.as_ref().map(Breaker::parse).transpose()?,
+        })
+    }
+
+    fn default_self_trade_prevention(&self) -> Result<SelfTradePrevention, String> {
+        let said = self.default_self_trade_prevention.as_deref();
+        said.map_or(Ok(SelfTradePrevention::ExpireMaker), self_trade_prevention)
+    }
+
+    fn allowed_self_trade_prevention(&self) -> Result<Vec<SelfTradePrevention>, String> {
+        const ALL: [&str; 6] = ["NONE", "EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "DECREMENT", "TRANSFER"];
+        match &self.allowed_self_trade_prevention {
+            Some(words) => words.iter().map(|word| self_trade_prevention(word)).collect(),
+            None => ALL.into_iter().map(self_trade_prevention).collect(),
+        }
+    }
+
+    fn commission(&self, find: impl Fn(&str) -> Result<(AssetId, u8), String>) -> Result<Commission, String> {
+        let standard = CommissionRates {
+            maker: fee("maker_fee", &self.maker_fee)?,
+            taker: fee("taker_fee", &self.taker_fee)?,
+            buyer: fee("buyer_fee", &self.buyer_fee)?,
+            seller: fee("seller_fee", &self.seller_fee)?,
+        };
+        let discount = |terms: &DiscountTerms| {
+            let rate = fee("discount.rate", &Some(terms.rate.clone()))?;
+            Ok::<_, String>(Discount { asset: find(&terms.asset)?.0, rate })
+        };
+        let rates = |rates: &Option<Rates>| rates.as_ref().map_or(Ok(CommissionRates::default()), Rates::parse);
+        Ok(Commission {
+            standard,
+            special: rates(&self.special_commission)?,
+            tax: rates(&self.tax_commission)?,
+            discount: self.discount.as_ref().map(discount).transpose()?,
+            ..Commission::default()
         })
     }
 }
@@ -198,6 +401,15 @@ impl Key {
 fn decimal(name: &str, text: &str, scale: u8) -> Result<Amount, String> {
     let complaint = |_| format!("{name} is {text:?}; it must be a number with at most {scale} decimals");
     parse_decimal(name, text, scale).map_err(complaint)
+}
+
+fn multiplier(name: &str, text: &str) -> Result<Multiplier, String> {
+    let units = u64::try_from(decimal(name, text, MULTIPLIER_SCALE)?.0).map_err(|_| format!("{name} is too large"))?;
+    Ok(Multiplier(units))
+}
+
+fn self_trade_prevention(word: &str) -> Result<SelfTradePrevention, String> {
+    parse_self_trade_prevention(word).ok_or_else(|| format!("{word} is not a self-trade prevention mode"))
 }
 
 fn fee(name: &str, text: &Option<String>) -> Result<FeeRate, String> {
@@ -253,7 +465,7 @@ mod tests {
         );
         let Command::AddSymbol(config) = &commands[2].1 else { panic!("{commands:?}") };
         assert_eq!((config.tick_size, config.step_size), (Amount(1_000_000), Amount(1_000)));
-        assert_eq!(config.maker_fee, FeeRate::from_billionths(1_000_000).unwrap());
+        assert_eq!(config.commission.standard.maker, FeeRate::from_billionths(1_000_000).unwrap());
         assert!(!format!("{commands:?}").contains("secret"), "a secret is never shown");
     }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use engine::command::{ExchangeLimits, OrderCountLimit};
 use serde::Deserialize;
 
 /// All settings of a server.
@@ -66,15 +67,53 @@ impl Default for LanesConfig {
 pub struct LimitsConfig {
     /// Request weight that one address may use in a minute.
     pub request_weight_per_minute: u32,
-    /// Orders that one account may place in ten seconds.
+    /// Unfilled orders that one account may place in ten seconds.
     pub orders_per_10_seconds: u32,
-    /// Orders that one account may place in a day.
+    /// Unfilled orders that one account may place in a day.
     pub orders_per_day: u32,
+    /// How much an order's first fill takes off these counts where it came as the taker.
+    pub taker_fill_decrement: u32,
+    /// The same where it came as the maker.
+    pub maker_fill_decrement: u32,
+    /// Orders that one account may have open over all symbols; 0 is no limit.
+    pub exchange_max_num_orders: u32,
+    /// Stop orders among them; 0 is no limit.
+    pub exchange_max_num_algo_orders: u32,
+    /// Icebergs among them; 0 is no limit.
+    pub exchange_max_num_iceberg_orders: u32,
+    /// Order lists that one account may have open over all symbols; 0 is no limit.
+    pub exchange_max_num_order_lists: u32,
+}
+
+impl LimitsConfig {
+    /// What of it the engine keeps.
+    pub fn exchange(&self) -> ExchangeLimits {
+        let per = |seconds, limit| OrderCountLimit { seconds, limit };
+        ExchangeLimits {
+            max_num_orders: self.exchange_max_num_orders,
+            max_num_algo_orders: self.exchange_max_num_algo_orders,
+            max_num_iceberg_orders: self.exchange_max_num_iceberg_orders,
+            max_num_order_lists: self.exchange_max_num_order_lists,
+            order_counts: [per(10, self.orders_per_10_seconds), per(86_400, self.orders_per_day)],
+            taker_fill_decrement: self.taker_fill_decrement,
+            maker_fill_decrement: self.maker_fill_decrement,
+        }
+    }
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        LimitsConfig { request_weight_per_minute: 6_000, orders_per_10_seconds: 100_000, orders_per_day: 100_000_000 }
+        LimitsConfig {
+            request_weight_per_minute: 6_000,
+            orders_per_10_seconds: 100_000,
+            orders_per_day: 100_000_000,
+            taker_fill_decrement: 1,
+            maker_fill_decrement: 5,
+            exchange_max_num_orders: 0,
+            exchange_max_num_algo_orders: 0,
+            exchange_max_num_iceberg_orders: 0,
+            exchange_max_num_order_lists: 0,
+        }
     }
 }
 

@@ -166,6 +166,13 @@ impl Worker {
         let views = &self.outlets.views;
         views.restore(&restored.snapshot);
         self.publisher.reset();
+        let orders = restored.snapshot.symbols.iter().flat_map(|state| &state.orders);
+        for order in orders.filter(|order| !order.prevented().is_zero()) {
+            match self.history.order(order.symbol, order.order_id) {
+                Ok(filed) => filed.iter().for_each(|filed| views.recall_order(filed)),
+                Err(reason) => error!(order = %order.order_id, %reason, "what was prevented is not known"),
+            }
+        }
         let mut trades = 0_u64;
         for symbol in &views.symbols().symbols {
             let recalled = self.history.scan_trades(symbol.id, TradeId(1), |trade| {
@@ -186,7 +193,7 @@ impl Worker {
         views.apply(applied, &mut self.changes);
         let now = clock::now();
         self.publisher.publish(&self.changes, now);
-        user_stream::publish(hub, &views.symbols(), applied, &self.changes.makers, now);
+        user_stream::publish(hub, &views.symbols(), applied, &self.changes.orders, now);
         counts.answers.fetch_add(callers.len() as u64, Ordering::Relaxed);
         for (index, caller) in callers {
             // Before the answer: who has it may submit the next one.

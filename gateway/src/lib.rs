@@ -29,6 +29,7 @@ pub mod recorded;
 pub mod replay;
 pub mod demo;
 pub mod demo_market;
+pub mod sim;
 
 #[cfg(test)]
 mod testing;

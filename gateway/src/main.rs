@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
 use gateway::serve::{self, Running};
-use gateway::{demo, replay};
+use gateway::{demo, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -25,6 +25,8 @@ Examples:
       A venue of your own; market.toml lists its assets, symbols, accounts and keys, and is applied once.
   rialto replay --orders flow.csv.gz --symbol BTCUSD --accounts market.toml
       Drives recorded orders through a running venue.
+  rialto sim < commands.jsonl
+      The engine alone in a pipe, one JSON command a line; \"rialto sim --help\" shows them.
 
 Exit status: 0 after an orderly stop, 1 when something failed, 2 when the command line is wrong."
 )]
@@ -41,6 +43,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Drive recorded orders through a running exchange and compare what it does
     Replay(Box<replay::Arguments>),
+    /// Drive the engine with JSON commands on standard input
+    Sim(sim::Arguments),
 }
 
 #[derive(Args)]
@@ -66,7 +70,11 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    let Rialto { command } = Rialto::parse();
+    let command = match Rialto::parse().command {
+        // Needs neither a log nor a runtime.
+        Command::Sim(arguments) => return sim::run(arguments),
+        command => command,
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let runtime = match tokio::runtime::Runtime::new() {
@@ -81,6 +89,7 @@ fn main() -> ExitCode {
             },
             Command::Demo(arguments) => demo::run(arguments, stop_signal()).await,
             Command::Replay(arguments) => replay::run(*arguments).await,
+            Command::Sim(arguments) => sim::run(arguments),
         }
     })
 }

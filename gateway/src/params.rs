@@ -60,6 +60,18 @@ impl Params {
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
     }
 
+    /// Gives a parameter, if it was sent, another name.
+    pub fn rename(&mut self, from: &str, to: String) {
+        if let Some((name, _)) = self.pairs.iter_mut().find(|(name, _)| name == from) {
+            *name = to;
+        }
+    }
+
+    /// Adds what the request says in another way.
+    pub fn put(&mut self, name: String, text: String) {
+        self.pairs.push((name, text));
+    }
+
     /// The text of a parameter that may be left out but not be empty.
     pub fn optional(&mut self, name: &str) -> Result<Option<String>, ApiError> {
         match self.take(name) {

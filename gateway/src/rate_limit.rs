@@ -1,11 +1,11 @@
-//! How much a client may ask for: request weight by address, orders by account. Windows are fixed and aligned to the UTC
-//! clock, as documented (rest-api.md, "IP Limits" and "Unfilled Order Count").
+//! How much a client may ask for: request weight by address. Windows are fixed and aligned to the UTC clock, as documented
+//! (rest-api.md, "IP Limits"). Unfilled orders are counted by the engine.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 
-use engine::{Time, Uid};
+use engine::Time;
 use parking_lot::Mutex;
 
 use crate::config::LimitsConfig;
@@ -18,27 +18,19 @@ const CLIENTS_MAX: usize = 100_000;
 /// All limits.
 pub struct RateLimits {
     weight: Window<IpAddr>,
-    orders_10_seconds: Window<Uid>,
-    orders_day: Window<Uid>,
 }
 
-/// What an account has placed in the windows that are open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrderCount {
-    /// In these ten seconds.
-    pub ten_seconds: u32,
-    /// Today.
-    pub day: u32,
+/// The venue's name of an interval of so many seconds, and how many of it.
+pub fn interval(seconds: u32) -> (&'static str, u32) {
+    let units = [("DAY", 86_400), ("HOUR", 3_600), ("MINUTE", 60)];
+    let unit = units.into_iter().find(|(_, length)| seconds > 0 && seconds.is_multiple_of(*length));
+    unit.map_or(("SECOND", seconds), |(name, length)| (name, seconds / length))
 }
 
 impl RateLimits {
     /// Nothing used yet.
     pub fn new(config: &LimitsConfig) -> RateLimits {
-        RateLimits {
-            weight: Window::new(60, config.request_weight_per_minute),
-            orders_10_seconds: Window::new(10, config.orders_per_10_seconds),
-            orders_day: Window::new(86_400, config.orders_per_day),
-        }
+        RateLimits { weight: Window::new(60, config.request_weight_per_minute) }
     }
 
     /// Counts a request's weight, or refuses it.
@@ -58,20 +50,6 @@ impl RateLimits {
     /// What the address has used.
     pub fn used_weight(&self, address: IpAddr, now: Time) -> u32 {
         self.weight.used(address, now)
-    }
-
-    /// Counts orders of an account, or refuses them.
-    pub fn count_orders(&self, uid: Uid, orders: u32, now: Time) -> Result<(), ApiError> {
-        for (window, interval) in [(&self.orders_10_seconds, "10 SECOND"), (&self.orders_day, "DAY")] {
-            let refused = |retry_after| ApiError::too_many_orders(window.limit, interval, retry_after);
-            window.add(uid, orders, now).map_err(refused)?;
-        }
-        Ok(())
-    }
-
-    /// What an account has placed.
-    pub fn order_count(&self, uid: Uid, now: Time) -> OrderCount {
-        OrderCount { ten_seconds: self.orders_10_seconds.used(uid, now), day: self.orders_day.used(uid, now) }
     }
 }
 
@@ -139,8 +117,7 @@ mod tests {
     }
 
     fn limits() -> RateLimits {
-        let config = LimitsConfig { request_weight_per_minute: 10, orders_per_10_seconds: 2, orders_per_day: 3 };
-        RateLimits::new(&config)
+        RateLimits::new(&LimitsConfig { request_weight_per_minute: 10, ..LimitsConfig::default() })
     }
 
     #[test]
@@ -159,17 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_counted_by_account_in_both_windows() {
-        let limits = limits();
-        limits.count_orders(Uid(1), 2, at(0)).unwrap();
-        let refused = limits.count_orders(Uid(1), 1, at(4)).unwrap_err();
-        assert_eq!((refused.status, refused.code, refused.retry_after), (429, -1015, Some(6)));
-        assert_eq!(refused.message, "Too many new orders; current limit is 2 orders per 10 SECOND.");
-        limits.count_orders(Uid(2), 1, at(4)).unwrap();
-        limits.count_orders(Uid(1), 1, at(10)).unwrap();
-        let refused = limits.count_orders(Uid(1), 1, at(20)).unwrap_err();
-        assert_eq!(refused.message, "Too many new orders; current limit is 3 orders per DAY.");
-        assert_eq!(limits.order_count(Uid(1), at(20)), OrderCount { ten_seconds: 1, day: 3 });
+    fn an_interval_is_named_by_its_largest_unit() {
+        let named = [1, 10, 60, 3_600, 86_400, 90].map(interval);
+        let expected = [("SECOND", 1), ("SECOND", 10), ("MINUTE", 1), ("HOUR", 1), ("DAY", 1), ("SECOND", 90)];
+        assert_eq!(named, expected);
     }
 
     #[test]

@@ -399,6 +399,8 @@ impl<'a> Run<'a> {
                 ("symbol", json!(symbol.name)),
                 ("side", json!(side)),
                 ("quantity", json!(symbol.quantity(terms.quantity)?.to_string())),
+                // Recorded flow does not say whose order it is, so few accounts trade for all.
+                ("selfTradePreventionMode", json!("NONE")),
                 ("newClientOrderId", json!(name)),
                 ("newOrderRespType", json!("FULL")),
             ];

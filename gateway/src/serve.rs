@@ -59,18 +59,28 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         tokio::time::sleep(CATCH_UP_INTERVAL).await;
     }
 
-    // 3. What the operator wants to be there from the beginning.
-    if let Some(bootstrap) = bootstrap {
-        if sequence == Sequence(0) {
-            match apply(&bootstrap, &node).await {
-                Ok(last) => sequence = last,
-                Err(reason) => {
-                    node.stop().await;
-                    return Err(reason);
-                }
+    // 3. What the operator wants to be there: the limits, and from the beginning what is listed and funded.
+    let mut wanted = Vec::new();
+    let limits = config.limits.exchange();
+    if outlets.views.symbols().limits != limits {
+        wanted.push(("limits".to_owned(), Command::ConfigureExchange(limits)));
+    }
+    match bootstrap {
+        Some(bootstrap) if sequence == Sequence(0) => match bootstrap.commands() {
+            Ok(commands) => wanted.extend(commands),
+            Err(reason) => {
+                node.stop().await;
+                return Err(reason);
             }
-        } else {
-            tracing::info!("the log is not empty, so the bootstrap file is ignored");
+        },
+        Some(_) => tracing::info!("the log is not empty, so the bootstrap file is ignored"),
+        None => {}
+    }
+    match apply(wanted, &node).await {
+        Ok(last) => sequence = last.unwrap_or(sequence),
+        Err(reason) => {
+            node.stop().await;
+            return Err(reason);
         }
     }
 
@@ -107,19 +117,19 @@ fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {
     }
 }
 
-/// Lays the bootstrap's commands into the log, all in one entry, so that a crash leaves all of them or none; the sequence
-/// of the last. A file that would be refused leaves nothing either.
-async fn apply(bootstrap: &Bootstrap, node: &Node) -> Result<Sequence, String> {
-    let (names, commands): (Vec<String>, Vec<Command>) = bootstrap.commands()?.into_iter().unzip();
+/// Lays what the operator wants into the log, all in one entry, so that a crash leaves all of it or nothing; the sequence
+/// of the last. What would be refused leaves nothing either.
+async fn apply(wanted: Vec<(String, Command)>, node: &Node) -> Result<Option<Sequence>, String> {
+    let (names, commands): (Vec<String>, Vec<Command>) = wanted.into_iter().unzip();
     journal::rehearse(&commands)
         .map_err(|(index, rejection)| format!("bootstrap: {}: refused: {rejection:?}", names[index]))?;
     if commands.is_empty() {
-        return Ok(Sequence(0));
+        return Ok(None);
     }
     let (caller, answer) = oneshot::channel();
     node.sequencer().submit_together(commands, Some(caller)).map_err(|error| format!("bootstrap: {error}"))?;
     let answer = answer.await.map_err(|_| "bootstrap: the node stopped")?;
-    Ok(answer.applied.last_sequence())
+    Ok(Some(answer.applied.last_sequence()))
 }
 
 impl Running {

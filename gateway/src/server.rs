@@ -205,7 +205,8 @@ async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result
     let api_key = head.headers.get(API_KEY).and_then(|key| key.to_str().ok());
     let payload = rest_payload(query, &body);
     let credentials = Credentials { api_key, payload: &payload, address };
-    route.handle(app, params, &credentials, unit, clock::now()).await
+    let (handling, _) = route.handle(app, params, &credentials, unit, clock::now());
+    handling.await
 }
 
 async fn read_body(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, ApiError> {
@@ -269,9 +270,9 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
                 headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
             }
             if let Some(uid) = reply.placed_by {
-                let count = app.limits.order_count(uid, now);
-                headers.insert(ORDER_COUNT_10S, HeaderValue::from(count.ten_seconds));
-                headers.insert(ORDER_COUNT_1D, HeaderValue::from(count.day));
+                let [ten_seconds, day] = app.outlets.views.order_counts(uid, now);
+                headers.insert(ORDER_COUNT_10S, HeaderValue::from(ten_seconds));
+                headers.insert(ORDER_COUNT_1D, HeaderValue::from(day));
             }
             (StatusCode::OK, reply.json)
         }

@@ -2,8 +2,10 @@
 
 use engine::event::{Fill, Trade};
 use engine::order::{OrderStatus, Side};
+use engine::snapshot::SymbolState;
 use engine::symbol::{Symbol, SymbolConfig};
-use engine::{Amount, AssetId, OrderId, Price, Quantity, Sequence, SymbolId, Time, TradeId, Uid};
+use engine::units::Notional;
+use engine::{Amount, AssetId, Engine, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use journal::MarketTrade;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -12,6 +14,27 @@ use rand::{RngExt, SeedableRng};
 pub(crate) fn symbol() -> Symbol {
     let config = SymbolConfig::plain("BTCUSDT", AssetId(0), AssetId(1), Amount(1_000_000), Amount(1_000));
     Symbol::new(SymbolId(0), config, 8).expect("a sound symbol")
+}
+
+/// An exchange with nothing in it.
+pub(crate) fn empty() -> Snapshot {
+    Engine::new().snapshot()
+}
+
+/// [`symbol`] before its first order.
+pub(crate) fn symbol_state() -> SymbolState {
+    SymbolState {
+        symbol: symbol(),
+        counters: Default::default(),
+        last_price: None,
+        reference_price: None,
+        average: Vec::new(),
+        breaker: Default::default(),
+        orders: Vec::new(),
+        shown: Vec::new(),
+        stop_holds: Vec::new(),
+        lists: Vec::new(),
+    }
 }
 
 /// `count` trades of [`symbol`] with at most `gap_max` microseconds between two of them, most gaps being far smaller.
@@ -39,7 +62,7 @@ pub(crate) fn random_trades(seed: u64, count: u64, gap_max: u64) -> Vec<MarketTr
             aggregate_id: id,
             price,
             quantity,
-            quote_amount: symbol.scale.quote_amount(price, quantity).expect("fits"),
+            quote_amount: symbol.scale.quote_amount(Notional::of(price, quantity).expect("fits")),
             taker: fill,
             maker: fill,
             taker_side: if random.random() { Side::Buy } else { Side::Sell },

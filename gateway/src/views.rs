@@ -9,16 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use engine::account::FEE_ACCOUNT;
-use engine::command::ApiKey;
-use engine::event::{Fill, Trade};
-use engine::order::{OrderStatus, Side};
-use engine::snapshot::SymbolState;
+use engine::account::{FEE_ACCOUNT, OrderCount};
+use engine::command::{AccountSettings, ApiKey, ExchangeLimits, OrderCountLimit};
+use engine::commission::CommissionRates;
+use engine::event::{OrderList, OrderListStatus, Trade};
+use engine::order::Side;
+use engine::snapshot::{AccountState, SymbolState};
 use engine::symbol::Symbol;
-use engine::{
-    Amount, AssetId, Event, Order, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid,
-};
-use journal::{Applied, MarketTrade};
+use engine::{Amount, AssetId, Event, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
+use journal::{Applied, FiledList, KnownOrder, MarketTrade, OpenOrders, list_number, symbol_of};
 use parking_lot::RwLock;
 
 use crate::klines::{Candle, Interval, Klines, Offset};
@@ -41,7 +40,7 @@ pub struct AssetInfo {
     pub scale: u8,
 }
 
-/// What is listed and which keys work. Never changed, only replaced.
+/// What is listed, what limits and commissions hold, and which keys work. Never changed, only replaced.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// By asset id.
@@ -54,12 +53,33 @@ pub struct Catalog {
     pub asset_by_name: BTreeMap<String, AssetId>,
     /// API keys by what the client sends.
     pub api_keys: BTreeMap<String, ApiKey>,
+    /// The limits over all symbols.
+    pub limits: ExchangeLimits,
+    /// What tier n pays is at n - 1.
+    pub commission_tiers: Vec<Option<CommissionRates>>,
 }
 
 impl Catalog {
     /// The symbol of that name, which is in capitals.
     pub fn symbol(&self, name: &str) -> Option<&Symbol> {
         self.by_name.get(name).and_then(|id| self.symbols.get(id.0 as usize))
+    }
+
+    /// What an account pays as its standard commission in a symbol.
+    pub fn standard_commission(&self, symbol: &Symbol, settings: &AccountSettings) -> CommissionRates {
+        let tier = usize::from(settings.commission_tier).checked_sub(1);
+        let of_tier = tier.and_then(|tier| self.commission_tiers.get(tier).copied().flatten());
+        of_tier.unwrap_or(symbol.config.commission.standard)
+    }
+
+    fn set_commission_tier(&mut self, tier: u16, rates: CommissionRates) {
+        let tier = usize::from(tier);
+        if self.commission_tiers.len() < tier {
+            self.commission_tiers.resize(tier, None);
+        }
+        if let Some(place) = tier.checked_sub(1).and_then(|at| self.commission_tiers.get_mut(at)) {
+            *place = Some(rates);
+        }
     }
 
     fn add_asset(&mut self, name: &str, scale: u8) {
@@ -176,8 +196,9 @@ fn average(quote: Amount, base: Amount, base_scale: u8) -> Amount {
 /// What an [`Applied`] did that its events alone do not tell, for the streams. The feed keeps one and clears it.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// For each trade in the events, in their order: the maker's order after it.
-    pub makers: Vec<Order>,
+    /// The orders after each event that says only what changed of them, in order: of a trade or a prevented match the
+    /// taker's and the maker's, of a replaced order its own.
+    pub orders: Vec<KnownOrder>,
     /// The trades that were not known before, in order.
     pub trades: Vec<MarketTrade>,
     /// The best prices after each command that changed them, in order.
@@ -204,7 +225,7 @@ pub struct LevelChange {
 impl Changes {
     /// Ready for the next [`Applied`].
     pub fn clear(&mut self) {
-        self.makers.clear();
+        self.orders.clear();
         self.trades.clear();
         self.best.clear();
         self.levels.clear();
@@ -235,7 +256,7 @@ struct Market {
     book: BookTicker,
     bids: BTreeMap<Price, Quantity>,
     asks: BTreeMap<Price, Quantity>,
-    orders: HashMap<OrderId, Order>,
+    orders: OpenOrders,
     trades: VecDeque<MarketTrade>,
     aggregates: VecDeque<AggregateTrade>,
 }
@@ -245,7 +266,25 @@ struct Market {
 struct Account {
     balances: BTreeMap<AssetId, (Amount, Amount)>,
     open_orders: BTreeSet<(SymbolId, OrderId)>,
+    /// By public number.
+    open_lists: BTreeMap<u64, FiledList>,
+    settings: AccountSettings,
+    /// The unfilled orders it placed, in the windows of [`ExchangeLimits::order_counts`].
+    order_counts: [OrderCount; 2],
     updated_at: Time,
+}
+
+impl Account {
+    fn restore(state: &AccountState, time: Time) -> Account {
+        let balances = state.balances.iter().map(|&(asset, free, locked)| (asset, (free, locked))).collect();
+        let (settings, order_counts) = (state.settings, state.order_counts);
+        Account { balances, settings, order_counts, updated_at: time, ..Account::default() }
+    }
+}
+
+/// The number of the window that a time is in.
+fn window(limit: &OrderCountLimit, time: Time) -> u64 {
+    time.0 / 1_000_000 / u64::from(limit.seconds.max(1))
 }
 
 impl Views {
@@ -269,6 +308,7 @@ impl Views {
         let mut catalog = Catalog::default();
         snapshot.assets.iter().for_each(|state| catalog.add_asset(&state.asset.name, state.asset.scale));
         snapshot.symbols.iter().for_each(|state| catalog.add_symbol(&state.symbol));
+        (catalog.limits, catalog.commission_tiers) = (snapshot.limits, snapshot.commission_tiers.clone());
         catalog.api_keys = snapshot.api_keys.iter().map(|key| (key.api_key.clone(), key.clone())).collect();
         self.klines.reset(catalog.symbols.iter());
         self.catalog.store(Arc::new(catalog));
@@ -277,20 +317,28 @@ impl Views {
         let supply: Vec<u128> = snapshot.assets.iter().map(|state| state.supply.0).collect();
         let mut totals = Totals { accounts: vec![0; supply.len()], supply };
         for state in &snapshot.accounts {
-            let balances = state.balances.iter().map(|&(asset, free, locked)| (asset, (free, locked))).collect();
-            let account = Account { balances, open_orders: BTreeSet::new(), updated_at: snapshot.time };
             for &(asset, free, locked) in &state.balances {
                 let total = &mut totals.accounts[asset.0 as usize];
                 *total = total.wrapping_add(free.0).wrapping_add(locked.0);
             }
-            self.group(state.uid).write().insert(state.uid, account);
+            self.group(state.uid).write().insert(state.uid, Account::restore(state, snapshot.time));
         }
         *self.totals.write() = totals;
-        for order in snapshot.symbols.iter().flat_map(|state| state.bids.iter().chain(&state.asks)) {
+        for order in snapshot.symbols.iter().flat_map(|state| &state.orders) {
             let mut group = self.group(order.uid).write();
             group.entry(order.uid).or_default().open_orders.insert((order.symbol, order.order_id));
         }
+        for list in snapshot.symbols.iter().flat_map(|state| &state.lists) {
+            self.keep_list(&list.list, list.list.created_at);
+        }
         self.advance(snapshot.sequence, snapshot.time);
+    }
+
+    /// What history says of an open order, before the first [`Views::apply`].
+    pub fn recall_order(&self, filed: &KnownOrder) {
+        if let Some(market) = self.market(filed.order.symbol) {
+            market.write().orders.recall(filed);
+        }
     }
 
     /// A trade of the past, before the first [`Views::apply`]; they come in order.
@@ -330,7 +378,10 @@ impl Views {
                 event,
                 Event::AssetAdded { .. }
                     | Event::SymbolAdded(_)
+                    | Event::SymbolConfigured(_)
                     | Event::SymbolStatusChanged { .. }
+                    | Event::ExchangeConfigured(_)
+                    | Event::CommissionTierChanged { .. }
                     | Event::ApiKeyAdded(_)
             );
             if !listed {
@@ -350,7 +401,14 @@ impl Views {
                     self.markets.store(Arc::new(markets));
                     self.klines.add_symbol(symbol);
                 }
-                Event::SymbolStatusChanged { symbol, status } => {
+                Event::SymbolConfigured(symbol) => {
+                    if let Some(listed) = next.symbols.get_mut(symbol.id.0 as usize) {
+                        *listed = Symbol::clone(symbol);
+                    }
+                }
+                Event::ExchangeConfigured(limits) => next.limits = **limits,
+                &Event::CommissionTierChanged { tier, rates } => next.set_commission_tier(tier, rates),
+                Event::SymbolStatusChanged { symbol, status, .. } => {
                     if let Some(symbol) = next.symbols.get_mut(symbol.0 as usize) {
                         symbol.status = *status;
                     }
@@ -363,21 +421,14 @@ impl Views {
         }
     }
 
-    /// The events of one command, all in one symbol, under one lock.
+    /// The events of one command; those of one symbol under one lock. Most commands concern one symbol.
     fn apply_to_market(&self, events: &[Event], time: Time, sequence: Sequence, changes: &mut Changes) {
-        let symbol = events.iter().find_map(|event| match event {
-            Event::OrderAccepted(order)
-            | Event::OrderCanceled { order, .. }
-            | Event::OrderExpired { order, .. }
-            | Event::OrderAmended { order, .. } => Some(order.symbol),
-            _ => None,
-        });
-        if let Some(symbol) = symbol
-            && let Some(market) = self.market(symbol)
-        {
+        for run in events.chunk_by(|a, b| symbol_of(a) == symbol_of(b)) {
+            let Some(symbol) = symbol_of(&run[0]) else { continue };
+            let Some(market) = self.market(symbol) else { continue };
             let mut market = market.write();
             let (bid, ask) = (market.book.bid, market.book.ask);
-            for event in events {
+            for event in run {
                 self.apply_order_event(event, &mut market, time, sequence, changes);
             }
             market.book.bid = market.bids.last_key_value().map(|(&price, &quantity)| (price, quantity));
@@ -403,6 +454,15 @@ impl Views {
                     let sum = |(free, locked): (Amount, Amount)| free.0.wrapping_add(locked.0);
                     *total = total.wrapping_add(sum((free, locked))).wrapping_sub(sum(before));
                 }
+                Event::AccountConfigured { uid, settings } => {
+                    self.group(*uid).write().entry(*uid).or_default().settings = *settings;
+                }
+                Event::OrderListChanged(list) => self.keep_list(list, time),
+                Event::OrderCountChanged { uid, counts } => {
+                    let limits = self.catalog.load().limits.order_counts;
+                    let count = |at: usize| OrderCount { window: window(&limits[at], time), count: counts[at] };
+                    self.group(*uid).write().entry(*uid).or_default().order_counts = [count(0), count(1)];
+                }
                 Event::Deposited(transfer) => {
                     let supply = &mut totals.supply[transfer.asset.0 as usize];
                     *supply = supply.wrapping_add(transfer.amount.0);
@@ -424,52 +484,49 @@ impl Views {
         sequence: Sequence,
         changes: &mut Changes,
     ) {
-        match event {
+        let first = changes.orders.len();
+        market.orders.follow(event, time, &mut changes.orders);
+        let told_of = match event {
             Event::OrderAccepted(order) => {
-                market.orders.insert(order.order_id, *order);
                 let mut group = self.group(order.uid).write();
                 group.entry(order.uid).or_default().open_orders.insert((order.symbol, order.order_id));
+                0
             }
-            Event::OrderAmended { order, .. } => {
-                market.orders.insert(order.order_id, *order);
-            }
-            Event::OrderCanceled { order, .. } | Event::OrderExpired { order, .. } => self.close_order(market, order),
             Event::Trade(trade) => {
-                self.fill_order(market, &trade.taker, time);
-                let maker = self.fill_order(market, &trade.maker, time);
-                changes.makers.push(maker.expect("a maker's order is open"));
                 let trade = MarketTrade { time, sequence, trade: *trade };
                 if market.add_trade(&trade) {
                     changes.trades.push(trade);
                 }
+                2
             }
+            Event::TradePrevented(_) => 2,
+            Event::OrderReplaced { .. } => 1,
             &Event::LevelChanged { symbol, side, price, quantity, update_id } => {
                 market.set_level(side, price, quantity);
                 market.book.update_id = update_id;
                 changes.levels.push(LevelChange { symbol, side, price, quantity, update_id });
+                0
             }
-            _ => {}
+            _ => 0,
+        };
+        for KnownOrder { order, .. } in &changes.orders[first..] {
+            if !order.status.is_open()
+                && let Some(account) = self.group(order.uid).write().get_mut(&order.uid)
+            {
+                account.open_orders.remove(&(order.symbol, order.order_id));
+            }
         }
+        changes.orders.truncate(first + told_of);
     }
 
-    /// The order after a fill.
-    fn fill_order(&self, market: &mut Market, fill: &Fill, time: Time) -> Option<Order> {
-        let order = market.orders.get_mut(&fill.order_id)?;
-        order.executed = fill.executed;
-        order.cumulative_quote = fill.cumulative_quote;
-        order.status = fill.status;
-        order.updated_at = time;
-        let order = *order;
-        if order.status == OrderStatus::Filled {
-            self.close_order(market, &order);
-        }
-        Some(order)
-    }
-
-    fn close_order(&self, market: &mut Market, order: &Order) {
-        market.orders.remove(&order.order_id);
-        if let Some(account) = self.group(order.uid).write().get_mut(&order.uid) {
-            account.open_orders.remove(&(order.symbol, order.order_id));
+    fn keep_list(&self, list: &OrderList, time: Time) {
+        let number = list_number(list.symbol, list.order_list_id);
+        let mut group = self.group(list.uid).write();
+        let lists = &mut group.entry(list.uid).or_default().open_lists;
+        if list.status == OrderListStatus::AllDone {
+            lists.remove(&number);
+        } else {
+            lists.insert(number, FiledList { time, list: list.clone() });
         }
     }
 
@@ -581,7 +638,7 @@ impl Views {
     }
 
     /// A user's open orders, of one symbol or of all, by symbol and order id.
-    pub fn open_orders(&self, uid: Uid, symbol: Option<SymbolId>) -> Vec<Order> {
+    pub fn open_orders(&self, uid: Uid, symbol: Option<SymbolId>) -> Vec<KnownOrder> {
         let ids: Vec<(SymbolId, OrderId)> = match self.group(uid).read().get(&uid) {
             None => return Vec::new(),
             Some(account) => match symbol {
@@ -595,15 +652,39 @@ impl Views {
         for run in ids.chunk_by(|a, b| a.0 == b.0) {
             if let Some(market) = self.market(run[0].0) {
                 let market = market.read();
-                orders.extend(run.iter().filter_map(|(_, order_id)| market.orders.get(order_id)));
+                orders.extend(run.iter().filter_map(|(_, order_id)| market.orders.get(*order_id)).cloned());
             }
         }
         orders
     }
 
     /// An order that is open.
-    pub fn open_order(&self, symbol: SymbolId, order_id: OrderId) -> Option<Order> {
-        self.market(symbol)?.read().orders.get(&order_id).copied()
+    pub fn open_order(&self, symbol: SymbolId, order_id: OrderId) -> Option<KnownOrder> {
+        self.market(symbol)?.read().orders.get(order_id).cloned()
+    }
+
+    /// A user's lists that are under way, by public number.
+    pub fn open_lists(&self, uid: Uid) -> Vec<FiledList> {
+        let group = self.group(uid).read();
+        group.get(&uid).map_or(Vec::new(), |account| account.open_lists.values().cloned().collect())
+    }
+
+    /// How an account is treated.
+    pub fn settings(&self, uid: Uid) -> AccountSettings {
+        self.group(uid).read().get(&uid).map_or_else(AccountSettings::default, |account| account.settings)
+    }
+
+    /// How many unfilled orders an account may place, in each window.
+    pub fn order_limits(&self) -> [OrderCountLimit; 2] {
+        self.catalog.load().limits.order_counts
+    }
+
+    /// The unfilled orders that an account placed in the windows that `now` is in.
+    pub fn order_counts(&self, uid: Uid, now: Time) -> [u32; 2] {
+        let limits = self.order_limits();
+        let counts = self.group(uid).read().get(&uid).map_or_else(Default::default, |account| account.order_counts);
+        // A window that is over counts nothing.
+        [0, 1].map(|at| if counts[at].window == window(&limits[at], now) { counts[at].count } else { 0 })
     }
 
     /// What a user has, by asset: free and locked.
@@ -679,14 +760,16 @@ impl Market {
 
 fn restore_market(state: &SymbolState) -> Arc<RwLock<Market>> {
     let mut market = Market::default();
-    for order in state.bids.iter().chain(&state.asks) {
+    let shown: HashMap<OrderId, Quantity> = state.shown.iter().copied().collect();
+    for order in state.orders.iter().filter(|order| order.working_at().is_some()) {
         let levels = if order.side == Side::Buy { &mut market.bids } else { &mut market.asks };
         let level = levels.entry(order.price).or_default();
-        *level = Quantity(level.0.saturating_add(order.open_quantity().0));
-        market.orders.insert(order.order_id, *order);
+        let quantity = shown.get(&order.order_id).copied().unwrap_or_else(|| order.open_quantity());
+        *level = Quantity(level.0.saturating_add(quantity.0));
     }
+    market.orders = OpenOrders::restore(state.orders.iter().cloned().map(KnownOrder::from));
     market.book = BookTicker {
-        update_id: state.last_update_id,
+        update_id: state.counters.update,
         bid: market.bids.last_key_value().map(|(&price, &quantity)| (price, quantity)),
         ask: market.asks.first_key_value().map(|(&price, &quantity)| (price, quantity)),
     };
@@ -707,7 +790,7 @@ fn last<T: Copy>(recent: &VecDeque<T>, limit: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{random_trades, symbol};
+    use crate::testing::random_trades;
 
     #[test]
     fn an_average_is_rounded_half_up_and_needs_no_room_above_its_terms() {
@@ -738,25 +821,7 @@ mod tests {
     #[test]
     fn a_trade_that_history_told_before_is_not_counted_again() {
         let views = Views::new(Arc::new(Klines::new()));
-        let state = SymbolState {
-            symbol: symbol(),
-            last_order_id: 0,
-            last_trade_id: 0,
-            last_aggregate_id: 0,
-            last_update_id: 0,
-            last_price: None,
-            bids: Vec::new(),
-            asks: Vec::new(),
-        };
-        let snapshot = Snapshot {
-            sequence: Sequence(0),
-            time: Time(0),
-            assets: Vec::new(),
-            symbols: vec![state],
-            accounts: Vec::new(),
-            api_keys: Vec::new(),
-            transfers: Vec::new(),
-        };
+        let snapshot = Snapshot { symbols: vec![crate::testing::symbol_state()], ..crate::testing::empty() };
         views.restore(&snapshot);
         let trades = random_trades(3, 2_000, 1_000_000);
         trades.iter().chain(&trades[1_500..]).for_each(|trade| views.recall_trade(trade));

@@ -1,21 +1,22 @@
 //! The JSON shapes that several handlers share, and the words of the API. Names, kinds and order of fields are those of
 //! rest-api.md.
 
-use engine::event::{ExpiryReason, Trade};
-use engine::order::{Order, OrderStatus, OrderType, Side, TimeInForce};
+use engine::command::OrderListKind;
+use engine::commission::{CommissionRates, FeeRate};
+use engine::event::{ExpiryReason, OrderList, OrderListStatus, Trade};
+use engine::order::{ClientOrderId, Order, OrderStatus, OrderType, PegPrice, SelfTradePrevention, Side, TimeInForce};
 use engine::symbol::{Symbol, SymbolStatus};
-use engine::units::FeeRate;
-use engine::{Amount, Price, Quantity};
+use engine::{Amount, OrderId, Price, Quantity, Rejection, SymbolId, Time};
+use journal::{KnownOrder, list_number};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::decimals::{Decimals, push_amount};
 use crate::views::Catalog;
 use crate::ws::hub::TimeUnit;
 
-/// There are no order lists, so every order says so.
-const NO_ORDER_LIST: i64 = -1;
-/// Self-trades are not prevented.
-pub const SELF_TRADE_PREVENTION: &str = "NONE";
+/// What an order outside any list says of its list, and an order that does not work of its working time.
+pub const NONE: i64 = -1;
 /// Billionths: the decimals of a fee rate.
 const FEE_RATE_SCALE: u8 = 9;
 
@@ -42,6 +43,91 @@ pub fn type_word(order_type: OrderType) -> &'static str {
         OrderType::Limit => "LIMIT",
         OrderType::Market => "MARKET",
         OrderType::LimitMaker => "LIMIT_MAKER",
+        OrderType::StopLoss => "STOP_LOSS",
+        OrderType::StopLossLimit => "STOP_LOSS_LIMIT",
+        OrderType::TakeProfit => "TAKE_PROFIT",
+        OrderType::TakeProfitLimit => "TAKE_PROFIT_LIMIT",
+    }
+}
+
+/// All order types, in the order of their words.
+pub const ORDER_TYPES: [OrderType; 7] = [
+    OrderType::Limit,
+    OrderType::LimitMaker,
+    OrderType::Market,
+    OrderType::StopLoss,
+    OrderType::StopLossLimit,
+    OrderType::TakeProfit,
+    OrderType::TakeProfitLimit,
+];
+
+/// The order type that the word means.
+pub fn parse_type(word: &str) -> Option<OrderType> {
+    ORDER_TYPES.into_iter().find(|order_type| type_word(*order_type) == word)
+}
+
+/// The word for a self-trade prevention.
+pub fn self_trade_prevention_word(mode: SelfTradePrevention) -> &'static str {
+    match mode {
+        SelfTradePrevention::None => "NONE",
+        SelfTradePrevention::ExpireTaker => "EXPIRE_TAKER",
+        SelfTradePrevention::ExpireMaker => "EXPIRE_MAKER",
+        SelfTradePrevention::ExpireBoth => "EXPIRE_BOTH",
+        SelfTradePrevention::Decrement => "DECREMENT",
+        SelfTradePrevention::Transfer => "TRANSFER",
+    }
+}
+
+/// The self-trade prevention that the word means.
+pub fn parse_self_trade_prevention(word: &str) -> Option<SelfTradePrevention> {
+    use SelfTradePrevention::{Decrement, ExpireBoth, ExpireMaker, ExpireTaker, None, Transfer};
+    let all = [None, ExpireTaker, ExpireMaker, ExpireBoth, Decrement, Transfer];
+    all.into_iter().find(|mode| self_trade_prevention_word(*mode) == word)
+}
+
+/// The word for where a pegged price comes from.
+pub fn peg_word(price: PegPrice) -> &'static str {
+    match price {
+        PegPrice::Primary => "PRIMARY_PEG",
+        PegPrice::Market => "MARKET_PEG",
+    }
+}
+
+/// Where a pegged price comes from, as the word says.
+pub fn parse_peg(word: &str) -> Option<PegPrice> {
+    [PegPrice::Primary, PegPrice::Market].into_iter().find(|price| peg_word(*price) == word)
+}
+
+/// The word for how the orders of a list depend on each other; one that triggers a pair triggers, too.
+pub fn contingency_word(kind: OrderListKind) -> &'static str {
+    match kind {
+        OrderListKind::OneCancelsOther => "OCO",
+        OrderListKind::OneTriggersOther | OrderListKind::OneTriggersOneCancelsOther => "OTO",
+    }
+}
+
+/// The words for how far a list is: its own, and its orders'.
+pub fn list_status_words(status: OrderListStatus) -> (&'static str, &'static str) {
+    match status {
+        OrderListStatus::ExecutionStarted => ("EXEC_STARTED", "EXECUTING"),
+        OrderListStatus::Updated => ("UPDATED", "EXECUTING"),
+        OrderListStatus::AllDone => ("ALL_DONE", "ALL_DONE"),
+    }
+}
+
+/// The public number of the list that an order belongs to.
+pub fn list_number_of(order: &Order) -> i64 {
+    order.order_list_id().map_or(NONE, |id| list_number(order.symbol, id) as i64)
+}
+
+/// Why an order was refused when it came to the book (user-data-stream.md, "Order Reject Reason").
+pub fn reject_reason_word(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::InsufficientBalance => "INSUFFICIENT_BALANCES",
+        Rejection::WouldTriggerImmediately => "STOP_PRICE_WOULD_TRIGGER_IMMEDIATELY",
+        Rejection::WouldMatchImmediately => "WOULD_MATCH_IMMEDIATELY",
+        Rejection::OcoPrices => "OCO_BAD_PRICES",
+        _ => "NONE",
     }
 }
 
@@ -68,27 +154,36 @@ pub fn parse_time_in_force(word: &str) -> Option<TimeInForce> {
 pub fn status_word(status: OrderStatus) -> &'static str {
     match status {
         OrderStatus::New => "NEW",
+        OrderStatus::PendingNew => "PENDING_NEW",
         OrderStatus::PartiallyFilled => "PARTIALLY_FILLED",
         OrderStatus::Filled => "FILLED",
         OrderStatus::Canceled => "CANCELED",
         OrderStatus::Expired => "EXPIRED",
+        OrderStatus::ExpiredInMatch => "EXPIRED_IN_MATCH",
     }
 }
 
-/// The word for why an order expired.
-pub fn expiry_reason_word(reason: ExpiryReason) -> &'static str {
-    match reason {
+/// The word for why an order expired. What self-trade prevention ended has none: its status says so.
+pub fn expiry_reason_word(reason: ExpiryReason) -> Option<&'static str> {
+    Some(match reason {
         ExpiryReason::UnfilledIocQuantity => "UNFILLED_IOC_QUANTITY_EXPIRED",
         ExpiryReason::UnfilledFok => "UNFILLED_FOK_ORDER_EXPIRED",
         ExpiryReason::InsufficientLiquidity => "INSUFFICIENT_LIQUIDITY",
-    }
+        ExpiryReason::PriceRangeExceeded => "EXECUTION_RULE_PRICE_RANGE_EXCEEDED",
+        ExpiryReason::OcoTrigger => "OCO_TRIGGER",
+        ExpiryReason::OtoPhaseOne => "OTO_PHASE_ONE_EXPIRED",
+        ExpiryReason::Rejected(_) => "REJECTED",
+        ExpiryReason::SelfTradePrevention => return None,
+    })
 }
 
 /// The word for a symbol's status.
 pub fn symbol_status_word(status: SymbolStatus) -> &'static str {
     match status {
         SymbolStatus::Trading => "TRADING",
+        SymbolStatus::EndOfDay => "END_OF_DAY",
         SymbolStatus::Halt => "HALT",
+        SymbolStatus::Break => "BREAK",
         SymbolStatus::CancelOnly => "CANCEL_ONLY",
     }
 }
@@ -107,6 +202,16 @@ pub fn rate_text(rate: FeeRate) -> String {
         text.pop();
     }
     text
+}
+
+/// The four rates of one kind of commission.
+pub fn commission_rates(rates: &CommissionRates) -> Value {
+    json!({
+        "maker": rate_text(rates.maker),
+        "taker": rate_text(rates.taker),
+        "buyer": rate_text(rates.buyer),
+        "seller": rate_text(rates.seller),
+    })
 }
 
 /// One symbol's way of writing numbers.
@@ -170,12 +275,12 @@ impl<'a> Numbers<'a> {
 
     /// What the taker of a trade is told of it.
     pub fn fill(&self, trade: &Trade) -> FillShape<'a> {
-        let scale = if trade.taker_side == Side::Buy { self.decimals.base } else { self.decimals.quote };
+        let (commission, commission_asset) = self.commission(trade.taker.fee, trade.taker.fee_asset);
         FillShape {
             price: self.price(trade.price),
             qty: self.quantity(trade.quantity),
-            commission: amount_text(trade.taker.fee, scale),
-            commission_asset: self.asset_name(trade.taker.fee_asset),
+            commission,
+            commission_asset,
             trade_id: trade.trade_id.0,
         }
     }
@@ -187,34 +292,29 @@ impl<'a> Numbers<'a> {
     }
 
     /// An order as queries show it.
-    pub fn order(&self, order: &Order) -> OrderShape<'a> {
+    pub fn order(&self, known: &KnownOrder) -> OrderShape<'a> {
+        let order = &known.order;
+        let mut terms = self.terms(known);
+        terms.working_time = Some(self.working_time(order));
+        let conditional = &mut terms.conditional;
+        conditional.stop_price.get_or_insert_with(|| self.price(Price(0)));
+        conditional.iceberg_qty.get_or_insert_with(|| self.quantity(Quantity::ZERO));
         OrderShape {
             symbol: &self.symbol.config.name,
             order_id: order.order_id.0,
-            order_list_id: NO_ORDER_LIST,
-            client_order_id: order.client_order_id.as_str().to_owned(),
-            price: self.price(order.price),
-            orig_qty: self.quantity(order.quantity),
-            executed_qty: self.quantity(order.executed),
-            cummulative_quote_qty: self.quote(order.cumulative_quote),
-            status: status_word(order.status),
-            time_in_force: time_in_force_word(order.time_in_force),
-            order_type: type_word(order.order_type),
-            side: side_word(order.side),
-            stop_price: self.price(Price(0)),
-            iceberg_qty: self.quantity(Quantity(0)),
+            order_list_id: list_number_of(order),
+            client_order_id: order.client_order_id,
+            terms,
             time: self.time(order.created_at),
             update_time: self.time(order.updated_at),
-            is_working: true,
-            working_time: self.time(order.created_at),
-            orig_quote_order_qty: self.quote(order.quote_order_quantity),
-            self_trade_prevention_mode: SELF_TRADE_PREVENTION,
+            is_working: order.working_at().is_some(),
         }
     }
 
-    /// What every answer about an order ends with.
-    pub fn result(&self, order: &Order) -> ResultShape {
-        ResultShape {
+    /// What every answer about an order says of it.
+    fn terms(&self, known: &KnownOrder) -> TermsShape {
+        let order = &known.order;
+        TermsShape {
             price: self.price(order.price),
             orig_qty: self.quantity(order.quantity),
             executed_qty: self.quantity(order.executed),
@@ -224,36 +324,140 @@ impl<'a> Numbers<'a> {
             time_in_force: time_in_force_word(order.time_in_force),
             order_type: type_word(order.order_type),
             side: side_word(order.side),
-            working_time: self.time(order.created_at),
-            self_trade_prevention_mode: SELF_TRADE_PREVENTION,
+            working_time: None,
+            self_trade_prevention_mode: self_trade_prevention_word(order.self_trade_prevention),
+            conditional: self.conditional(known),
+            expiry_reason: known.expiry.and_then(expiry_reason_word),
         }
     }
 
-    /// The answer to a new order; more of it is filled in as the client asked.
-    pub fn placed(&self, order: &Order) -> PlacedShape<'a> {
+    /// When the order came to the book.
+    fn working_time(&self, order: &Order) -> i64 {
+        order.working_at().map_or(NONE, |time| self.time(time) as i64)
+    }
+
+    /// What only some orders have.
+    fn conditional(&self, known: &KnownOrder) -> ConditionalShape {
+        let Some(special) = &known.order.special else { return ConditionalShape::default() };
+        let prevented = (!special.prevented.is_zero()).then_some(special.prevented);
+        let trails = special.trailing_delta.is_some();
+        let priced = special.peg.is_some() && known.order.price != Price(0);
+        ConditionalShape {
+            stop_price: special.stop_price.map(|price| self.price(price)),
+            iceberg_qty: special.iceberg_quantity.map(|quantity| self.quantity(quantity)),
+            trailing_delta: special.trailing_delta,
+            trailing_time: trails.then(|| special.trailing.map_or(NONE, |(_, since)| self.time(since) as i64)),
+            strategy_id: special.strategy_id,
+            strategy_type: special.strategy_type,
+            prevented_match_id: known.prevented_match.map(|id| id.0),
+            prevented_quantity: prevented.map(|quantity| self.quantity(quantity)),
+            peg_price_type: special.peg.map(|peg| peg_word(peg.price)),
+            peg_offset_type: special.peg.filter(|peg| peg.offset > 0).map(|_| PEG_OFFSET_TYPE),
+            peg_offset_value: special.peg.filter(|peg| peg.offset > 0).map(|peg| peg.offset),
+            pegged_price: priced.then(|| self.price(known.order.price)),
+        }
+    }
+
+    /// The answer to a new order, with as much of the result and the fills as the client asked for.
+    pub fn placed(&self, known: &KnownOrder, response: ResponseType, fills: &[Trade]) -> PlacedShape<'a> {
+        let order = &known.order;
+        let result = || TermsShape { working_time: Some(self.working_time(order)), ..self.terms(known) };
         PlacedShape {
             symbol: &self.symbol.config.name,
             order_id: order.order_id.0,
-            order_list_id: NO_ORDER_LIST,
-            client_order_id: order.client_order_id.as_str().to_owned(),
+            order_list_id: list_number_of(order),
+            client_order_id: order.client_order_id,
             transact_time: self.time(order.updated_at),
-            result: None,
-            expiry_reason: None,
-            fills: None,
+            result: (response >= ResponseType::Result).then(result),
+            fills: (response == ResponseType::Full).then(|| fills.iter().map(|trade| self.fill(trade)).collect()),
         }
     }
 
     /// The answer to a cancel of `order` under the name `cancel_id`.
-    pub fn canceled(&self, order: &Order, cancel_id: &str) -> CanceledShape<'a> {
+    pub fn canceled(&self, order: &Order, cancel_id: ClientOrderId) -> CanceledShape<'a> {
         CanceledShape {
             symbol: &self.symbol.config.name,
-            orig_client_order_id: order.client_order_id.as_str().to_owned(),
+            orig_client_order_id: order.client_order_id,
             order_id: order.order_id.0,
-            order_list_id: NO_ORDER_LIST,
-            client_order_id: cancel_id.to_owned(),
+            order_list_id: list_number_of(order),
+            client_order_id: cancel_id,
             transact_time: self.time(order.updated_at),
-            result: self.result(order),
+            result: self.terms(&order.clone().into()),
         }
+    }
+
+    /// The answer to an amend.
+    pub fn amended(&self, known: &KnownOrder, previous: ClientOrderId) -> AmendedShape<'a> {
+        let order = &known.order;
+        AmendedShape {
+            symbol: &self.symbol.config.name,
+            order_id: order.order_id.0,
+            order_list_id: list_number_of(order),
+            orig_client_order_id: previous,
+            client_order_id: order.client_order_id,
+            price: self.price(order.price),
+            qty: self.quantity(order.quantity),
+            executed_qty: self.quantity(order.executed),
+            prevented_qty: self.quantity(order.prevented()),
+            quote_order_qty: self.quote(order.quote_order_quantity),
+            cumulative_quote_qty: self.quote(order.cumulative_quote),
+            status: status_word(order.status),
+            time_in_force: time_in_force_word(order.time_in_force),
+            order_type: type_word(order.order_type),
+            side: side_word(order.side),
+            working_time: order.working_at().map(|time| self.time(time)),
+            self_trade_prevention_mode: self_trade_prevention_word(order.self_trade_prevention),
+            conditional: self.conditional(known),
+        }
+    }
+
+    /// A list as it is at `time`, without its orders' reports.
+    pub fn list<R>(&self, list: &OrderList, time: Time) -> ListShape<'a, R> {
+        let (status_type, order_status) = list_status_words(list.status);
+        ListShape {
+            order_list_id: list_number(list.symbol, list.order_list_id),
+            contingency_type: contingency_word(list.kind),
+            list_status_type: Some(status_type),
+            list_order_status: order_status,
+            list_client_order_id: list.list_client_order_id,
+            transaction_time: Some(self.time(time)),
+            symbol: &self.symbol.config.name,
+            orders: list.orders.iter().map(|order| self.list_order(order)).collect(),
+            order_reports: None,
+        }
+    }
+
+    fn list_order(&self, &(order_id, client_order_id): &(OrderId, ClientOrderId)) -> ListOrderShape<'a> {
+        ListOrderShape { symbol: &self.symbol.config.name, order_id: order_id.0, client_order_id }
+    }
+}
+
+/// The numbers of a symbol of the catalog.
+pub fn numbers_of(catalog: &Catalog, symbol: SymbolId, unit: TimeUnit) -> Numbers<'_> {
+    Numbers::new(&catalog.symbols[symbol.0 as usize], catalog, unit)
+}
+
+/// The one way to count how deep a peg looks.
+pub const PEG_OFFSET_TYPE: &str = "PRICE_LEVEL";
+
+/// How much the answer to a new order says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResponseType {
+    /// That it is in.
+    Ack,
+    /// What became of it.
+    Result,
+    /// And how it was filled.
+    Full,
+}
+
+/// The response type that the word means.
+pub fn parse_response_type(word: &str) -> Option<ResponseType> {
+    match word {
+        "ACK" => Some(ResponseType::Ack),
+        "RESULT" => Some(ResponseType::Result),
+        "FULL" => Some(ResponseType::Full),
+        _ => None,
     }
 }
 
@@ -265,31 +469,19 @@ pub struct OrderShape<'a> {
     pub symbol: &'a str,
     pub order_id: u64,
     pub order_list_id: i64,
-    pub client_order_id: String,
-    pub price: String,
-    pub orig_qty: String,
-    pub executed_qty: String,
-    pub cummulative_quote_qty: String,
-    pub status: &'static str,
-    pub time_in_force: &'static str,
-    #[serde(rename = "type")]
-    pub order_type: &'static str,
-    pub side: &'static str,
-    pub stop_price: String,
-    pub iceberg_qty: String,
+    pub client_order_id: ClientOrderId,
+    #[serde(flatten)]
+    pub terms: TermsShape,
     pub time: u64,
     pub update_time: u64,
     pub is_working: bool,
-    pub working_time: u64,
-    pub orig_quote_order_qty: String,
-    pub self_trade_prevention_mode: &'static str,
 }
 
-/// The part that the answers to placing and canceling have in common.
+/// What every answer about an order says of it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are those of rest-api.md, \"New order\"")]
-pub struct ResultShape {
+pub struct TermsShape {
     pub price: String,
     pub orig_qty: String,
     pub executed_qty: String,
@@ -300,8 +492,44 @@ pub struct ResultShape {
     #[serde(rename = "type")]
     pub order_type: &'static str,
     pub side: &'static str,
-    pub working_time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_time: Option<i64>,
     pub self_trade_prevention_mode: &'static str,
+    #[serde(flatten)]
+    pub conditional: ConditionalShape,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiry_reason: Option<&'static str>,
+}
+
+/// What only some orders have.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of rest-api.md, \"Conditional fields in Order Responses\"")]
+pub struct ConditionalShape {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_price: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iceberg_qty: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trailing_delta: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trailing_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy_type: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prevented_match_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prevented_quantity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peg_price_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peg_offset_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peg_offset_value: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pegged_price: Option<String>,
 }
 
 /// The answer to a new order.
@@ -312,12 +540,10 @@ pub struct PlacedShape<'a> {
     pub symbol: &'a str,
     pub order_id: u64,
     pub order_list_id: i64,
-    pub client_order_id: String,
+    pub client_order_id: ClientOrderId,
     pub transact_time: u64,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub result: Option<ResultShape>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expiry_reason: Option<&'static str>,
+    pub result: Option<TermsShape>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fills: Option<Vec<FillShape<'a>>>,
 }
@@ -340,11 +566,68 @@ pub struct FillShape<'a> {
 #[expect(missing_docs, reason = "the fields are those of rest-api.md, \"Cancel order\"")]
 pub struct CanceledShape<'a> {
     pub symbol: &'a str,
-    pub orig_client_order_id: String,
+    pub orig_client_order_id: ClientOrderId,
     pub order_id: u64,
     pub order_list_id: i64,
-    pub client_order_id: String,
+    pub client_order_id: ClientOrderId,
     pub transact_time: u64,
     #[serde(flatten)]
-    pub result: ResultShape,
+    pub result: TermsShape,
+}
+
+/// An order after an amend; some of its words are of the amend alone.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of rest-api.md, \"Order Amend Keep Priority\"")]
+pub struct AmendedShape<'a> {
+    pub symbol: &'a str,
+    pub order_id: u64,
+    pub order_list_id: i64,
+    pub orig_client_order_id: ClientOrderId,
+    pub client_order_id: ClientOrderId,
+    pub price: String,
+    pub qty: String,
+    pub executed_qty: String,
+    pub prevented_qty: String,
+    pub quote_order_qty: String,
+    pub cumulative_quote_qty: String,
+    pub status: &'static str,
+    pub time_in_force: &'static str,
+    #[serde(rename = "type")]
+    pub order_type: &'static str,
+    pub side: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub working_time: Option<u64>,
+    pub self_trade_prevention_mode: &'static str,
+    #[serde(flatten)]
+    pub conditional: ConditionalShape,
+}
+
+/// An order list, with reports of its orders where it was placed or canceled.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of rest-api.md, \"Order lists\"")]
+pub struct ListShape<'a, R> {
+    pub order_list_id: u64,
+    pub contingency_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list_status_type: Option<&'static str>,
+    pub list_order_status: &'static str,
+    pub list_client_order_id: ClientOrderId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction_time: Option<u64>,
+    pub symbol: &'a str,
+    pub orders: Vec<ListOrderShape<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order_reports: Option<Vec<R>>,
+}
+
+/// An order of a list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the fields are those of rest-api.md, \"Order lists\"")]
+pub struct ListOrderShape<'a> {
+    pub symbol: &'a str,
+    pub order_id: u64,
+    pub client_order_id: ClientOrderId,
 }

@@ -1,4 +1,5 @@
-//! Orders and trades of the past in RocksDB, written from Applied by a thread of its own.
+//! Orders, trades, prevented matches, amendments and order lists of the past in RocksDB, written from Applied by a thread of
+//! its own.
 //!
 //! Every batch carries the watermark, the last sequence that is in it; what is at or below it is skipped, so applying a
 //! log twice writes nothing twice. The batches are not in RocksDB's own log: after a crash they are written again from
@@ -12,9 +13,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use engine::event::{Event, Fill, Trade};
+use engine::event::{Event, OrderList, PreventedMatch, Trade};
 use engine::order::ClientOrderId;
-use engine::{Order, OrderId, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
+use engine::units::{OrderListId, PreventedMatchId};
+use engine::{Order, OrderId, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,7 +24,8 @@ use tokio::sync::watch;
 
 use crate::failure::{Failure, StartError};
 use crate::log_store::{HISTORY, family};
-use crate::record::{Applied, open, seal};
+use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
+use crate::record::{Applied, execution_id, open, seal};
 
 /// Entries that may wait to be written; when it is full, the engine waits.
 const QUEUE_MAX: usize = 256;
@@ -51,6 +54,59 @@ pub struct AccountTrade {
     pub trade: Trade,
     /// Whether this account was the maker in it.
     pub is_maker: bool,
+}
+
+/// A match that self-trade prevention did not let happen, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FiledPrevention {
+    /// When.
+    pub time: Time,
+    /// What was prevented.
+    pub prevented: PreventedMatch,
+}
+
+/// An order's quantity was lowered by its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amendment {
+    /// When.
+    pub time: Time,
+    /// Its number among the symbol's executions.
+    pub execution_id: u64,
+    /// The order.
+    pub order_id: OrderId,
+    /// Whose.
+    pub uid: Uid,
+    /// The order's name before.
+    pub previous_client_order_id: ClientOrderId,
+    /// Its name after.
+    pub client_order_id: ClientOrderId,
+    /// Its quantity before.
+    pub previous_quantity: Quantity,
+    /// Its quantity after.
+    pub quantity: Quantity,
+}
+
+/// An order list, and when it last changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiledList {
+    /// When.
+    pub time: Time,
+    /// The list.
+    pub list: OrderList,
+}
+
+/// Bits of a list's public number that are its symbol's.
+const LIST_SYMBOL_BITS: u32 = 20;
+
+/// The public number of a list. Clients name lists without their symbol, and the engine counts them within one.
+pub fn list_number(symbol: SymbolId, id: OrderListId) -> u64 {
+    id.0 << LIST_SYMBOL_BITS | u64::from(symbol.0)
+}
+
+/// The symbol and list of a public number.
+pub fn list_of_number(number: u64) -> (SymbolId, OrderListId) {
+    let symbol = number & ((1 << LIST_SYMBOL_BITS) - 1);
+    (SymbolId(symbol as u32), OrderListId(number >> LIST_SYMBOL_BITS))
 }
 
 /// Which part of a list is meant. What is returned always ascends.
@@ -100,12 +156,12 @@ pub enum HistoryError {
 // start with a time start with its eight big-endian bytes.
 
 /// What a stored value of postcard's encoding starts with.
-const VALUE_VERSION: u8 = 1;
+const VALUE_VERSION: u8 = 2;
 
 /// -> a sealed `Sequence`: the last one that history holds.
 const WATERMARK_KEY: &[u8] = b"w";
 
-/// symbol, order id -> `Order`, its latest state.
+/// symbol, order id -> `KnownOrder`, its latest state.
 fn order_key(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
     [b"o".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
 }
@@ -130,6 +186,52 @@ fn trade_key(symbol: SymbolId, trade_id: TradeId) -> Vec<u8> {
     [trade_rows(symbol).as_slice(), &trade_id.0.to_be_bytes()].concat()
 }
 
+/// symbol, prevented match id -> time, `PreventedMatch`.
+fn prevented_key(symbol: SymbolId, id: PreventedMatchId) -> Vec<u8> {
+    [b"p".as_slice(), &symbol.0.to_be_bytes(), &id.0.to_be_bytes()].concat()
+}
+
+/// user, symbol, order id, prevented match id -> time.
+fn user_prevented_key(uid: Uid, symbol: SymbolId, order_id: OrderId, id: PreventedMatchId) -> Vec<u8> {
+    [prevented_rows(uid, symbol, order_id).as_slice(), &id.0.to_be_bytes()].concat()
+}
+
+/// symbol, order id, execution id -> time, `Amendment`.
+fn amendment_key(symbol: SymbolId, order_id: OrderId, execution_id: u64) -> Vec<u8> {
+    [amendment_rows(symbol, order_id).as_slice(), &execution_id.to_be_bytes()].concat()
+}
+
+/// user, list number -> time, `OrderList`, its latest state.
+fn list_key(uid: Uid, number: u64) -> Vec<u8> {
+    [list_rows(uid).as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// user, time of creation, list number -> that time. Lists are numbered by symbol, so their numbers do not follow time.
+fn list_time_key(uid: Uid, created_at: Time, number: u64) -> Vec<u8> {
+    [list_time_rows(uid).as_slice(), &created_at.0.to_be_bytes(), &number.to_be_bytes()].concat()
+}
+
+/// user, list client order id -> the number of the most recent list of that name.
+fn list_name_key(uid: Uid, name: &ClientOrderId) -> Vec<u8> {
+    [b"n".as_slice(), &uid.0.to_be_bytes(), name.as_str().as_bytes()].concat()
+}
+
+fn prevented_rows(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
+    [user_rows(b'q', uid, symbol).as_slice(), &order_id.0.to_be_bytes()].concat()
+}
+
+fn amendment_rows(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
+    [b"e".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
+}
+
+fn list_rows(uid: Uid) -> Vec<u8> {
+    [b"l".as_slice(), &uid.0.to_be_bytes()].concat()
+}
+
+fn list_time_rows(uid: Uid) -> Vec<u8> {
+    [b"m".as_slice(), &uid.0.to_be_bytes()].concat()
+}
+
 fn user_rows(kind: u8, uid: Uid, symbol: SymbolId) -> Vec<u8> {
     [[kind].as_slice(), &uid.0.to_be_bytes(), &symbol.0.to_be_bytes()].concat()
 }
@@ -149,18 +251,27 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     if *version == VALUE_VERSION { postcard::from_bytes(value).ok() } else { None }
 }
 
+/// A value behind its time.
+fn encode_timed(time: Time, value: &impl Serialize) -> Vec<u8> {
+    encode(&time.0.to_be_bytes(), value)
+}
+
+fn decode_timed<T: DeserializeOwned>(bytes: &[u8]) -> Option<(Time, T)> {
+    let (time, rest) = bytes.split_first_chunk()?;
+    Some((Time(u64::from_be_bytes(*time)), decode(rest)?))
+}
+
 fn encode_time_and_order(time: Time, order_id: OrderId) -> Vec<u8> {
     [time.0.to_be_bytes(), order_id.0.to_be_bytes()].concat()
 }
 
 fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
-    encode(&trade.time.0.to_be_bytes(), &(trade.sequence, trade.trade))
+    encode_timed(trade.time, &(trade.sequence, trade.trade))
 }
 
 fn decode_trade(bytes: &[u8]) -> Option<MarketTrade> {
-    let (time, rest) = bytes.split_first_chunk()?;
-    let (sequence, trade) = decode(rest)?;
-    Some(MarketTrade { time: Time(u64::from_be_bytes(*time)), sequence, trade })
+    let (time, (sequence, trade)) = decode_timed(bytes)?;
+    Some(MarketTrade { time, sequence, trade })
 }
 
 fn number_at(bytes: &[u8], position: usize) -> Option<u64> {
@@ -193,7 +304,7 @@ impl History {
     }
 
     /// An order's latest state, open or closed.
-    pub fn order(&self, symbol: SymbolId, order_id: OrderId) -> Result<Option<Order>, HistoryError> {
+    pub fn order(&self, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
         read_order(&*self.database()?, symbol, order_id)
     }
 
@@ -203,7 +314,7 @@ impl History {
         symbol: SymbolId,
         uid: Uid,
         client_order_id: &ClientOrderId,
-    ) -> Result<Option<Order>, HistoryError> {
+    ) -> Result<Option<KnownOrder>, HistoryError> {
         let database = self.database()?;
         let key = client_id_key(uid, symbol, client_order_id);
         let Some(found) = get(&database, &key)? else { return Ok(None) };
@@ -212,7 +323,13 @@ impl History {
     }
 
     /// A user's orders in a symbol; a page's time is the time of creation, its id the order id.
-    pub fn orders(&self, uid: Uid, symbol: SymbolId, page: Page, limit: usize) -> Result<Vec<Order>, HistoryError> {
+    pub fn orders(
+        &self,
+        uid: Uid,
+        symbol: SymbolId,
+        page: Page,
+        limit: usize,
+    ) -> Result<Vec<KnownOrder>, HistoryError> {
         let database = self.database()?;
         let rows = Rows { database: &database, prefix: user_rows(b'u', uid, symbol) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
@@ -233,7 +350,9 @@ impl History {
         let rows = Rows { database: &database, prefix: user_rows(b'a', uid, symbol) };
         let mut within = 0..u64::MAX;
         if let Some(order_id) = order {
-            let Some(order) = read_order(&database, symbol, order_id)? else { return Ok(Vec::new()) };
+            let Some(KnownOrder { order, .. }) = read_order(&database, symbol, order_id)? else {
+                return Ok(Vec::new());
+            };
             within = rows.first_id_at(order.created_at)?..rows.first_id_after(order.updated_at)?;
         }
         let wanted = |row: &Row| order.is_none_or(|order_id| number_at(&row.value, 8) == Some(order_id.0));
@@ -270,6 +389,73 @@ impl History {
         Ok(())
     }
 
+    /// A prevented match.
+    pub fn prevented_match(
+        &self,
+        symbol: SymbolId,
+        id: PreventedMatchId,
+    ) -> Result<Option<FiledPrevention>, HistoryError> {
+        read_prevented(&*self.database()?, symbol, id)
+    }
+
+    /// The prevented matches of one order of a user; a page's id is the prevented match's.
+    pub fn prevented_matches(
+        &self,
+        uid: Uid,
+        symbol: SymbolId,
+        order_id: OrderId,
+        page: Page,
+        limit: usize,
+    ) -> Result<Vec<FiledPrevention>, HistoryError> {
+        let database = self.database()?;
+        let rows = Rows { database: &database, prefix: prevented_rows(uid, symbol, order_id) };
+        let prevented =
+            |row: Row| read_prevented(&database, symbol, PreventedMatchId(row.id))?.ok_or_else(|| damaged(&row.key));
+        rows.page(page, 0..u64::MAX, limit, |_| true)?.into_iter().map(prevented).collect()
+    }
+
+    /// The amendments of one order; a page's id is the execution's.
+    pub fn amendments(
+        &self,
+        symbol: SymbolId,
+        order_id: OrderId,
+        page: Page,
+        limit: usize,
+    ) -> Result<Vec<Amendment>, HistoryError> {
+        let database = self.database()?;
+        let rows = Rows { database: &database, prefix: amendment_rows(symbol, order_id) };
+        let amendment = |row: Row| decode_timed(&row.value).map(|(_, found)| found).ok_or_else(|| damaged(&row.key));
+        rows.page(page, 0..u64::MAX, limit, |_| true)?.into_iter().map(amendment).collect()
+    }
+
+    /// A user's list of that public number.
+    pub fn order_list(&self, uid: Uid, number: u64) -> Result<Option<FiledList>, HistoryError> {
+        read_list(&*self.database()?, uid, number)
+    }
+
+    /// A user's most recent list of that name.
+    pub fn order_list_by_name(&self, uid: Uid, name: &ClientOrderId) -> Result<Option<FiledList>, HistoryError> {
+        let database = self.database()?;
+        let key = list_name_key(uid, name);
+        let Some(found) = get(&database, &key)? else { return Ok(None) };
+        let number = number_at(&found, 0).ok_or_else(|| damaged(&key))?;
+        read_list(&database, uid, number)
+    }
+
+    /// A user's lists; a page's time is the time of creation, its id the public number.
+    pub fn order_lists(&self, uid: Uid, page: Page, limit: usize) -> Result<Vec<FiledList>, HistoryError> {
+        let database = self.database()?;
+        let by_number = matches!(page, Page::FromId(_));
+        let prefix = if by_number { list_rows(uid) } else { list_time_rows(uid) };
+        let found = Rows { database: &database, prefix }.page(page, 0..u64::MAX, limit, |_| true)?;
+        let list = |row: Row| {
+            // The number is the last part of both keys.
+            let number = number_at(&row.key, row.key.len() - 8).ok_or_else(|| damaged(&row.key))?;
+            read_list(&database, uid, number)?.ok_or_else(|| damaged(&row.key))
+        };
+        found.into_iter().map(list).collect()
+    }
+
     fn database(&self) -> Result<Arc<DB>, HistoryError> {
         self.database.upgrade().ok_or(HistoryError::Stopped)
     }
@@ -283,7 +469,7 @@ fn get(database: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, HistoryError> {
     database.get_cf(family(database, HISTORY), key).map_err(|error| HistoryError::Database(error.into_string()))
 }
 
-fn read_order(database: &DB, symbol: SymbolId, order_id: OrderId) -> Result<Option<Order>, HistoryError> {
+fn read_order(database: &DB, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
     let key = order_key(symbol, order_id);
     get(database, &key)?.map(|bytes| decode(&bytes).ok_or_else(|| damaged(&key))).transpose()
 }
@@ -291,6 +477,24 @@ fn read_order(database: &DB, symbol: SymbolId, order_id: OrderId) -> Result<Opti
 fn read_trade(database: &DB, symbol: SymbolId, trade_id: TradeId) -> Result<Option<MarketTrade>, HistoryError> {
     let key = trade_key(symbol, trade_id);
     get(database, &key)?.map(|bytes| decode_trade(&bytes).ok_or_else(|| damaged(&key))).transpose()
+}
+
+fn read_prevented(
+    database: &DB,
+    symbol: SymbolId,
+    id: PreventedMatchId,
+) -> Result<Option<FiledPrevention>, HistoryError> {
+    let key = prevented_key(symbol, id);
+    let Some(bytes) = get(database, &key)? else { return Ok(None) };
+    let (time, prevented) = decode_timed(&bytes).ok_or_else(|| damaged(&key))?;
+    Ok(Some(FiledPrevention { time, prevented }))
+}
+
+fn read_list(database: &DB, uid: Uid, number: u64) -> Result<Option<FiledList>, HistoryError> {
+    let key = list_key(uid, number);
+    let Some(bytes) = get(database, &key)? else { return Ok(None) };
+    let (time, list) = decode_timed(&bytes).ok_or_else(|| damaged(&key))?;
+    Ok(Some(FiledList { time, list }))
 }
 
 /// The rows whose key is a prefix and then an id, and whose value starts with a time. Times ascend with ids.
@@ -457,7 +661,7 @@ struct Thread {
     database: Arc<DB>,
     queue: Receiver<Message>,
     /// The open orders, because a trade tells only what changed. As many as there are in the books.
-    open: HashMap<(SymbolId, OrderId), Order>,
+    open: HashMap<SymbolId, OpenOrders>,
     watermark: Sequence,
     announced: watch::Sender<Sequence>,
     failure: Failure,
@@ -467,7 +671,7 @@ struct Thread {
 struct Batch {
     rows: Vec<(Vec<u8>, Vec<u8>)>,
     /// The orders that changed, each written once with its last state.
-    orders: HashMap<(SymbolId, OrderId), Order>,
+    orders: HashMap<(SymbolId, OrderId), KnownOrder>,
     commands: usize,
     watermark: Sequence,
 }
@@ -520,66 +724,73 @@ impl Thread {
     }
 
     fn restore(&mut self, state: &Snapshot, batch: &mut Batch) {
-        let books = state.symbols.iter().flat_map(|symbol| symbol.bids.iter().chain(&symbol.asks));
-        self.open = books.map(|order| ((order.symbol, order.order_id), *order)).collect();
+        self.open = state.symbols.iter().map(|symbol| (symbol.symbol.id, self.recall(&symbol.orders))).collect();
         if state.sequence <= batch.watermark {
             return;
         }
         // The state came from a peer; what closed in between is in the peer's history only.
         tracing::warn!("history has a hole from sequence {} to {}", batch.watermark, state.sequence);
-        for order in self.open.values() {
-            batch.add_order(order);
+        self.open.values().flat_map(OpenOrders::iter).for_each(|known| batch.add_order(known));
+        for list in state.symbols.iter().flat_map(|symbol| &symbol.lists) {
+            batch.add_list(&list.list, list.list.created_at);
         }
         batch.watermark = state.sequence;
     }
 
+    /// The open orders of a state, which does not say what history knows beside them.
+    fn recall(&self, orders: &[Order]) -> OpenOrders {
+        let recall = |order: &Order| {
+            let filed = || read_order(&self.database, order.symbol, order.order_id).ok().flatten();
+            let prevented_match =
+                if order.prevented().is_zero() { None } else { filed().and_then(|filed| filed.prevented_match) };
+            KnownOrder { prevented_match, ..order.clone().into() }
+        };
+        OpenOrders::restore(orders.iter().map(recall))
+    }
+
     fn file(&mut self, applied: &Applied, batch: &mut Batch) {
+        let mut changed = Vec::new();
         for index in 0..applied.len() {
             let sequence = applied.sequence(index);
             let is_new = sequence > batch.watermark;
-            for event in applied.events_of(index) {
-                let order = self.follow(event, applied.time);
-                if is_new {
-                    batch.add(event, order, applied.time, sequence);
+            for (place, event) in applied.events_of(index).iter().enumerate() {
+                let amendment = self.amendment(event, execution_id(sequence, place));
+                if let Some(symbol) = symbol_of(event) {
+                    self.open.entry(symbol).or_default().follow(event, applied.time, &mut changed);
                 }
+                if is_new {
+                    batch.add(event, applied.time, sequence);
+                    batch.add_amendment(amendment);
+                    batch.orders.extend(changed.drain(..).map(|known| (key_of(&known), known)));
+                }
+                changed.clear();
             }
             batch.watermark = batch.watermark.max(sequence);
         }
         batch.commands += applied.len();
     }
 
-    /// Keeps the open orders up to date; the states of the orders that the event changed.
-    fn follow(&mut self, event: &Event, time: Time) -> [Option<Order>; 2] {
-        match event {
-            Event::OrderAccepted(order) | Event::OrderAmended { order, .. } => {
-                self.open.insert((order.symbol, order.order_id), *order);
-                [Some(*order), None]
-            }
-            Event::Trade(trade) => [&trade.taker, &trade.maker].map(|fill| Some(self.fill(trade.symbol, fill, time))),
-            Event::OrderCanceled { order, .. } | Event::OrderExpired { order, .. } => {
-                self.open.remove(&(order.symbol, order.order_id));
-                [Some(*order), None]
-            }
-            _ => [None, None],
-        }
+    /// What an amend did, which the order's count of amends tells from any other way to lose quantity.
+    fn amendment(&self, event: &Event, execution_id: u64) -> Option<(SymbolId, Amendment)> {
+        let Event::OrderAmended { order, previous_client_order_id, previous_quantity } = event else { return None };
+        let amends = |order: &Order| order.special.as_ref().map_or(0, |terms| terms.amends);
+        let before = self.open.get(&order.symbol)?.get(order.order_id)?;
+        let amendment = Amendment {
+            time: order.updated_at,
+            execution_id,
+            order_id: order.order_id,
+            uid: order.uid,
+            previous_client_order_id: *previous_client_order_id,
+            client_order_id: order.client_order_id,
+            previous_quantity: *previous_quantity,
+            quantity: order.quantity,
+        };
+        (amends(order) > amends(&before.order)).then_some((order.symbol, amendment))
     }
+}
 
-    fn fill(&mut self, symbol: SymbolId, fill: &Fill, time: Time) -> Order {
-        let key = (symbol, fill.order_id);
-        let order = self.open.get_mut(&key).expect("an order that trades is open");
-        order.executed = fill.executed;
-        order.cumulative_quote = fill.cumulative_quote;
-        order.status = fill.status;
-        order.updated_at = time;
-        if !order.quote_order_quantity.is_zero() {
-            order.quantity = fill.executed;
-        }
-        let order = *order;
-        if !order.status.is_open() {
-            self.open.remove(&key);
-        }
-        order
-    }
+fn key_of(known: &KnownOrder) -> (SymbolId, OrderId) {
+    (known.order.symbol, known.order.order_id)
 }
 
 impl Batch {
@@ -587,23 +798,27 @@ impl Batch {
         Batch { rows: Vec::new(), orders: HashMap::new(), commands: 0, watermark }
     }
 
-    fn add(&mut self, event: &Event, orders: [Option<Order>; 2], time: Time, sequence: Sequence) {
+    /// The rows that stay; what became of the orders is added beside.
+    fn add(&mut self, event: &Event, time: Time, sequence: Sequence) {
         match event {
-            Event::OrderAccepted(order) => self.add_order(order),
+            Event::OrderAccepted(order) => self.add_names(order),
             Event::OrderAmended { order, .. } => self.add_name(order),
             Event::Trade(trade) => self.add_trade(&MarketTrade { time, sequence, trade: *trade }),
+            Event::TradePrevented(prevented) => self.add_prevented(prevented, time),
+            Event::OrderListChanged(list) => self.add_list(list, time),
             _ => {}
-        }
-        for order in orders.into_iter().flatten() {
-            self.orders.insert((order.symbol, order.order_id), order);
         }
     }
 
-    fn add_order(&mut self, order: &Order) {
+    fn add_order(&mut self, known: &KnownOrder) {
+        self.add_names(&known.order);
+        self.orders.insert(key_of(known), known.clone());
+    }
+
+    fn add_names(&mut self, order: &Order) {
         let key = user_order_key(order.uid, order.symbol, order.order_id);
         self.rows.push((key, order.created_at.0.to_be_bytes().to_vec()));
         self.add_name(order);
-        self.orders.insert((order.symbol, order.order_id), *order);
     }
 
     fn add_name(&mut self, order: &Order) {
@@ -619,11 +834,36 @@ impl Batch {
             self.rows.push((key, encode_time_and_order(trade.time, fill.order_id)));
         }
     }
+
+    fn add_prevented(&mut self, prevented: &PreventedMatch, time: Time) {
+        let PreventedMatch { symbol, prevented_match_id: id, .. } = *prevented;
+        self.rows.push((prevented_key(symbol, id), encode_timed(time, prevented)));
+        let sides = [(prevented.taker_uid, prevented.taker_order_id), (prevented.maker_uid, prevented.maker_order_id)];
+        for (uid, order_id) in sides {
+            self.rows.push((user_prevented_key(uid, symbol, order_id, id), time.0.to_be_bytes().to_vec()));
+        }
+    }
+
+    fn add_amendment(&mut self, amendment: Option<(SymbolId, Amendment)>) {
+        if let Some((symbol, amendment)) = amendment {
+            let key = amendment_key(symbol, amendment.order_id, amendment.execution_id);
+            self.rows.push((key, encode_timed(amendment.time, &amendment)));
+        }
+    }
+
+    fn add_list(&mut self, list: &OrderList, time: Time) {
+        let number = list_number(list.symbol, list.order_list_id);
+        let created_at = list.created_at.0.to_be_bytes().to_vec();
+        self.rows.push((list_key(list.uid, number), encode_timed(time, list)));
+        self.rows.push((list_time_key(list.uid, list.created_at, number), created_at));
+        self.rows.push((list_name_key(list.uid, &list.list_client_order_id), number.to_be_bytes().to_vec()));
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use engine::order::{OrderStatus, OrderType, Side, TimeInForce};
+    use engine::event::Fill;
+    use engine::order::{OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
     use engine::{Amount, AssetId, Price, Quantity};
 
     use super::*;
@@ -654,6 +894,19 @@ mod tests {
                 status: OrderStatus::Expired,
                 created_at: Time(self.next()),
                 updated_at: Time(self.next()),
+                self_trade_prevention: SelfTradePrevention::ExpireMaker,
+                special: self.next().is_multiple_of(2).then(|| Box::new(self.special())),
+            }
+        }
+
+        fn special(&mut self) -> Special {
+            Special {
+                stop_price: Some(Price(self.next())),
+                trailing: Some((Price(self.next()), Time(self.next()))),
+                prevented: Quantity(self.next()),
+                strategy_id: Some(-(self.next() as i64 & 0xffff)),
+                order_list_id: Some(OrderListId(self.next())),
+                ..Special::default()
             }
         }
 
@@ -690,7 +943,8 @@ mod tests {
         let mut numbers = Numbers(1);
         for _ in 0..1_000 {
             let (order, trade) = (numbers.order(), numbers.trade());
-            assert_eq!(decode::<Order>(&encode(&[], &order)), Some(order));
+            let known = KnownOrder { prevented_match: Some(PreventedMatchId(7)), ..order.clone().into() };
+            assert_eq!(decode::<KnownOrder>(&encode(&[], &known)), Some(known));
             assert_eq!(decode_trade(&encode_trade(&trade)), Some(trade));
             let row = encode_time_and_order(order.created_at, order.order_id);
             assert_eq!((number_at(&row, 0), number_at(&row, 8)), (Some(order.created_at.0), Some(order.order_id.0)));
@@ -713,9 +967,16 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_found_by_its_public_number() {
+        let (symbol, id) = (SymbolId(7), OrderListId(12_345_678));
+        assert_eq!(list_of_number(list_number(symbol, id)), (symbol, id));
+        assert!(list_number(SymbolId(9), OrderListId(1)) < list_number(SymbolId(0), OrderListId(2)));
+    }
+
+    #[test]
     fn damaged_values_are_not_read_as_something_else() {
-        assert_eq!(decode::<Order>(&[]), None);
-        assert_eq!(decode::<Order>(&[9, 1, 1]), None);
+        assert_eq!(decode::<KnownOrder>(&[]), None);
+        assert_eq!(decode::<KnownOrder>(&[9, 1, 1]), None);
         assert_eq!(decode_trade(&[0; 7]), None);
     }
 }

@@ -14,12 +14,17 @@ mod durable_mark;
 mod network;
 mod state_machine;
 mod snapshot_file;
+pub mod open_orders;
 pub mod history;
 mod failure;
 
 pub use failure::StartError;
-pub use history::{AccountTrade, History, HistoryError, HistoryLag, MarketTrade, Page};
+pub use history::{
+    AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, MarketTrade, Page,
+    list_number, list_of_number,
+};
 pub use node::{Node, NodeConfig, Stats};
-pub use record::{Answer, Applied, Caller, Entry, Published, Restored};
+pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
+pub use record::{Answer, Applied, Caller, Entry, Published, Restored, execution_id};
 pub use sequencer::{Sequencer, SubmitError};
 pub use state_machine::rehearse;

@@ -21,7 +21,7 @@ use crate::network::Network;
 use crate::record::{Published, TypeConfig};
 use crate::sequencer::{Door, Sequencer, SequencerTask};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
-use crate::state_machine::{EngineThread, Job, SnapshotProgress, StateMachine, Waiting};
+use crate::state_machine::{EngineThread, Job, NextDeadline, SnapshotProgress, StateMachine, Waiting};
 
 /// The one voter of a cluster of one.
 const NODE_ID: u64 = 1;
@@ -117,6 +117,7 @@ impl Node {
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
         let waiting = Arc::new(Waiting::default());
+        let next_deadline = Arc::new(NextDeadline::none());
         let applied = Arc::new(AtomicU64::new(engine.sequence().0));
         let engine_thread = EngineThread {
             engine,
@@ -125,6 +126,7 @@ impl Node {
             waiting: waiting.clone(),
             history: history.clone(),
             published,
+            next_deadline: next_deadline.clone(),
             applied: applied.clone(),
             failure: failure.clone(),
         };
@@ -146,6 +148,7 @@ impl Node {
             boot,
             door: door.clone(),
             waiting,
+            next_deadline,
             entry_commands_max: config.entry_commands_max.max(1),
             entries_in_flight: config.entries_in_flight.max(1),
         };
@@ -435,6 +438,7 @@ mod tests {
                 waiting: Arc::default(),
                 history: opened.history.clone(),
                 published,
+                next_deadline: Arc::new(NextDeadline::none()),
                 applied: Arc::default(),
                 failure,
             };

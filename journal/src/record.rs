@@ -62,6 +62,15 @@ impl Applied {
     }
 }
 
+/// An execution's id is its command's sequence and its place among that command's events, which stays within what every
+/// client's integers hold for the first eight thousand million commands.
+const EXECUTION_PLACE_BITS: u32 = 20;
+
+/// What names the event at `place` among those of the command `sequence`, to clients.
+pub fn execution_id(sequence: Sequence, place: usize) -> u64 {
+    sequence.0 << EXECUTION_PLACE_BITS | place as u64
+}
+
 /// The whole state, after a start or after a snapshot came from the leader.
 #[derive(Debug)]
 pub struct Restored {
@@ -151,7 +160,7 @@ impl std::fmt::Display for Proposal {
 // Bytes. Everything stands in a frame: version, length, body in postcard's encoding, CRC-32C of all that.
 
 /// The version of every frame that this program writes, and the only one it reads.
-const FRAME_VERSION: u8 = 1;
+const FRAME_VERSION: u8 = 2;
 const FRAME_HEAD: usize = 1 + 4;
 const FRAME_TAIL: usize = 4;
 

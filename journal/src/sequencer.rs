@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{Command, Time};
 use futures_util::StreamExt;
@@ -14,7 +14,10 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::record::{Caller, Entry, Origin, Proposal, TypeConfig};
-use crate::state_machine::{StateMachine, Waiting};
+use crate::state_machine::{NextDeadline, StateMachine, Waiting};
+
+/// How often it is looked whether the engine's next deadline has come.
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A handle on the one queue of commands. Cheap to clone.
 #[derive(Clone)]
@@ -124,6 +127,7 @@ pub(crate) struct SequencerTask {
     pub boot: u64,
     pub door: Arc<Door>,
     pub waiting: Arc<Waiting>,
+    pub next_deadline: Arc<NextDeadline>,
     pub entry_commands_max: usize,
     pub entries_in_flight: usize,
 }
@@ -146,6 +150,8 @@ impl SequencerTask {
         let mut in_flight = FuturesUnordered::new();
         let mut taken = Vec::with_capacity(self.entry_commands_max);
         let mut ticket = 0;
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let room = in_flight.len() < self.entries_in_flight;
             tokio::select! {
@@ -153,6 +159,13 @@ impl SequencerTask {
                 Some(()) = in_flight.next() => {}
                 // The handles cannot send any more; what is in the queue is still taken.
                 _ = &mut stop, if !queue.is_closed() => queue.close(),
+                _ = tick.tick(), if room => {
+                    if self.is_tick_due() {
+                        taken.push(Queued { command: Command::Tick, following: Vec::new(), caller: None });
+                        ticket += 1;
+                        in_flight.push(self.propose(ticket, &mut taken).await);
+                    }
+                }
                 count = queue.recv_many(&mut taken, self.entry_commands_max), if room => {
                     if count == 0 {
                         break;
@@ -163,6 +176,11 @@ impl SequencerTask {
             }
         }
         while in_flight.next().await.is_some() {}
+    }
+
+    /// Whether the engine waits to be told the time. Only the leader tells it.
+    fn is_tick_due(&self) -> bool {
+        self.door.state.load(Ordering::Acquire) == OPEN && self.next_deadline.has_come(self.door.stamp())
     }
 
     /// Proposes what was taken as one entry; the future ends when it is applied, or never will be as far as is known.

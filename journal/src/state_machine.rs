@@ -50,6 +50,25 @@ impl Waiting {
     }
 }
 
+/// When the engine next has something to do by itself; for the sequencer to see.
+pub(crate) struct NextDeadline(AtomicU64);
+
+impl NextDeadline {
+    /// Nothing to do.
+    pub(crate) fn none() -> NextDeadline {
+        NextDeadline(AtomicU64::new(u64::MAX))
+    }
+
+    fn set(&self, deadline: Option<Time>) {
+        self.0.store(deadline.map_or(u64::MAX, |time| time.0), Ordering::Relaxed);
+    }
+
+    /// Whether there is something to do at `now`.
+    pub(crate) fn has_come(&self, now: Time) -> bool {
+        self.0.load(Ordering::Relaxed) <= now.0
+    }
+}
+
 /// What would become of these commands on an empty exchange: the first that would be refused, and why. Nothing is kept.
 pub fn rehearse<'a>(commands: impl IntoIterator<Item = &'a Command>) -> Result<(), (usize, Rejection)> {
     let (mut engine, mut events) = (Engine::new(), Vec::new());
@@ -67,8 +86,9 @@ pub fn rehearse<'a>(commands: impl IntoIterator<Item = &'a Command>) -> Result<(
 pub(crate) enum Job {
     /// Apply an entry.
     Apply { proposal: Proposal, responder: Option<ApplyResponder<TypeConfig>> },
-    /// Copy the state.
-    Copy(oneshot::Sender<Arc<Snapshot>>),
+    /// Copy the engine: at the speed of memory, so that commands wait no longer than that. What is made of the copy is made
+    /// elsewhere.
+    Copy(oneshot::Sender<Box<Engine>>),
     /// Become this state.
     Install(Arc<Snapshot>, oneshot::Sender<()>),
     /// Say how far it is.
@@ -86,6 +106,8 @@ pub(crate) struct EngineThread {
     pub waiting: Arc<Waiting>,
     pub history: HistoryWriter,
     pub published: Sender<Published>,
+    /// When the engine next has something to do by itself, for the sequencer to see.
+    pub next_deadline: Arc<NextDeadline>,
     /// The last sequence applied, for all to see.
     pub applied: Arc<AtomicU64>,
     pub failure: Failure,
@@ -108,7 +130,7 @@ impl EngineThread {
             open = match job {
                 Job::Apply { proposal, responder } => self.apply(proposal, responder),
                 Job::Copy(reply) => {
-                    let _ = reply.send(Arc::new(self.engine.snapshot()));
+                    let _ = reply.send(Box::new(self.engine.clone()));
                     true
                 }
                 Job::Install(state, done) => {
@@ -129,6 +151,7 @@ impl EngineThread {
     /// False when there is nobody left to publish to.
     fn restored(&mut self, state: Arc<Snapshot>) -> bool {
         self.applied.store(state.sequence.0, Ordering::Release);
+        self.next_deadline.set(self.engine.next_deadline());
         let kept = self.history.restored(state.clone());
         kept && self.publish(Published::Restored(Restored { snapshot: state }))
     }
@@ -136,6 +159,7 @@ impl EngineThread {
     fn apply(&mut self, proposal: Proposal, responder: Option<ApplyResponder<TypeConfig>>) -> bool {
         let applied = Arc::new(self.decide(&proposal));
         let callers = self.callers_of(&proposal.origin);
+        self.next_deadline.set(self.engine.next_deadline());
         self.applied.store(applied.last_sequence().0, Ordering::Release);
         let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers });
         if let Some(responder) = responder {
@@ -299,7 +323,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 pub(crate) struct SnapshotBuilder {
     meta: SnapshotMeta,
     /// The state to come; taken by the one build.
-    state: Option<oneshot::Receiver<Arc<Snapshot>>>,
+    state: Option<oneshot::Receiver<Box<Engine>>>,
     snapshots: SnapshotDirectory,
     history: HistoryWriter,
     progress: Arc<SnapshotProgress>,
@@ -309,14 +333,14 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = File;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, File>, io::Error> {
-        let state = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
-        let state = state.await.map_err(|_| engine_ended())?;
+        let copy = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
+        let engine = copy.await.map_err(|_| engine_ended())?;
         // The log before a snapshot may go. What history did not keep yet could then never be written again.
-        self.history.wait_for(state.sequence).await;
+        self.history.wait_for(engine.sequence()).await;
         let (meta, snapshots, history) = (self.meta.clone(), self.snapshots.clone(), self.history.clone());
         let write = move || -> io::Result<_> {
             history.flush()?;
-            snapshots.write(&meta, &state)?;
+            snapshots.write(&meta, &engine.snapshot())?;
             let newest = snapshots.newest()?.ok_or_else(|| io::Error::other("the snapshot just written is gone"))?;
             Ok((newest, snapshots.oldest_kept()?))
         };

@@ -4,5 +4,5 @@
 pub mod scenario;
 pub mod shared_data;
 pub mod order_flow;
-pub mod reference_book;
+pub mod reference_engine;
 pub mod exchange;

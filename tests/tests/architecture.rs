@@ -32,7 +32,8 @@ fn the_gateway_never_touches_the_engine_itself() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !["sim.rs", "testing.rs"].map(|name| path.ends_with(name)).contains(&true) {
+                // `rialto sim` is the engine in a pipe: it serves nobody, and owns one of its own. Unit tests make events with one.
                 let text = std::fs::read_to_string(&path).unwrap();
                 for name in ["Engine::new", "Engine::from_snapshot", "engine::Engine;"] {
                     assert!(!text.contains(name), "{} uses {name}", path.display());

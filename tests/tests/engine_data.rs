@@ -127,7 +127,8 @@ impl Market {
         for name in ["BASE", "QUOTE"] {
             market.apply(Command::AddAsset(AddAsset { name: name.to_owned(), scale: 0 }));
         }
-        market.apply(Command::AddSymbol(SymbolConfig::plain("RECORDED", AssetId(0), AssetId(1), Amount(1), Amount(1))));
+        let symbol = SymbolConfig::plain("RECORDED", AssetId(0), AssetId(1), Amount(1), Amount(1));
+        market.apply(Command::AddSymbol(Box::new(symbol)));
         market.apply(Command::OpenAccount { uid: TRADER });
         for asset in [AssetId(0), AssetId(1)] {
             let amount = Amount(u128::MAX >> 16);
@@ -225,8 +226,10 @@ impl Market {
             time_in_force,
             price: Amount(u128::from(price)),
             quantity: OrderQuantity::Base(Amount(u128::from(quantity))),
+            self_trade_prevention: None,
+            special: None,
         }));
-        let Event::OrderAccepted(order) = events[0] else { panic!("{name}: {events:?}") };
+        let Event::OrderAccepted(order) = &events[0] else { panic!("{name}: {events:?}") };
         self.orders.insert(name.to_owned(), (order.order_id, quantity));
         events
     }

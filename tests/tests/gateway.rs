@@ -310,11 +310,20 @@ async fn malformed_orders_are_refused_and_change_nothing() {
         (instead("timeInForce=GTC&", ""), -1102, "timeInForce"),
         (instead("&price=50000", ""), -1102, "price"),
         (instead("&quantity=0.001", ""), -1102, "quantity"),
-        (instead("type=LIMIT", "type=STOP_LOSS_LIMIT"), -2010, "are not supported for this symbol."),
-        (instead("type=LIMIT", "type=TAKE_PROFIT"), -2010, "are not supported for this symbol."),
+        (instead("type=LIMIT", "type=STOP_LOSS_LIMIT"), -1102, "Param 'stopPrice' or 'trailingDelta' must be sent"),
+        (instead("type=LIMIT", "type=TAKE_PROFIT"), -1106, "timeInForce"),
+        (instead("type=LIMIT&timeInForce=GTC", "type=STOP_LOSS&stopPrice=49000"), -1106, "price"),
         (with("stopPrice=1"), -1106, "stopPrice"),
-        (with("icebergQty=0.0001"), -2010, "are not supported for this symbol."),
-        (with("trailingDelta=10"), -2010, "are not supported for this symbol."),
+        (with("icebergQty=0.002"), -2010, "IcebergQty exceeds QTY."),
+        (format!("{}&icebergQty=0.0005", instead("GTC", "IOC")), -1160, "icebergQty"),
+        (with("trailingDelta=10"), -1106, "trailingDelta"),
+        (with("selfTradePreventionMode=SOME"), -1013, "self-trade prevention mode"),
+        (with("pegPriceType=BEST_PEG"), -1210, "Invalid pegPriceType."),
+        (with("pegPriceType=PRIMARY_PEG&pegOffsetValue=1"), -1128, "must be sent together"),
+        (with("pegPriceType=PRIMARY_PEG&pegOffsetType=TICKS&pegOffsetValue=1"), -1211, "Invalid pegOffsetType."),
+        (with("pegPriceType=PRIMARY_PEG&pegOffsetType=PRICE_LEVEL&pegOffsetValue=101"), -1130, "pegOffsetValue"),
+        (with("pegPriceType=PRIMARY_PEG"), -2010, "Order book liquidity is too low for this pegged order."),
+        (market("quantity=1&pegPriceType=MARKET_PEG"), -2010, "This order type may not use pegged price."),
         (with("quoteOrderQty=10"), -1106, "quoteOrderQty"),
         (with("strategyType=1"), -1134, ""),
         (with("newClientOrderId=a%20b"), -1100, "newClientOrderId"),
@@ -325,7 +334,7 @@ async fn malformed_orders_are_refused_and_change_nothing() {
         (market("quantity=1&price=1"), -1106, "price"),
         (market("quantity=1&timeInForce=GTC"), -1106, "timeInForce"),
         (market("quantity=1&quoteOrderQty=10"), -1128, ""),
-        (market("symbols=1"), -1104, ""),
+        (market("quantity=1&symbols=1"), -1104, ""),
         (market(""), -1102, "quoteOrderQty"),
         (market("quantity=101"), -1013, "Filter failure: MARKET_LOT_SIZE"),
         (market("quoteOrderQty=1"), -1013, "Filter failure: NOTIONAL"),
@@ -416,7 +425,7 @@ async fn an_order_lives_from_placing_to_its_end() {
             "price": "60000.00000000", "origQty": "2.00000000", "executedQty": "0.00000000",
             "origQuoteOrderQty": "0.00000000", "cummulativeQuoteQty": "0.00000000", "status": "NEW",
             "timeInForce": "GTC", "type": "LIMIT", "side": "SELL", "workingTime": time,
-            "selfTradePreventionMode": "NONE", "fills": [],
+            "selfTradePreventionMode": "EXPIRE_MAKER", "fills": [],
         })
     );
     let duplicate = format!("{}&newClientOrderId=first", limit("SELL", "1", "61000"));
@@ -446,7 +455,7 @@ async fn an_order_lives_from_placing_to_its_end() {
             "cummulativeQuoteQty": "30000.00000000", "status": "PARTIALLY_FILLED", "timeInForce": "GTC",
             "type": "LIMIT", "side": "SELL", "stopPrice": "0.00000000", "icebergQty": "0.00000000",
             "time": time, "updateTime": taken["transactTime"], "isWorking": true, "workingTime": time,
-            "origQuoteOrderQty": "0.00000000", "selfTradePreventionMode": "NONE",
+            "origQuoteOrderQty": "0.00000000", "selfTradePreventionMode": "EXPIRE_MAKER",
         })
     );
     assert_eq!(query("origClientOrderId=first").await.good(), queried);
@@ -669,10 +678,11 @@ async fn market_data_is_what_was_traded() {
 
     let info = server.get("/api/v3/exchangeInfo?symbol=BTCUSDT").await.good();
     let symbol = &info["symbols"][0];
-    assert_eq!(symbol["orderTypes"], json!(["LIMIT", "LIMIT_MAKER", "MARKET"]));
+    let types = ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS", "STOP_LOSS_LIMIT", "TAKE_PROFIT", "TAKE_PROFIT_LIMIT"];
+    assert_eq!(symbol["orderTypes"], json!(types));
     assert_eq!(
-        (&symbol["ocoAllowed"], &symbol["cancelReplaceAllowed"], &symbol["amendAllowed"]),
-        (&json!(false), &json!(false), &json!(true))
+        (&symbol["ocoAllowed"], &symbol["cancelReplaceAllowed"], &symbol["isMarginTradingAllowed"]),
+        (&json!(true), &json!(true), &json!(false))
     );
     assert_eq!(
         symbol["filters"][0],
@@ -810,11 +820,538 @@ async fn a_bootstrap_file_is_applied_whole_or_not_at_all() {
     assert_eq!(reason, "bootstrap: symbol BTCUSDT: refused: InvalidConfiguration");
 
     let bootstrap = Bootstrap::parse(MARKET).unwrap();
-    let commands = bootstrap.commands().unwrap().len() as u64;
+    // The limits of the settings stand before it.
+    let commands = bootstrap.commands().unwrap().len() as u64 + 1;
     let running = serve::start(config(), Some(bootstrap.clone())).await.unwrap();
     assert_eq!(running.sequence.0, commands, "nothing was left of the first file");
     running.stop().await;
     let running = serve::start(config(), Some(bootstrap)).await.unwrap();
     assert_eq!(running.sequence.0, commands, "it is applied once");
     running.stop().await;
+}
+
+/// Two accounts agree on a price.
+async fn trade_at(server: &Server, price: &str) {
+    server.order(&account_b(), &limit("SELL", "0.001", price)).await.good();
+    let taken = server.order(&account_a(), &limit("BUY", "0.001", price)).await.good();
+    assert_eq!(taken["status"], "FILLED");
+}
+
+async fn order_of(server: &Server, who: &Credentials, order_id: &Value) -> Value {
+    let query = format!("symbol=BTCUSDT&orderId={order_id}");
+    server.signed(who, "GET", "/api/v3/order", &query).await.good()
+}
+
+#[tokio::test]
+async fn stops_wait_for_their_price_and_then_work() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    trade_at(&server, "50000").await;
+    let stop = "symbol=BTCUSDT&side=SELL&type=STOP_LOSS_LIMIT&timeInForce=GTC&quantity=0.01&price=48900";
+    let placed = server.order(&a, &format!("{stop}&stopPrice=49000&newOrderRespType=RESULT&strategyId=7")).await.good();
+    assert_eq!((&placed["status"], &placed["workingTime"]), (&json!("NEW"), &json!(-1)), "{placed}");
+    assert_eq!((&placed["stopPrice"], &placed["strategyId"]), (&json!("49000.00000000"), &json!(7)));
+    assert_eq!(placed.get("icebergQty"), None);
+    let market = "symbol=BTCUSDT&side=SELL&type=STOP_LOSS&quantity=0.01&trailingDelta=100";
+    let trailing = server.order(&a, market).await.good();
+    assert_eq!(trailing.get("status"), None, "stops are answered with ACK by default");
+    server.order(&a, &format!("{stop}&stopPrice=50000")).await.refused(400, -2010, "Order would trigger immediately.");
+
+    let waiting = order_of(&server, &a, &placed["orderId"]).await;
+    assert_eq!((&waiting["isWorking"], &waiting["icebergQty"]), (&json!(false), &json!("0.00000000")));
+    let tracked = order_of(&server, &a, &trailing["orderId"]).await;
+    assert_eq!((&tracked["trailingDelta"], &tracked["trailingTime"]), (&json!(100), &json!(-1)));
+    let open = server.signed(&a, "GET", "/api/v3/openOrders", "symbol=BTCUSDT").await.good();
+    assert_eq!(open.as_array().unwrap().len(), 2);
+    assert_eq!(open[0], waiting);
+
+    trade_at(&server, "50010").await;
+    let tracked = order_of(&server, &a, &trailing["orderId"]).await;
+    assert!(tracked["trailingTime"].as_u64().is_some(), "{tracked}");
+    // The stop rests at its limit once its price was traded; the trailing one sells at once and finds a bid.
+    server.order(&b, &limit("BUY", "0.01", "48950")).await.good();
+    trade_at(&server, "49000").await;
+    let rests = order_of(&server, &a, &placed["orderId"]).await;
+    let sold = order_of(&server, &a, &trailing["orderId"]).await;
+    assert_eq!([&rests["isWorking"], &sold["isWorking"]], [&json!(true), &json!(true)]);
+    let filled = |order: &Value| order["status"] == "FILLED" || order["status"] == "EXPIRED";
+    assert!(filled(&rests) || filled(&sold), "one of them found the bid: {rests} {sold}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn icebergs_and_pegs_say_what_they_are() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    let iceberg = server.order(&a, &format!("{}&icebergQty=0.2", limit("SELL", "1", "60000"))).await.good();
+    assert_eq!(iceberg["icebergQty"], "0.20000000");
+    let depth = server.get("/api/v3/depth?symbol=BTCUSDT").await.good();
+    assert_eq!(depth["asks"], json!([["60000.00000000", "0.20000000"]]));
+    server.order(&b, &limit("BUY", "0.3", "60000")).await.good();
+    let depth = server.get("/api/v3/depth?symbol=BTCUSDT").await.good();
+    assert_eq!(depth["asks"], json!([["60000.00000000", "0.10000000"]]));
+
+    let order = "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=GTC&quantity=0.01&newOrderRespType=RESULT";
+    server.order(&b, &limit("BUY", "0.01", "59000")).await.good();
+    let pegged = server.order(&b, &format!("{order}&pegPriceType=PRIMARY_PEG")).await.good();
+    assert_eq!((&pegged["price"], &pegged["peggedPrice"]), (&json!("59000.00000000"), &json!("59000.00000000")));
+    assert_eq!((&pegged["pegPriceType"], pegged.get("pegOffsetValue")), (&json!("PRIMARY_PEG"), None));
+    let deeper = "&pegPriceType=PRIMARY_PEG&pegOffsetType=PRICE_LEVEL&pegOffsetValue=5";
+    server.order(&b, &format!("{order}{deeper}")).await.refused(400, -2010, "liquidity is too low");
+    let maker = order.replace("LIMIT&timeInForce=GTC", "LIMIT_MAKER");
+    let refused = server.order(&b, &format!("{maker}&pegPriceType=MARKET_PEG")).await;
+    refused.refused(400, -2010, "This price peg cannot be used with this order type.");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_owner_does_not_trade_with_itself() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let resting = server.order(&a, &limit("SELL", "0.01", "50000")).await.good();
+    let taker = server.order(&a, &limit("BUY", "0.02", "50000")).await.good();
+    assert_eq!((&taker["status"], &taker["fills"]), (&json!("NEW"), &json!([])), "the maker expires unless told");
+    let maker = order_of(&server, &a, &resting["orderId"]).await;
+    assert_eq!((&maker["status"], &maker["preventedMatchId"]), (&json!("EXPIRED_IN_MATCH"), &json!(1)));
+    assert_eq!((&maker["preventedQuantity"], maker.get("expiryReason")), (&json!("0.01000000"), None));
+
+    let sell = format!("{}&selfTradePreventionMode=EXPIRE_TAKER", limit("SELL", "0.03", "50000"));
+    let expired = server.order(&a, &sell).await.good();
+    assert_eq!((&expired["status"], &expired["preventedMatchId"]), (&json!("EXPIRED_IN_MATCH"), &json!(2)));
+    let ask = async |more: &str| {
+        server.signed(&a, "GET", "/api/v3/myPreventedMatches", &format!("symbol=BTCUSDT{more}")).await
+    };
+    let first = ask("&preventedMatchId=1").await.good();
+    let time = first[0]["transactTime"].clone();
+    assert_eq!(
+        first,
+        json!([{
+            "symbol": "BTCUSDT", "preventedMatchId": 1, "takerOrderId": 2, "makerSymbol": "BTCUSDT", "makerOrderId": 1,
+            "tradeGroupId": -1, "selfTradePreventionMode": "EXPIRE_MAKER", "price": "50000.00000000",
+            "makerPreventedQuantity": "0.01000000", "transactTime": time,
+        }])
+    );
+    let ids = |rows: &Value| -> Vec<u64> {
+        rows.as_array().unwrap().iter().map(|row| row["preventedMatchId"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(ids(&ask("&orderId=2").await.good()), [1, 2]);
+    assert_eq!(ids(&ask("&orderId=2&fromPreventedMatchId=2&limit=5").await.good()), [2]);
+    let (b, first) = (account_b(), "symbol=BTCUSDT&preventedMatchId=1");
+    let other = server.signed(&b, "GET", "/api/v3/myPreventedMatches", first).await.good();
+    assert_eq!(other, json!([]), "it is nobody else's");
+    ask("").await.refused(400, -1102, "preventedMatchId");
+    ask("&preventedMatchId=1&orderId=2").await.refused(400, -1128, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_amend_is_told_and_remembered() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let order = server.order(&a, &format!("{}&newClientOrderId=first", limit("BUY", "0.5", "50000"))).await.good();
+    let amend = async |more: &str| {
+        server.signed(&a, "PUT", "/api/v3/order/amend/keepPriority", &format!("symbol=BTCUSDT&orderId=1&{more}")).await
+    };
+    let amended = amend("newQty=0.4&newClientOrderId=second").await.good();
+    assert_eq!(amended["amendedOrder"]["origClientOrderId"], "first");
+    assert_eq!((&amended["amendedOrder"]["qty"], amended.get("listStatus")), (&json!("0.40000000"), None));
+    amend("newQty=0.4").await.refused(400, -2038, "The requested action would change no state; rejecting.");
+    amend("newQty=0.3&newClientOrderId=second").await.good();
+    let ask =
+        async |more: &str| server.signed(&a, "GET", "/api/v3/order/amendments", &format!("symbol=BTCUSDT{more}")).await;
+    let rows = ask("&orderId=1").await.good();
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    assert_eq!((&rows[0]["executionId"], &rows[0]["orderId"]), (&amended["executionId"], &order["orderId"]));
+    assert_eq!((&rows[0]["origQty"], &rows[0]["newQty"]), (&json!("0.50000000"), &json!("0.40000000")));
+    assert_eq!((&rows[1]["origClientOrderId"], &rows[1]["newClientOrderId"]), (&json!("second"), &json!("second")));
+    let from = rows[1]["executionId"].as_u64().unwrap();
+    assert_eq!(ask(&format!("&orderId=1&fromExecutionId={from}")).await.good(), json!([rows[1]]));
+    ask("").await.refused(400, -1102, "orderId");
+    server.stop().await;
+}
+
+/// An OCO sale around 50000 as parameters.
+const OCO: &str = "symbol=BTCUSDT&side=SELL&quantity=0.01&aboveType=LIMIT_MAKER&abovePrice=52000\
+                   &belowType=STOP_LOSS_LIMIT&belowStopPrice=49000&belowPrice=48900&belowTimeInForce=GTC";
+
+#[tokio::test]
+async fn of_an_oco_pair_one_ends_the_other() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    trade_at(&server, "50000").await;
+    let before = server.balances(&a).await;
+    let place = async |path: &str, parameters: &str| server.signed(&a, "POST", path, parameters).await;
+    let placed = place("/api/v3/orderList/oco", &format!("{OCO}&listClientOrderId=pair")).await;
+    assert_eq!(placed.header("x-mbx-order-count-10s"), Some("2"));
+    let placed = placed.good();
+    let number = placed["orderListId"].as_u64().unwrap();
+    assert_eq!(
+        [
+            &placed["contingencyType"],
+            &placed["listStatusType"],
+            &placed["listOrderStatus"],
+            &placed["listClientOrderId"]
+        ],
+        ["OCO", "EXEC_STARTED", "EXECUTING", "pair"]
+    );
+    let reports = placed["orderReports"].as_array().unwrap();
+    assert_eq!(
+        (reports.len(), &reports[0]["type"], &reports[1]["type"]),
+        (2, &json!("LIMIT_MAKER"), &json!("STOP_LOSS_LIMIT"))
+    );
+    assert_eq!((&reports[0]["orderListId"], &reports[1]["workingTime"]), (&json!(number), &json!(-1)));
+
+    // It is found by number and by name, among the open ones and among all.
+    let get = async |path: &str, more: &str| server.signed(&a, "GET", path, more).await;
+    let found = get("/api/v3/orderList", &format!("orderListId={number}")).await.good();
+    assert_eq!(found["orders"], placed["orders"]);
+    assert_eq!(get("/api/v3/orderList", "origClientOrderId=pair").await.good(), found);
+    get("/api/v3/orderList", "orderListId=1").await.refused(400, -2013, "");
+    get("/api/v3/orderList", "").await.refused(400, -1102, "orderListId");
+    assert_eq!(get("/api/v3/openOrderList", "").await.good(), json!([found]));
+    assert_eq!(get("/api/v3/allOrderList", "").await.good(), json!([found]));
+    assert_eq!(get("/api/v3/allOrderList", &format!("fromId={}", number + 1)).await.good(), json!([]));
+    get("/api/v3/allOrderList", "fromId=1&startTime=1").await.refused(400, -1128, "");
+
+    // One leg canceled takes the other with it.
+    let one = format!("symbol=BTCUSDT&orderId={}", reports[0]["orderId"]);
+    let canceled = server.signed(&a, "DELETE", "/api/v3/order", &one).await.good();
+    assert_eq!(
+        (&canceled["listStatusType"], canceled["orderReports"].as_array().unwrap().len()),
+        (&json!("ALL_DONE"), 2)
+    );
+    assert_eq!(get("/api/v3/openOrderList", "").await.good(), json!([]));
+    assert_eq!(get("/api/v3/allOrderList", "").await.good()[0]["listOrderStatus"], "ALL_DONE");
+    assert_eq!(server.balances(&a).await, before);
+
+    // The older form, canceled as a list.
+    let old = "symbol=BTCUSDT&side=SELL&quantity=0.01&price=52000&stopPrice=49000";
+    let old_limited = format!("{old}&stopLimitPrice=48900&stopLimitTimeInForce=GTC");
+    let placed = place("/api/v3/order/oco", &old_limited).await.good();
+    assert_eq!(placed["orderReports"][1]["stopPrice"], "49000.00000000");
+    place("/api/v3/order/oco", &format!("{old}&stopLimitPrice=48900")).await.refused(
+        400,
+        -1102,
+        "stopLimitTimeInForce",
+    );
+    place("/api/v3/order/oco", &old.replace("&stopPrice=49000", "")).await.refused(400, -1102, "stopPrice");
+    let number = placed["orderListId"].as_u64().unwrap();
+    let cancel =
+        async |more: &str| server.signed(&a, "DELETE", "/api/v3/orderList", &format!("symbol=BTCUSDT{more}")).await;
+    let canceled = cancel(&format!("&orderListId={number}")).await.good();
+    assert_eq!(canceled["orderReports"][0]["status"], "CANCELED");
+    cancel(&format!("&orderListId={number}")).await.refused(400, -2011, "Unknown order sent.");
+    cancel("").await.refused(400, -1102, "listClientOrderId");
+
+    // All of a symbol's open orders, those of lists as lists.
+    place("/api/v3/orderList/oco", OCO).await.good();
+    server.order(&a, &limit("BUY", "0.001", "40000")).await.good();
+    let all = server.signed(&a, "DELETE", "/api/v3/openOrders", "symbol=BTCUSDT").await.good();
+    let all = all.as_array().unwrap();
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(all.iter().filter(|one| one.get("orderReports").is_some()).count(), 1);
+
+    // The price comes: the stop works and the limit order expires.
+    let placed = place("/api/v3/orderList/oco", OCO).await.good();
+    trade_at(&server, "49000").await;
+    let above = order_of(&server, &a, &placed["orderReports"][0]["orderId"]).await;
+    assert_eq!((&above["status"], &above["expiryReason"]), (&json!("EXPIRED"), &json!("OCO_TRIGGER")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn orders_that_make_no_pair_are_refused() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    trade_at(&server, "50000").await;
+    let stop = "STOP_LOSS_LIMIT&belowStopPrice=49000&belowPrice=48900&belowTimeInForce=GTC";
+    let above = |kind: &str, prices: &str| {
+        OCO.replace("aboveType=LIMIT_MAKER&abovePrice=52000", &format!("aboveType={kind}{prices}"))
+    };
+    let below = |what: &str| OCO.replace(stop, what);
+    let table = [
+        (below("LIMIT_MAKER&belowPrice=48900"), -1168, "At least one OCO order must be contingent."),
+        (above("MARKET", ""), -1158, "Order type not supported in OCO."),
+        (above("STOP_LOSS", "&aboveStopPrice=52000"), -1197, "A stop loss order in a sell OCO must be below."),
+        (below("TAKE_PROFIT&belowStopPrice=49000"), -1199, "A take profit order in a sell OCO must be above."),
+        (
+            above("STOP_LOSS", "&aboveStopPrice=52000").replace(stop, "LIMIT_MAKER&belowPrice=48900"),
+            -1166,
+            "A limit order in a sell OCO must be above.",
+        ),
+        (OCO.replace("SELL", "BUY"), -1165, "A limit order in a buy OCO must be below."),
+        (OCO.replace("&abovePrice=52000", ""), -1102, "abovePrice"),
+        (OCO.replace("&quantity=0.01", ""), -1102, "quantity"),
+        (OCO.replace("&belowStopPrice=49000", ""), -1102, "belowStopPrice"),
+        (OCO.replace("belowStopPrice=49000", "belowStopPrice=51000"), -2010, "The relationship of the prices"),
+        (format!("{OCO}&aboveStopPrice=1"), -1106, "aboveStopPrice"),
+        (format!("{OCO}&belowIcebergQty=0.02"), -2010, "IcebergQty exceeds QTY."),
+        (OCO.replace("0.01", "101"), -2010, "insufficient balance"),
+    ];
+    for (parameters, code, text) in table {
+        println!("{parameters}");
+        server.signed(&a, "POST", "/api/v3/orderList/oco", &parameters).await.refused(400, code, text);
+    }
+    let open = server.signed(&a, "GET", "/api/v3/openOrders", "").await.good();
+    assert_eq!(open, json!([]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_working_order_brings_its_pending_ones() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    trade_at(&server, "50000").await;
+    let place = async |kind: &str, more: &str| {
+        let path = format!("/api/v3/orderList/{kind}");
+        server.signed(&a, "POST", &path, &format!("symbol=BTCUSDT&{more}")).await
+    };
+    let working = "workingType=LIMIT&workingSide=BUY&workingPrice=49500&workingQuantity=0.01&workingTimeInForce=GTC";
+    let pending = "pendingType=LIMIT_MAKER&pendingSide=SELL&pendingPrice=53000";
+    let pair = "pendingSide=SELL&pendingAboveType=LIMIT_MAKER&pendingAbovePrice=53000\
+                &pendingBelowType=STOP_LOSS&pendingBelowStopPrice=48000";
+    let status = async |placed: &Value, index: usize| {
+        let order = order_of(&server, &a, &placed["orders"][index]["orderId"]).await;
+        order["status"].as_str().unwrap().to_owned()
+    };
+    let fill = async || server.order(&b, &limit("SELL", "0.01", "49500")).await.good();
+
+    let oto = place("oto", &format!("{working}&{pending}&pendingQuantity=0.01")).await.good();
+    assert_eq!((&oto["contingencyType"], &oto["orderReports"][1]["status"]), (&json!("OTO"), &json!("PENDING_NEW")));
+    fill().await;
+    assert_eq!([status(&oto, 0).await, status(&oto, 1).await], ["FILLED", "NEW"]);
+
+    let otoco = place("otoco", &format!("{working}&{pair}&pendingQuantity=0.01")).await.good();
+    assert_eq!(otoco["orderReports"].as_array().unwrap().len(), 3);
+    // An order of a list may be amended; its list says so.
+    let path = "/api/v3/order/amend/keepPriority";
+    let amend = format!("symbol=BTCUSDT&orderId={}&newQty=0.005", oto["orders"][1]["orderId"]);
+    let amended = server.signed(&a, "PUT", path, &amend).await.good();
+    assert_eq!(amended["listStatus"]["listOrderStatus"], "EXECUTING", "{amended}");
+    let list = format!("symbol=BTCUSDT&orderListId={}", otoco["orderListId"]);
+    let canceled = server.signed(&a, "DELETE", "/api/v3/orderList", &list).await.good();
+    assert_eq!(canceled["orderReports"].as_array().unwrap().len(), 3);
+    assert_eq!(status(&otoco, 2).await, "CANCELED");
+
+    // Of an OPO the pending order sells what the working one brought, less the fee, in whole lots.
+    let opo = place("opo", &format!("{working}&{pending}")).await.good();
+    fill().await;
+    let sale = order_of(&server, &a, &opo["orders"][1]["orderId"]).await;
+    assert_eq!((&sale["status"], &sale["origQty"]), (&json!("NEW"), &json!("0.00999000")), "{sale}");
+    let opoco = place("opoco", &format!("{working}&{pair}")).await.good();
+    fill().await;
+    assert_eq!([status(&opoco, 0).await, status(&opoco, 1).await, status(&opoco, 2).await], ["FILLED", "NEW", "NEW"]);
+
+    let sells = working.replace("BUY", "SELL");
+    place("opo", &format!("{sells}&{pending}")).await.refused(
+        400,
+        -1222,
+        "Working order in an OPO list must be a bid.",
+    );
+    let buys = pending.replace("SELL", "BUY");
+    place("opo", &format!("{working}&{buys}")).await.refused(400, -1223, "Pending orders in an OPO list must be asks.");
+    place("oto", &format!("{working}&{pending}")).await.refused(400, -1102, "pendingQuantity");
+    let stop = working.replace("LIMIT&", "STOP_LOSS_LIMIT&workingStopPrice=49000&");
+    place("oto", &format!("{stop}&{pending}&pendingQuantity=0.01")).await.refused(400, -1014, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cancel_replace_says_how_both_halves_went() {
+    let server = Server::start(|_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    server.order(&b, &limit("SELL", "1", "60000")).await.good();
+    let place = async || server.order(&a, &limit("BUY", "0.001", "50000")).await.good()["orderId"].to_string();
+    let replace = async |mode: &str, cancel: &str, order: &str| {
+        let parameters = format!("{order}&cancelReplaceMode={mode}&cancelOrderId={cancel}");
+        server.signed(&a, "POST", "/api/v3/order/cancelReplace", &parameters).await
+    };
+    let good = limit("BUY", "0.001", "50001");
+    let bad = limit("BUY", "0.001", "60000").replace("LIMIT&timeInForce=GTC", "LIMIT_MAKER");
+    let filtered = limit("BUY", "0.001", "50001.001");
+
+    let both = replace("STOP_ON_FAILURE", &place().await, &good).await.good();
+    assert_eq!((&both["cancelResult"], &both["newOrderResult"]), (&json!("SUCCESS"), &json!("SUCCESS")));
+    assert_eq!(
+        (&both["cancelResponse"]["status"], &both["newOrderResponse"]["status"]),
+        (&json!("CANCELED"), &json!("NEW"))
+    );
+
+    let outcome = |answer: &Response| {
+        let data = &answer.body["data"];
+        let text = |name: &str| data[name].as_str().unwrap_or_default().to_owned();
+        (answer.status, answer.body["code"].as_i64().unwrap(), text("cancelResult"), text("newOrderResult"))
+    };
+    let is = |status, code, cancel: &str, place: &str| (status, code, cancel.to_owned(), place.to_owned());
+    let answer = replace("STOP_ON_FAILURE", "999", &good).await;
+    assert_eq!(outcome(&answer), is(400, -2022, "FAILURE", "NOT_ATTEMPTED"));
+    assert_eq!(answer.body["data"]["cancelResponse"], json!({ "code": -2011, "msg": "Unknown order sent." }));
+    assert_eq!(answer.body["data"]["newOrderResponse"], Value::Null);
+    for mode in ["STOP_ON_FAILURE", "ALLOW_FAILURE"] {
+        let answer = replace(mode, &place().await, &bad).await;
+        assert_eq!(outcome(&answer), is(409, -2021, "SUCCESS", "FAILURE"));
+        assert_eq!(answer.body["data"]["newOrderResponse"]["code"], -2010);
+    }
+    assert_eq!(outcome(&replace("ALLOW_FAILURE", "999", &good).await), is(409, -2021, "FAILURE", "SUCCESS"));
+    assert_eq!(outcome(&replace("ALLOW_FAILURE", "999", &bad).await), is(400, -2022, "FAILURE", "FAILURE"));
+    // The filters come before both.
+    let order = place().await;
+    replace("ALLOW_FAILURE", &order, &filtered).await.refused(400, -1013, "Filter failure: PRICE_FILTER");
+    assert_eq!(order_of(&server, &a, &json!(order.parse::<u64>().unwrap())).await["status"], "NEW");
+    replace("SOMEHOW", &order, &good).await.refused(400, -1130, "cancelReplaceMode");
+    server.signed(&a, "POST", "/api/v3/order/cancelReplace", &good).await.refused(400, -1102, "cancelReplaceMode");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn unfilled_orders_are_counted_by_the_exchange() {
+    let server = Server::start(|config| {
+        config.limits.orders_per_10_seconds = 1_000;
+        config.limits.orders_per_day = 3;
+        config.limits.exchange_max_num_orders = 50;
+    })
+    .await;
+    let (a, b) = (account_a(), account_b());
+    let counts = async || {
+        let rows = server.signed(&a, "GET", "/api/v3/rateLimit/order", "").await.good();
+        assert_eq!(
+            (&rows[1]["interval"], &rows[1]["intervalNum"], &rows[1]["limit"]),
+            (&json!("DAY"), &json!(1), &json!(3))
+        );
+        rows[1]["count"].as_u64().unwrap()
+    };
+    let info = server.get("/api/v3/exchangeInfo").await.good();
+    assert_eq!(info["exchangeFilters"], json!([{ "filterType": "EXCHANGE_MAX_NUM_ORDERS", "maxNumOrders": 50 }]));
+    let placed = server.order(&a, &limit("SELL", "0.1", "50000")).await;
+    assert_eq!(placed.header("x-mbx-order-count-1d"), Some("1"));
+    let resting = server.order(&a, &limit("SELL", "0.1", "51000")).await.good()["orderId"].clone();
+    server.order(&a, &limit("SELL", "0.1", "52000")).await.good();
+    assert_eq!(counts().await, 3);
+    let refused = server.order(&a, &limit("SELL", "0.1", "53000")).await;
+    refused.refused(429, -1015, "Too many new orders; current limit is 3 orders per 1 DAY.");
+    let list = OCO.replace("52000", "54000");
+    server.signed(&a, "POST", "/api/v3/orderList/oco", &list).await.refused(429, -1015, "3 orders per 1 DAY");
+
+    // Beyond the limit a cancel-replace may still cancel.
+    let replace = async |mode: &str, more: &str, cancel: &str| {
+        let order = format!("{}&cancelReplaceMode={mode}&cancelOrderId={cancel}{more}", limit("SELL", "0.1", "53000"));
+        server.signed(&a, "POST", "/api/v3/order/cancelReplace", &order).await
+    };
+    replace("STOP_ON_FAILURE", "", &resting.to_string()).await.refused(429, -1015, "");
+    let only = "&orderRateLimitExceededMode=CANCEL_ONLY";
+    replace("ALLOW_FAILURE", only, "999").await.refused(400, -2022, "Order cancel-replace failed.");
+    let answer = replace("STOP_ON_FAILURE", only, &resting.to_string()).await;
+    answer.refused(429, -2021, "Order cancel-replace partially failed.");
+    assert_eq!(answer.body["data"]["newOrderResponse"]["code"], -1015);
+    replace("STOP_ON_FAILURE", only, "999").await.refused(429, -2022, "Order cancel-replace failed.");
+
+    // An order that is filled as the maker takes five off.
+    server.order(&b, &limit("BUY", "0.1", "50000")).await.good();
+    assert_eq!(counts().await, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_countdown_that_is_not_wound_up_cancels_all() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let order = server.order(&a, &limit("BUY", "0.001", "50000")).await.good();
+    let set = async |time: &str| {
+        server.signed(&a, "POST", "/api/v3/countdownCancelAll", &format!("symbol=BTCUSDT&countdownTime={time}")).await
+    };
+    assert_eq!(set("60000").await.good(), json!({ "symbol": "BTCUSDT", "countdownTime": "60000" }));
+    set("0").await.good();
+    set("200").await.good();
+    set("99999999999").await.refused(400, -1130, "countdownTime");
+    for _ in 0..100 {
+        if order_of(&server, &a, &order["orderId"]).await["status"] == "CANCELED" {
+            server.stop().await;
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the order is still open");
+}
+
+#[tokio::test]
+async fn commissions_and_filters_are_told_as_configured() {
+    let folder = TempDir::new_in(build_folder()).unwrap();
+    let more = r#"taker_fee = "0.002"
+    buyer_fee = "0.0001"
+    tax_commission = { maker = "0.0003" }
+    discount = { asset = "BTC", rate = "0.25" }
+    average_price_minutes = 5
+    percent_price_by_side = { bid_up = "5", bid_down = "0.2", ask_up = "4", ask_down = "0.2" }
+    iceberg_parts = 10
+    trailing_delta = { min_above = 10, max_above = 2000, min_below = 10, max_below = 2000 }
+    max_num_orders = 200
+    max_num_algo_orders = 5
+    max_num_order_lists = 20
+    max_num_order_amends = 1
+    max_position = "500"
+    default_self_trade_prevention = "DECREMENT"
+    allowed_self_trade_prevention = ["DECREMENT", "EXPIRE_BOTH"]"#;
+    let text =
+        MARKET.replace("taker_fee = \"0.002\"", more).replacen("uid = 1001", "uid = 1001\n    commission_tier = 1", 1);
+    let text = format!("{text}\n[[commission_tier]]\nmaker = \"0.0005\"\ntaker = \"0.0006\"\n");
+    let mut config = Config { data: Some(PathBuf::from(folder.path())), ..Config::default() };
+    config.listen = Some(([127, 0, 0, 1], 0).into());
+    let running = serve::start(config, Some(Bootstrap::parse(&text).unwrap())).await.unwrap();
+    let address = Address::parse(&running.url()).unwrap();
+    let server = Server { running, address, _folder: folder };
+    let (a, b) = (account_a(), account_b());
+    let ask = async |who: &Credentials| {
+        server.signed(who, "GET", "/api/v3/account/commission", "symbol=BTCUSDT").await.good()
+    };
+    let standard = ask(&b).await;
+    assert_eq!(standard["standardCommission"]["buyer"], "0.00010000");
+    assert_eq!(standard["taxCommission"]["maker"], "0.00030000");
+    assert_eq!(
+        (&standard["discount"]["enabledForSymbol"], &standard["discount"]["discountAsset"]),
+        (&json!(true), &json!("BTC"))
+    );
+    assert_eq!(ask(&a).await["standardCommission"]["taker"], "0.00060000");
+    let account = server.signed(&a, "GET", "/api/v3/account", "").await.good();
+    assert_eq!((&account["makerCommission"], &account["requireSelfTradePrevention"]), (&json!(5), &json!(false)));
+
+    let info = server.get("/api/v3/exchangeInfo").await.good();
+    let symbol = &info["symbols"][0];
+    let filters: Vec<_> =
+        symbol["filters"].as_array().unwrap().iter().map(|filter| filter["filterType"].as_str().unwrap()).collect();
+    assert_eq!(
+        filters.join(" "),
+        "PRICE_FILTER LOT_SIZE ICEBERG_PARTS MARKET_LOT_SIZE TRAILING_DELTA PERCENT_PRICE_BY_SIDE NOTIONAL MAX_NUM_ORDERS \
+         MAX_NUM_ALGO_ORDERS MAX_POSITION MAX_NUM_ORDER_LISTS MAX_NUM_ORDER_AMENDS"
+    );
+    assert_eq!(symbol["allowedSelfTradePreventionModes"], json!(["DECREMENT", "EXPIRE_BOTH"]));
+    assert_eq!(symbol["defaultSelfTradePreventionMode"], "DECREMENT");
+
+    trade_at(&server, "50000").await;
+    let table = [
+        (limit("BUY", "0.001", "250000.01"), -1013, "Filter failure: PERCENT_PRICE"),
+        (limit("SELL", "0.001", "9000"), -1013, "Filter failure: PERCENT_PRICE"),
+        (format!("{}&icebergQty=0.001", limit("BUY", "0.1", "40000")), -1013, "Filter failure: ICEBERG_PARTS"),
+        (limit("BUY", "450", "10001"), -1013, "Filter failure: MAX_POSITION"),
+        (format!("{}&selfTradePreventionMode=NONE", limit("BUY", "0.1", "40000")), -1013, "self-trade prevention"),
+        (
+            "symbol=BTCUSDT&side=SELL&type=STOP_LOSS&quantity=0.01&trailingDelta=5".to_owned(),
+            -1013,
+            "Filter failure: TRAILING_DELTA",
+        ),
+    ];
+    for (order, code, text) in table {
+        println!("{order}");
+        server.order(&a, &order).await.refused(400, code, text);
+    }
+    let stop = "symbol=BTCUSDT&side=SELL&type=STOP_LOSS&quantity=0.01&stopPrice=40000";
+    for _ in 0..5 {
+        server.order(&a, stop).await.good();
+    }
+    server.order(&a, stop).await.refused(400, -1013, "Filter failure: MAX_NUM_ALGO_ORDERS");
+    let order = server.order(&a, &limit("BUY", "0.1", "40000")).await.good()["orderId"].clone();
+    let path = "/api/v3/order/amend/keepPriority";
+    let amend = |quantity: &str| format!("symbol=BTCUSDT&orderId={order}&newQty={quantity}");
+    server.signed(&a, "PUT", path, &amend("0.09")).await.good();
+    server.signed(&a, "PUT", path, &amend("0.08")).await.refused(400, -2038, "Filter failure: MAX_NUM_ORDER_AMENDS");
+    server.stop().await;
 }

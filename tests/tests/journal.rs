@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use engine::command::{AddAsset, OrderQuantity, OrderReference, PlaceOrder, Transfer};
-use engine::command::{AmendOrder, CancelOrder};
-use engine::order::{ClientOrderId, OrderStatus, OrderType, Side, TimeInForce};
+use engine::command::{
+    AddAsset, AmendOrder, CancelOrder, OrderListKind, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList,
+    SpecialTerms, Transfer,
+};
+use engine::order::{ClientOrderId, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
+use engine::units::{OrderListId, PreventedMatchId};
 use engine::{Amount, AssetId, Command, Engine, Event, OrderId, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use journal::{Answer, Applied, Node, NodeConfig, Page, Published, StartError, SubmitError};
 use tempfile::TempDir;
@@ -135,12 +138,16 @@ fn listing() -> Vec<Command> {
     let symbol = SymbolConfig::plain("ABCXYZ", AssetId(0), AssetId(1), Amount(100), Amount(1));
     let accounts = [MAKER, TAKER].map(|uid| Command::OpenAccount { uid });
     let deposits = [MAKER, TAKER].into_iter().flat_map(|uid| [deposit(uid, 0), deposit(uid, 1)]);
-    let listed = [asset("ABC"), asset("XYZ"), Command::AddSymbol(symbol)];
+    let listed = [asset("ABC"), asset("XYZ"), Command::AddSymbol(Box::new(symbol))];
     listed.into_iter().chain(accounts).chain(deposits).collect()
 }
 
 fn place(uid: Uid, side: Side, price: u128, quantity: u128, client_order_id: &str) -> Command {
-    Command::PlaceOrder(PlaceOrder {
+    Command::PlaceOrder(terms(uid, side, price, quantity, client_order_id))
+}
+
+fn terms(uid: Uid, side: Side, price: u128, quantity: u128, client_order_id: &str) -> PlaceOrder {
+    PlaceOrder {
         uid,
         symbol: SYMBOL,
         client_order_id: name(client_order_id),
@@ -149,7 +156,9 @@ fn place(uid: Uid, side: Side, price: u128, quantity: u128, client_order_id: &st
         time_in_force: TimeInForce::Gtc,
         price: Amount(price * 100),
         quantity: OrderQuantity::Base(Amount(quantity)),
-    })
+        self_trade_prevention: None,
+        special: None,
+    }
 }
 
 fn reference(client_order_id: &str) -> OrderReference {
@@ -472,7 +481,7 @@ async fn history_knows_orders_and_trades_by_id_name_and_time() {
     history.wait_for(last.sequence()).await.unwrap();
     assert_eq!(history.watermark(), last.sequence());
     let ids = |uid: Uid, page: Page, limit: usize| -> Vec<u64> {
-        history.orders(uid, SYMBOL, page, limit).unwrap().iter().map(|order| order.order_id.0).collect()
+        history.orders(uid, SYMBOL, page, limit).unwrap().iter().map(|known| known.order.order_id.0).collect()
     };
     assert_eq!(ids(MAKER, Page::Latest { until: None }, 3), [8, 9, 10]);
     assert_eq!(ids(MAKER, Page::Latest { until: Some(created[4]) }, 3), [3, 4, 5]);
@@ -482,7 +491,8 @@ async fn history_knows_orders_and_trades_by_id_name_and_time() {
     assert_eq!(ids(MAKER, Page::Latest { until: Some(Time(0)) }, 3), []);
     assert_eq!(ids(Uid(9), Page::Latest { until: None }, 3), []);
 
-    let order = |id: u64| history.order(SYMBOL, OrderId(id)).unwrap().unwrap();
+    let known = |id: u64| history.order(SYMBOL, OrderId(id)).unwrap().unwrap();
+    let order = |id: u64| known(id).order;
     assert_eq!(order(3).status, OrderStatus::Filled);
     assert_eq!((order(4).status, order(4).executed.0), (OrderStatus::PartiallyFilled, 5));
     assert_eq!(order(9).status, OrderStatus::Canceled);
@@ -490,7 +500,7 @@ async fn history_knows_orders_and_trades_by_id_name_and_time() {
     assert_eq!(order(11).updated_at, sweep.applied.time);
     assert_eq!(history.order(SYMBOL, OrderId(12)).unwrap(), None);
     let named = |uid: Uid, text: &str| history.order_by_client_id(SYMBOL, uid, &name(text)).unwrap();
-    assert_eq!(named(MAKER, "ask-9"), Some(order(9)));
+    assert_eq!(named(MAKER, "ask-9"), Some(known(9)));
     assert_eq!(named(TAKER, "ask-9"), None);
 
     let all = Page::FromId(0);
@@ -528,6 +538,108 @@ async fn a_trade_with_oneself_is_in_history_on_both_sides() {
     let trades = history.account_trades(MAKER, SYMBOL, None, Page::FromId(1), 10).unwrap();
     assert_eq!(trades.iter().map(|trade| trade.is_maker).collect::<Vec<_>>(), [false, true]);
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_amendments_and_prevented_matches_are_in_history_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = || NodeConfig { snapshot_every_entries: 4, ..config(&folder) };
+    let running = Running::start(config()).await;
+    running.submit_all(listing()).await;
+    running.submit(place(MAKER, Side::Sell, 110, 10, "ask")).await;
+    let mode = Some(SelfTradePrevention::ExpireTaker);
+    let own = PlaceOrder { self_trade_prevention: mode, ..terms(MAKER, Side::Buy, 110, 10, "own") };
+    let prevented = running.submit(Command::PlaceOrder(own)).await;
+    let amend = |quantity, to: &str| {
+        let order = OrderReference { order_id: Some(OrderId(1)), client_order_id: None };
+        let (new_quantity, new_client_order_id) = (Amount(quantity), name(to));
+        Command::AmendOrder(AmendOrder { uid: MAKER, symbol: SYMBOL, order, new_quantity, new_client_order_id })
+    };
+    let amended = running.submit(amend(8, "less")).await;
+    let order = OrderReference { order_id: Some(OrderId(1)), client_order_id: None };
+    running.submit(Command::ReduceOrder { uid: MAKER, symbol: SYMBOL, order, by: Amount(1) }).await;
+    running.submit(amend(6, "less")).await;
+    let pair = |text: &str| {
+        let above = terms(MAKER, Side::Sell, 120, 5, &format!("{text}-above"));
+        let above = PlaceOrder { order_type: OrderType::LimitMaker, ..above };
+        let stop = SpecialTerms { stop_price: Some(Amount(9_000)), ..SpecialTerms::default() };
+        let below = terms(MAKER, Side::Sell, 0, 5, &format!("{text}-below"));
+        let below = PlaceOrder { order_type: OrderType::StopLoss, special: Some(Box::new(stop)), ..below };
+        Command::PlaceOrderList(Box::new(PlaceOrderList {
+            uid: MAKER,
+            symbol: SYMBOL,
+            list_client_order_id: name(text),
+            kind: OrderListKind::OneCancelsOther,
+            orders: vec![above, below],
+        }))
+    };
+    let first = running.submit(pair("first")).await.applied.time;
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let second = running.submit(pair("second")).await.applied.time;
+    let last = running.submit(cancel(MAKER, "first-above")).await;
+
+    let mut running = running;
+    for _ in 0..2 {
+        let history = running.node.history();
+        history.wait_for(last.sequence()).await.unwrap();
+        let matches = history.prevented_matches(MAKER, SYMBOL, OrderId(2), Page::FromId(0), 9).unwrap();
+        assert_eq!(matches.len(), 1);
+        assert_eq!(matches[0].time, prevented.applied.time);
+        assert_eq!(history.prevented_match(SYMBOL, PreventedMatchId(1)).unwrap().as_ref(), matches.first());
+        assert_eq!(history.prevented_matches(MAKER, SYMBOL, OrderId(1), Page::FromId(0), 9).unwrap(), matches);
+        assert_eq!(history.prevented_matches(TAKER, SYMBOL, OrderId(1), Page::FromId(0), 9).unwrap(), []);
+        let expired = history.order(SYMBOL, OrderId(2)).unwrap().unwrap();
+        assert_eq!(
+            (expired.order.status, expired.prevented_match),
+            (OrderStatus::ExpiredInMatch, Some(PreventedMatchId(1)))
+        );
+
+        let amendments = history.amendments(SYMBOL, OrderId(1), Page::FromId(0), 9).unwrap();
+        let quantities: Vec<_> = amendments.iter().map(|row| (row.previous_quantity.0, row.quantity.0)).collect();
+        assert_eq!(quantities, [(10, 8), (7, 6)], "what a reduce took is no amendment");
+        assert_eq!(amendments[0].execution_id, journal::execution_id(amended.sequence(), 0));
+
+        let lists = |page| -> Vec<String> {
+            let found = history.order_lists(MAKER, page, 9).unwrap();
+            found.iter().map(|list| format!("{} {:?}", list.list.list_client_order_id, list.list.status)).collect()
+        };
+        let both = ["first AllDone", "second ExecutionStarted"];
+        assert_eq!(lists(Page::FromId(0)), both);
+        assert_eq!(lists(Page::Latest { until: None }), both);
+        assert_eq!(lists(Page::FromTime { start: first, end: Some(Time(second.0 - 1)) }), both[..1]);
+        assert_eq!(lists(Page::Latest { until: Some(second) }), both);
+        let number = journal::list_number(SYMBOL, OrderListId(2));
+        assert_eq!(lists(Page::FromId(number)), both[1..]);
+        let named = history.order_list_by_name(MAKER, &name("second")).unwrap();
+        assert_eq!(named, history.order_list(MAKER, number).unwrap());
+        assert_eq!(history.order_list(TAKER, number).unwrap(), None);
+        running.stop().await;
+        running = Running::start(config()).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_is_met_without_any_other_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(config(&folder)).await;
+    running.submit_all(listing()).await;
+    running.submit(place(MAKER, Side::Sell, 110, 10, "ask")).await;
+    running.submit(Command::SetCountdown { uid: MAKER, symbol: SYMBOL, milliseconds: 300 }).await;
+    // It is kept over a restart.
+    running.stop().await;
+    let running = Running::start(config(&folder)).await;
+    let canceled = |seen: &Seen| seen.events().iter().any(|event| matches!(event, Event::OrderCanceled { .. }));
+    for _ in 0..200 {
+        if canceled(&running.seen.lock().unwrap()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let entries = running.node.stats().log_entries;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(running.node.stats().log_entries, entries, "nobody ticks when nothing is due");
+    assert!(canceled(&running.stop().await));
 }
 
 /// Not a test of its own: `acknowledged_commands_survive_kill_9` runs it as a process to kill.
@@ -584,8 +696,8 @@ async fn acknowledged_commands_survive_kill_9() {
     history.wait_for(running.recovered).await.unwrap();
     assert_eq!(history.watermark(), running.recovered);
     for number in &traded {
-        let order = history.order_by_client_id(SYMBOL, TAKER, &name(format!("b{number}"))).unwrap().unwrap();
-        assert_eq!(order.status, OrderStatus::Filled, "{number}");
+        let known = history.order_by_client_id(SYMBOL, TAKER, &name(format!("b{number}"))).unwrap().unwrap();
+        assert_eq!(known.order.status, OrderStatus::Filled, "{number}");
     }
     let mut trades = 0;
     history

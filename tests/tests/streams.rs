@@ -539,6 +539,73 @@ async fn an_account_hears_its_orders_through_the_ws_api() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn order_lists_and_cancel_replace_are_asked_through_the_ws_api_too() {
+    let exchange = Exchange::start(&bootstrap(2, "0.0005", "0.001"), &[]);
+    let mut trader = Trader::new(&exchange, 1).await;
+    let oco = json!({
+        "symbol": SYMBOL, "side": "SELL", "quantity": "1", "aboveType": "LIMIT_MAKER", "abovePrice": "120.00",
+        "belowType": "STOP_LOSS", "belowStopPrice": "90.00",
+    });
+    let pairs = |of: &Value| of.as_object().unwrap().iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>();
+    let oco = pairs(&oco);
+    let oco: Vec<(&str, Value)> = oco.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    let placed = trader.call("orderList.place.oco", &oco).await;
+    assert!(placed.is_success(), "{}", placed.body);
+    let number = [("orderListId", placed.body["orderListId"].clone())];
+    let open = trader.call("openOrderLists.status", &[]).await.body;
+    assert_eq!(trader.call("orderList.status", &number).await.body, open[0]);
+    assert_eq!(trader.call("allOrderLists", &[]).await.body, open);
+    let cancel = [("symbol", json!(SYMBOL)), number[0].clone()];
+    assert_eq!(trader.call("orderList.cancel", &cancel).await.body["listOrderStatus"], "ALL_DONE");
+
+    let order = trader.limit("SELL", "100.00", "1").await;
+    let mut replace = limit("SELL", "101.00", "1", "GTC");
+    replace.extend([("cancelReplaceMode", json!("STOP_ON_FAILURE")), ("cancelOrderId", order["orderId"].clone())]);
+    let replaced = trader.call("order.cancelReplace", &replace).await;
+    assert_eq!(replaced.body["newOrderResult"], "SUCCESS");
+    let failed = trader.call("order.cancelReplace", &replace).await;
+    assert_eq!((failed.status, failed.code()), (400, -2022));
+    assert_eq!(failed.body["data"]["newOrderResult"], "NOT_ATTEMPTED");
+    let id = replaced.body["newOrderResponse"]["orderId"].clone();
+    let amend = [("symbol", json!(SYMBOL)), ("orderId", id.clone()), ("newQty", json!("0.5"))];
+    assert!(trader.call("order.amend.keepPriority", &amend).await.is_success());
+    let of_order = [("symbol", json!(SYMBOL)), ("orderId", id)];
+    assert_eq!(trader.call("order.amendments", &of_order).await.body.as_array().unwrap().len(), 1);
+    assert_eq!(trader.call("myPreventedMatches", &of_order).await.body, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_it_loses_its_open_orders_when_its_socket_closes() {
+    let exchange = Exchange::start(&bootstrap(3, "0.0005", "0.001"), &[]);
+    // By the URL whoever trades through the socket, by the subscription whoever subscribed; nobody else.
+    let mut by_url = Socket::connect(&exchange, "/ws-api/v3?cancelOnDisconnect=true").await;
+    by_url.send(signed_request(1, "order.place", &limit("SELL", "100.00", "1", "GTC"), &credentials(1))).await;
+    assert_eq!(by_url.next().await["status"], 200);
+    let mut by_subscription = Socket::connect(&exchange, "/ws-api/v3").await;
+    let parameters = [("cancelOnDisconnect", json!("true"))];
+    let subscribe = signed_request(1, "userDataStream.subscribe.signature", &parameters, &credentials(2));
+    by_subscription.send(subscribe).await;
+    assert_eq!(by_subscription.next().await["status"], 200);
+    let mut traders =
+        [Trader::new(&exchange, 1).await, Trader::new(&exchange, 2).await, Trader::new(&exchange, 3).await];
+    for trader in &mut traders[1..] {
+        trader.limit("SELL", "100.00", "1").await;
+    }
+    let open = async |trader: &mut Trader| trader.call("openOrders.status", &[]).await.body.as_array().unwrap().len();
+    assert_eq!(open(&mut traders[0]).await, 1);
+    drop((by_url, by_subscription));
+    let [one, two, three] = &mut traders;
+    for trader in [one, two] {
+        let until = Instant::now() + PATIENCE;
+        while open(trader).await > 0 {
+            assert!(Instant::now() < until, "the orders are still open");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert_eq!(open(three).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_of_a_stream_socket_are_answered_before_their_events() {
     let exchange = Exchange::start(&bootstrap(2, "0.0005", "0.001"), &[]);
     let mut maker = Trader::new(&exchange, 1).await;
@@ -646,7 +713,7 @@ async fn pipelined_orders_of_one_socket_keep_their_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_does_not_read_is_closed_and_slows_nobody() {
     const ORDERS: u64 = 40_000;
-    let exchange = Exchange::with_settings(&bootstrap(1, "0", "0"), "[sockets]\nqueue_batches_max = 64\n", &[]);
+    let exchange = Exchange::with_settings(&bootstrap(2, "0", "0"), "[sockets]\nqueue_batches_max = 64\n", &[]);
     let streams = "/stream?streams=btcusd@trade/btcusd@aggTrade/btcusd@bookTicker";
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -663,8 +730,9 @@ async fn a_reader_that_does_not_read_is_closed_and_slows_nobody() {
     let (mut sender, mut receiver) = WsApi::connect(exchange.address()).await.unwrap().split();
     let asking = tokio::spawn(async move {
         for id in 1..=ORDERS {
-            let order = limit(if id % 2 == 0 { "BUY" } else { "SELL" }, "10.00", "1.00000000", "GTC");
-            sender.feed(signed_request(id, "order.place", &order, &credentials(1))).await.unwrap();
+            let (side, account) = if id % 2 == 0 { ("BUY", 1) } else { ("SELL", 2) };
+            let order = limit(side, "10.00", "1.00000000", "GTC");
+            sender.feed(signed_request(id, "order.place", &order, &credentials(account))).await.unwrap();
         }
         sender.flush().await.unwrap();
         sender

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
-use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
+use engine::command::{
+    AddAsset, CancelOrder, OrderListKind, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, SpecialTerms,
+    Transfer,
+};
+use engine::commission::{Commission, CommissionRates, FeeRate};
+use engine::order::{ClientOrderId, OrderType, SelfTradePrevention, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
-use engine::units::FeeRate;
 use engine::{Amount, AssetId, Command, Engine, Sequence, SymbolId, Time, Uid};
 use gateway::klines::Klines;
 use gateway::views::{Changes, Views};
@@ -29,7 +32,7 @@ fn told(uid: u64, commands: &[Command], count: usize) -> Vec<Value> {
         let mut changes = Changes::default();
         views.apply(&applied, &mut changes);
         assert!(views.is_conserved());
-        user_stream::publish(&hub, &views.symbols(), &applied, &changes.makers, Time(2_000_000));
+        user_stream::publish(&hub, &views.symbols(), &applied, &changes.orders, Time(2_000_000));
         hub.subscribe(Topic::User(Uid(uid)), &outbox, Form::Raw, TimeUnit::Millisecond);
     }
     let batch = inbox.try_next().expect("something happened");
@@ -37,7 +40,11 @@ fn told(uid: u64, commands: &[Command], count: usize) -> Vec<Value> {
 }
 
 fn place(uid: u64, name: &str, side: Side, time_in_force: TimeInForce, price: u128, quantity: u128) -> Command {
-    Command::PlaceOrder(PlaceOrder {
+    Command::PlaceOrder(limit(uid, name, side, time_in_force, price, quantity))
+}
+
+fn limit(uid: u64, name: &str, side: Side, time_in_force: TimeInForce, price: u128, quantity: u128) -> PlaceOrder {
+    PlaceOrder {
         uid: Uid(uid),
         symbol: SymbolId(0),
         client_order_id: ClientOrderId::new(name).unwrap(),
@@ -46,17 +53,28 @@ fn place(uid: u64, name: &str, side: Side, time_in_force: TimeInForce, price: u1
         time_in_force,
         price: Amount(price * 100_000_000),
         quantity: OrderQuantity::Base(Amount(quantity * 100_000_000)),
-    })
+        self_trade_prevention: None,
+        special: None,
+    }
+}
+
+/// A sale of a whole coin once the price is at 90.
+fn stop(uid: u64, name: &str) -> PlaceOrder {
+    let terms =
+        SpecialTerms { stop_price: Some(Amount(90 * 100_000_000)), strategy_id: Some(7), ..SpecialTerms::default() };
+    let order = limit(uid, name, Side::Sell, TimeInForce::Gtc, 89, 1);
+    PlaceOrder { order_type: OrderType::StopLossLimit, special: Some(Box::new(terms)), ..order }
 }
 
 fn exchange() -> Vec<Command> {
+    let fee = |billionths| FeeRate::from_billionths(billionths).unwrap();
+    let standard = CommissionRates { maker: fee(1_000_000), taker: fee(2_000_000), ..CommissionRates::default() };
     let config = SymbolConfig {
-        maker_fee: FeeRate::from_billionths(1_000_000).unwrap(),
-        taker_fee: FeeRate::from_billionths(2_000_000).unwrap(),
+        commission: Commission { standard, ..Commission::default() },
         ..SymbolConfig::plain("BTCUSDT", AssetId(0), AssetId(1), Amount(1_000_000), Amount(1_000))
     };
     let asset = |name: &str| Command::AddAsset(AddAsset { name: name.to_owned(), scale: 8 });
-    let mut commands = vec![asset("BTC"), asset("USDT"), Command::AddSymbol(config)];
+    let mut commands = vec![asset("BTC"), asset("USDT"), Command::AddSymbol(Box::new(config))];
     for uid in [1, 2] {
         commands.push(Command::OpenAccount { uid: Uid(uid) });
         for asset in [0, 1] {
@@ -75,6 +93,7 @@ fn deposit(uid: u64, asset: u32, amount: u128) -> Command {
 fn summary(events: &[Value]) -> Vec<String> {
     let text = |event: &Value| match event["e"].as_str().unwrap() {
         "executionReport" => format!("{}/{}", event["x"].as_str().unwrap(), event["X"].as_str().unwrap()),
+        "listStatus" => format!("list {}/{}", event["l"].as_str().unwrap(), event["L"].as_str().unwrap()),
         "outboundAccountPosition" => {
             let balances = event["B"].as_array().unwrap();
             let names: Vec<_> = balances.iter().map(|balance| balance["a"].as_str().unwrap()).collect();
@@ -142,4 +161,72 @@ fn a_deposit_is_a_balance_update_and_a_position() {
     let events = told(1, &commands, 1);
     assert_eq!(summary(&events), ["balanceUpdate", "position BTC"]);
     assert_eq!((&events[0]["a"], &events[0]["d"]), (&"BTC".into(), &"7.00000000".into()));
+}
+
+#[test]
+fn a_stop_is_new_when_it_is_accepted_and_again_when_it_works() {
+    let mut commands = exchange();
+    commands.push(place(2, "bid", Side::Buy, TimeInForce::Gtc, 90, 1));
+    commands.push(Command::PlaceOrder(stop(1, "stop")));
+    commands.push(place(1, "hit", Side::Sell, TimeInForce::Gtc, 90, 1));
+    let events = told(1, &commands, 2);
+    let expected = ["NEW/NEW", "position BTC", "NEW/NEW", "TRADE/FILLED", "NEW/NEW", "position BTC USDT"];
+    assert_eq!(summary(&events), expected);
+    let (waiting, working) = (&events[0], &events[4]);
+    assert_eq!((&waiting["w"], waiting.get("W"), &waiting["P"]), (&false.into(), None, &"90.00000000".into()));
+    assert_eq!((&working["w"], &working["W"], &working["j"]), (&true.into(), &1_000.into(), &7.into()));
+    assert_eq!((&working["c"], &working["o"]), (&"stop".into(), &"STOP_LOSS_LIMIT".into()));
+}
+
+#[test]
+fn what_self_trade_prevention_ends_is_told_once_with_all_of_it() {
+    let mut commands = exchange();
+    commands.push(place(1, "ask", Side::Sell, TimeInForce::Gtc, 100, 3));
+    let taker = limit(1, "bid", Side::Buy, TimeInForce::Gtc, 100, 2);
+    let mode = Some(SelfTradePrevention::Decrement);
+    commands.push(Command::PlaceOrder(PlaceOrder { self_trade_prevention: mode, ..taker }));
+    let events = told(1, &commands, 1);
+    let expected = ["NEW/NEW", "TRADE_PREVENTION/EXPIRED_IN_MATCH", "TRADE_PREVENTION/NEW", "position BTC USDT"];
+    assert_eq!(summary(&events)[..3], expected[..3]);
+    let (taker, maker) = (&events[1], &events[2]);
+    for (key, value) in [("A", "2.00000000"), ("B", "2.00000000"), ("pl", "2.00000000"), ("pL", "100.00000000")] {
+        assert_eq!((&taker[key], &maker[key]), (&value.into(), &value.into()), "{key}");
+    }
+    assert_eq!(
+        (&taker["v"], &taker["u"], &taker["U"], &taker["Cs"]),
+        (&1.into(), &(-1).into(), &1.into(), &"BTCUSDT".into())
+    );
+    assert_eq!((&taker["pY"], &taker["V"], taker.get("eR")), (&"200.00000000".into(), &"DECREMENT".into(), None));
+    assert_eq!((&maker["U"], &maker["q"], &maker["w"]), (&2.into(), &"3.00000000".into(), &true.into()));
+}
+
+#[test]
+fn a_list_is_told_with_its_orders() {
+    let mut commands = exchange();
+    let above = limit(1, "above", Side::Sell, TimeInForce::Gtc, 110, 1);
+    let above = PlaceOrder { order_type: OrderType::LimitMaker, ..above };
+    commands.push(Command::PlaceOrderList(Box::new(PlaceOrderList {
+        uid: Uid(1),
+        symbol: SymbolId(0),
+        list_client_order_id: ClientOrderId::new("pair").unwrap(),
+        kind: OrderListKind::OneCancelsOther,
+        orders: vec![above, stop(1, "below")],
+    })));
+    commands.push(place(2, "bid", Side::Buy, TimeInForce::Gtc, 110, 1));
+    let events = told(1, &commands, 2);
+    let expected = [
+        "list EXEC_STARTED/EXECUTING",
+        "NEW/NEW",
+        "NEW/NEW",
+        "position BTC",
+        "TRADE/FILLED",
+        "EXPIRED/EXPIRED",
+        "list ALL_DONE/ALL_DONE",
+        "position BTC USDT",
+    ];
+    assert_eq!(summary(&events), expected);
+    let (list, expired) = (&events[0], &events[5]);
+    assert_eq!((&list["c"], &list["C"], &list["r"]), (&"OCO".into(), &"pair".into(), &"NONE".into()));
+    assert_eq!(list["O"].as_array().unwrap().len(), 2);
+    assert_eq!((&expired["c"], &expired["eR"], &expired["g"]), (&"below".into(), &"OCO_TRIGGER".into(), &list["g"]));
 }

@@ -153,7 +153,7 @@ fn listing(clients: usize) -> Vec<Command> {
         };
         [Command::OpenAccount { uid: uid(client) }, deposit(0), deposit(1)]
     };
-    let listed = [asset("ABC"), asset("XYZ"), Command::AddSymbol(symbol)];
+    let listed = [asset("ABC"), asset("XYZ"), Command::AddSymbol(Box::new(symbol))];
     listed.into_iter().chain((0..clients).flat_map(account)).collect()
 }
 
@@ -185,5 +185,7 @@ fn order(client: usize, number: u64) -> Command {
         time_in_force: TimeInForce::Gtc,
         price: Amount(ticks * 1_000_000),
         quantity: OrderQuantity::Base(Amount(100_000)),
+        self_trade_prevention: None,
+        special: None,
     })
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use engine::command::{AccountSettings, OrderCountLimit};
+use engine::commission::{CommissionRates, FeeRate};
 use engine::order::Side;
 use engine::symbol::Symbol;
-use engine::units::FeeRate;
-use engine::{AssetId, OrderId};
-use journal::AccountTrade;
+use engine::units::PreventedMatchId;
+use engine::{AssetId, OrderId, Time, Uid};
+use journal::{AccountTrade, FiledPrevention, Page};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,7 +18,7 @@ use super::{Call, Handling, Reply, at_once};
 use crate::app::App;
 use crate::params::Params;
 use crate::views::Catalog;
-use crate::wire::{Numbers, amount_text, rate_text};
+use crate::wire::{self, Numbers, amount_text, rate_text};
 
 /// One basis point in billionths.
 const BASIS_POINT: u32 = 100_000;
@@ -38,21 +40,27 @@ pub fn account(app: &Arc<App>, mut call: Call) -> Handling {
             shown.then(|| json!({ "asset": info.name, "free": text(free), "locked": text(locked) }))
         };
         let balances: Vec<Value> = (0..).zip(&catalog.assets).filter_map(balance).collect();
+        let settings = views.settings(uid);
         // The venue has one rate for an account; here each symbol has its own, so the highest is told.
-        let highest = |rate: fn(&Symbol) -> FeeRate| catalog.symbols.iter().map(rate).max().unwrap_or_default();
-        let maker = highest(|symbol| symbol.config.maker_fee);
-        let taker = highest(|symbol| symbol.config.taker_fee);
+        let standard = || catalog.symbols.iter().map(|symbol| catalog.standard_commission(symbol, &settings));
+        let highest = |rate: fn(CommissionRates) -> FeeRate| standard().map(rate).max().unwrap_or_default();
+        let rates = CommissionRates {
+            maker: highest(|rates| rates.maker),
+            taker: highest(|rates| rates.taker),
+            buyer: highest(|rates| rates.buyer),
+            seller: highest(|rates| rates.seller),
+        };
         Ok(Reply::of(&json!({
-            "makerCommission": maker.billionths() / BASIS_POINT,
-            "takerCommission": taker.billionths() / BASIS_POINT,
-            "buyerCommission": 0,
-            "sellerCommission": 0,
-            "commissionRates": rates(maker, taker),
-            "canTrade": true,
-            "canWithdraw": true,
-            "canDeposit": true,
+            "makerCommission": rates.maker.billionths() / BASIS_POINT,
+            "takerCommission": rates.taker.billionths() / BASIS_POINT,
+            "buyerCommission": rates.buyer.billionths() / BASIS_POINT,
+            "sellerCommission": rates.seller.billionths() / BASIS_POINT,
+            "commissionRates": wire::commission_rates(&rates),
+            "canTrade": settings.can_trade,
+            "canWithdraw": settings.can_withdraw,
+            "canDeposit": settings.can_deposit,
             "brokered": false,
-            "requireSelfTradePrevention": false,
+            "requireSelfTradePrevention": settings.require_self_trade_prevention,
             "preventSor": true,
             "updateTime": call.unit.of(views.account_update_time(uid)),
             "accountType": "SPOT",
@@ -66,40 +74,107 @@ pub fn account(app: &Arc<App>, mut call: Call) -> Handling {
 /// GET account/commission.
 pub fn commission(app: &Arc<App>, mut call: Call) -> Handling {
     at_once((|| {
-        let catalog = app.outlets.views.symbols();
+        let (uid, views) = (call.uid()?, &app.outlets.views);
+        let catalog = views.symbols();
         let symbol = call.params.symbol(&catalog)?;
         call.params.finish()?;
-        let mut body = commission_rates(symbol);
+        let mut body = commissions(&catalog, symbol, &views.settings(uid), "");
         body["symbol"] = json!(symbol.config.name);
-        body["standardCommission"] = body["standardCommissionForOrder"].take();
-        body["specialCommission"] = body["specialCommissionForOrder"].take();
-        body["taxCommission"] = body["taxCommissionForOrder"].take();
-        if let Some(fields) = body.as_object_mut() {
-            fields.retain(|name, _| !name.ends_with("ForOrder"));
-        }
         Ok(Reply::of(&body))
     })())
 }
 
 /// What an order in the symbol would pay (order/test with computeCommissionRates).
-pub(super) fn commission_rates(symbol: &Symbol) -> Value {
-    let none = rates(FeeRate::default(), FeeRate::default());
-    json!({
-        "standardCommissionForOrder": rates(symbol.config.maker_fee, symbol.config.taker_fee),
-        "specialCommissionForOrder": none,
-        "taxCommissionForOrder": none,
-        "discount": {
-            "enabledForAccount": false,
-            "enabledForSymbol": false,
-            "discountAsset": "",
-            "discount": rate_text(FeeRate::default()),
-        },
+pub(super) fn commission_of_order(catalog: &Catalog, symbol: &Symbol, settings: &AccountSettings) -> Value {
+    commissions(catalog, symbol, settings, "ForOrder")
+}
+
+/// The three kinds of commission and the discount; `suffix` ends the names of the three.
+fn commissions(catalog: &Catalog, symbol: &Symbol, settings: &AccountSettings, suffix: &str) -> Value {
+    let commission = &symbol.config.commission;
+    let kinds = [
+        ("standardCommission", catalog.standard_commission(symbol, settings)),
+        ("specialCommission", commission.special),
+        ("taxCommission", commission.tax),
+    ];
+    let mut body = json!({});
+    for (name, rates) in kinds {
+        body[format!("{name}{suffix}")] = wire::commission_rates(&rates);
+    }
+    let asset = commission.discount.and_then(|discount| catalog.assets.get(discount.asset.0 as usize));
+    body["discount"] = json!({
+        "enabledForAccount": settings.discount,
+        "enabledForSymbol": commission.discount.is_some(),
+        "discountAsset": asset.map_or("", |asset| &asset.name),
+        "discount": rate_text(commission.discount.map_or_else(FeeRate::default, |discount| discount.rate)),
+    });
+    body
+}
+
+/// Weight of GET myPreventedMatches.
+pub fn prevented_matches_weight(params: &Params) -> u32 {
+    if params.peek("orderId").is_some() { 20 } else { 2 }
+}
+
+/// GET myPreventedMatches.
+pub fn prevented_matches(app: &Arc<App>, mut call: Call) -> Handling {
+    let app = app.clone();
+    Box::pin(async move {
+        let (uid, catalog) = (call.uid()?, app.outlets.views.symbols());
+        let symbol = call.params.symbol(&catalog)?;
+        let id = call.params.integer("preventedMatchId")?.map(PreventedMatchId);
+        let order_id = call.params.integer("orderId")?.map(OrderId);
+        let from_id = call.params.integer("fromPreventedMatchId")?;
+        let limit = call.params.integer("limit")?;
+        call.params.finish()?;
+        let is_paged = from_id.is_some() || limit.is_some();
+        let page = Page::FromId(from_id.unwrap_or(0));
+        let rows = match limit {
+            Some(0) => return Err(ApiError::bad_limit()),
+            limit => limit.map_or(ROWS, |limit| usize::try_from(limit).unwrap_or(ROWS_MAX).min(ROWS_MAX)),
+        };
+        let symbol_id = symbol.id;
+        let found = match (id, order_id) {
+            (Some(id), None) if !is_paged => {
+                let found = app.read_history(move |history| history.prevented_match(symbol_id, id)).await?;
+                found.into_iter().collect()
+            }
+            (None, Some(order_id)) => {
+                let read =
+                    move |history: &journal::History| history.prevented_matches(uid, symbol_id, order_id, page, rows);
+                app.read_history(read).await?
+            }
+            (None, None) => return Err(ApiError::missing_either("preventedMatchId", "orderId")),
+            _ => return Err(ApiError::bad_combination()),
+        };
+        let is_own = |row: &&FiledPrevention| [row.prevented.taker_uid, row.prevented.maker_uid].contains(&uid);
+        let numbers = Numbers::new(symbol, &catalog, call.unit);
+        let rows = found.iter().filter(is_own).map(|row| prevented_shape(row, &numbers));
+        Ok(Reply::of(&rows.collect::<Vec<_>>()))
     })
 }
 
-fn rates(maker: FeeRate, taker: FeeRate) -> Value {
-    let none = rate_text(FeeRate::default());
-    json!({ "maker": rate_text(maker), "taker": rate_text(taker), "buyer": none, "seller": none })
+fn prevented_shape(row: &FiledPrevention, numbers: &Numbers<'_>) -> Value {
+    let prevented = &row.prevented;
+    let symbol = &numbers.symbol.config.name;
+    let mut shape = json!({
+        "symbol": symbol,
+        "preventedMatchId": prevented.prevented_match_id.0,
+        "takerOrderId": prevented.taker_order_id.0,
+        "makerSymbol": symbol,
+        "makerOrderId": prevented.maker_order_id.0,
+        "tradeGroupId": prevented.trade_group.map_or(wire::NONE, |group| group.0.into()),
+        "selfTradePreventionMode": wire::self_trade_prevention_word(prevented.mode),
+        "price": numbers.price(prevented.price),
+        "transactTime": numbers.time(row.time),
+    });
+    // Only who lost something says how much (faqs/stp_faq.md).
+    let lost =
+        [("takerPreventedQuantity", prevented.taker_prevented), ("makerPreventedQuantity", prevented.maker_prevented)];
+    for (name, quantity) in lost.into_iter().filter(|(_, quantity)| !quantity.is_zero()) {
+        shape[name] = json!(numbers.quantity(quantity));
+    }
+    shape
 }
 
 /// Weight of GET myTrades.
@@ -158,7 +233,7 @@ fn account_trade<'a>(row: &AccountTrade, numbers: &Numbers<'a>) -> AccountTradeS
         symbol: &numbers.symbol.config.name,
         id: trade.trade_id.0,
         order_id: fill.order_id.0,
-        order_list_id: -1,
+        order_list_id: wire::NONE,
         price: numbers.price(trade.price),
         qty: numbers.quantity(trade.quantity),
         quote_qty: numbers.quote(trade.quote_amount),
@@ -176,14 +251,24 @@ pub fn order_limits(app: &Arc<App>, call: Call) -> Handling {
     at_once((|| {
         let uid = call.uid()?;
         call.params.finish()?;
-        let used = app.limits.order_count(uid, call.now);
-        let limits = &app.config.limits;
-        let row = |interval: &str, number: u32, limit: u32, count: u32| json!({ "rateLimitType": "ORDERS", "interval": interval, "intervalNum": number, "limit": limit, "count": count });
-        Ok(Reply::of(&json!([
-            row("SECOND", 10, limits.orders_per_10_seconds, used.ten_seconds),
-            row("DAY", 1, limits.orders_per_day, used.day),
-        ])))
+        Ok(Reply::of(&order_count_rows(app, Some(uid), call.now)))
     })())
+}
+
+/// The limits of unfilled orders; with what an account has of them, if one is asked.
+pub fn order_count_rows(app: &App, uid: Option<Uid>, now: Time) -> Vec<Value> {
+    let views = &app.outlets.views;
+    let counts = uid.map(|uid| views.order_counts(uid, now));
+    let row = |(at, limit): (usize, OrderCountLimit)| {
+        let (interval, number) = crate::rate_limit::interval(limit.seconds);
+        let mut row =
+            json!({ "rateLimitType": "ORDERS", "interval": interval, "intervalNum": number, "limit": limit.limit });
+        if let Some(counts) = counts {
+            row["count"] = json!(counts[at]);
+        }
+        row
+    };
+    views.order_limits().into_iter().enumerate().filter(|(_, limit)| limit.seconds > 0).map(row).collect()
 }
 
 /// POST userDataStream.
@@ -258,7 +343,8 @@ pub fn coins(app: &Arc<App>, call: Call) -> Handling {
 /// GET sapi asset/tradeFee.
 pub fn trade_fees(app: &Arc<App>, mut call: Call) -> Handling {
     at_once((|| {
-        let catalog: Arc<Catalog> = app.outlets.views.symbols();
+        let (uid, catalog) = (call.uid()?, app.outlets.views.symbols());
+        let settings = app.outlets.views.settings(uid);
         let one = match call.params.peek("symbol") {
             Some(_) => Some(call.params.symbol(&catalog)?.id),
             None => None,
@@ -266,10 +352,11 @@ pub fn trade_fees(app: &Arc<App>, mut call: Call) -> Handling {
         call.params.finish()?;
         let wanted = catalog.symbols.iter().filter(|symbol| one.is_none_or(|one| one == symbol.id));
         let row = |symbol: &Symbol| {
+            let rates = catalog.standard_commission(symbol, &settings);
             json!({
                 "symbol": symbol.config.name,
-                "makerCommission": rate_text(symbol.config.maker_fee),
-                "takerCommission": rate_text(symbol.config.taker_fee),
+                "makerCommission": rate_text(rates.maker),
+                "takerCommission": rate_text(rates.taker),
             })
         };
         Ok(Reply::of(&wanted.map(row).collect::<Vec<_>>()))

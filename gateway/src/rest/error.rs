@@ -16,20 +16,37 @@ pub struct ApiError {
     pub message: Cow<'static, str>,
     /// After how many seconds asking again makes sense (429 and 418).
     pub retry_after: Option<u64>,
+    /// What more there is to tell, as JSON: the two halves of a cancel-replace.
+    pub data: Option<String>,
 }
 
 const fn fixed(status: u16, code: i32, message: &'static str) -> ApiError {
-    ApiError { status, code, message: Cow::Borrowed(message), retry_after: None }
+    ApiError { status, code, message: Cow::Borrowed(message), retry_after: None, data: None }
 }
 
 fn bad_request(code: i32, message: String) -> ApiError {
-    ApiError { status: 400, code, message: Cow::Owned(message), retry_after: None }
+    ApiError { status: 400, code, message: Cow::Owned(message), retry_after: None, data: None }
 }
 
 impl ApiError {
     /// The body of the answer.
     pub fn to_json(&self) -> String {
-        serde_json::json!({ "code": self.code, "msg": self.message }).to_string()
+        let mut body = serde_json::json!({ "code": self.code, "msg": self.message }).to_string();
+        if let Some(data) = &self.data {
+            body.truncate(body.len() - 1);
+            body = format!(r#"{body},"data":{data}}}"#);
+        }
+        body
+    }
+
+    /// The two halves of a cancel-replace of which one failed, or both did.
+    pub fn cancel_replace(status: u16, both_failed: bool, data: String) -> ApiError {
+        let error = if both_failed {
+            fixed(status, -2022, "Order cancel-replace failed.")
+        } else {
+            fixed(status, -2021, "Order cancel-replace partially failed.")
+        };
+        ApiError { data: Some(data), ..error }
     }
 
     /// Our own fault; the log has more.
@@ -62,13 +79,13 @@ impl ApiError {
             "Too much request weight used; current limit is {limit} request weight per 1 MINUTE. \
              Please use WebSocket Streams for live updates to avoid polling the API."
         );
-        ApiError { status: 429, code: -1003, message: Cow::Owned(message), retry_after: Some(retry_after) }
+        ApiError { status: 429, code: -1003, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
     }
 
-    /// The account placed as many orders as it may.
+    /// The account has as many unfilled orders as it may in a window that lasts for another `retry_after` seconds.
     pub fn too_many_orders(limit: u32, interval: &str, retry_after: u64) -> ApiError {
         let message = format!("Too many new orders; current limit is {limit} orders per {interval}.");
-        ApiError { status: 429, code: -1015, message: Cow::Owned(message), retry_after: Some(retry_after) }
+        ApiError { status: 429, code: -1015, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
     }
 
     /// No such path.
@@ -284,9 +301,68 @@ impl ApiError {
         fixed(400, -1013, "This symbol does not allow the specified self-trade prevention mode.")
     }
 
-    /// What this symbol does not have; `what` as the document words it.
-    pub fn not_supported(what: &str) -> ApiError {
-        bad_request(-2010, format!("{what} are not supported for this symbol."))
+    /// cancelReplaceMode.
+    pub fn invalid_cancel_replace_mode() -> ApiError {
+        ApiError::bad_data("cancelReplaceMode")
+    }
+
+    /// orderRateLimitExceededMode.
+    pub fn invalid_rate_limit_mode() -> ApiError {
+        ApiError::bad_data("orderRateLimitExceededMode")
+    }
+
+    /// pegPriceType.
+    pub fn invalid_peg_price_type() -> ApiError {
+        fixed(400, -1210, "Invalid pegPriceType.")
+    }
+
+    /// pegOffsetType.
+    pub fn invalid_peg_offset_type() -> ApiError {
+        fixed(400, -1211, "Invalid pegOffsetType.")
+    }
+
+    /// An order type that has no price to peg.
+    pub fn not_for_pegs() -> ApiError {
+        fixed(400, -2010, "This order type may not use pegged price.")
+    }
+
+    /// A post-only order at the price of the other side.
+    pub fn wrong_peg() -> ApiError {
+        fixed(400, -2010, "This price peg cannot be used with this order type.")
+    }
+
+    /// Parameters of which one needs the other.
+    pub fn only_together(names: &str) -> ApiError {
+        bad_request(-1128, format!("Fields [{names}] must be sent together or omitted entirely."))
+    }
+
+    /// An iceberg that does not stay.
+    pub fn iceberg_needs_gtc(name: &str) -> ApiError {
+        bad_request(-1160, format!("Parameter '{name}' is not supported if the order's timeInForce is not GTC."))
+    }
+
+    /// What an OCO pair must not be.
+    pub fn oco_leg(fault: OcoFault) -> ApiError {
+        match fault {
+            OcoFault::Type => fixed(400, -1158, "Order type not supported in OCO."),
+            OcoFault::BuyLimitAbove => fixed(400, -1165, "A limit order in a buy OCO must be below."),
+            OcoFault::SellLimitBelow => fixed(400, -1166, "A limit order in a sell OCO must be above."),
+            OcoFault::BothLimit => fixed(400, -1168, "At least one OCO order must be contingent."),
+            OcoFault::BuyStopLossBelow => fixed(400, -1196, "A stop loss order in a buy OCO must be above."),
+            OcoFault::SellStopLossAbove => fixed(400, -1197, "A stop loss order in a sell OCO must be below."),
+            OcoFault::BuyTakeProfitAbove => fixed(400, -1198, "A take profit order in a buy OCO must be below."),
+            OcoFault::SellTakeProfitBelow => fixed(400, -1199, "A take profit order in a sell OCO must be above."),
+        }
+    }
+
+    /// An OPO that does not begin with a buy.
+    pub fn opo_working_must_buy() -> ApiError {
+        fixed(400, -1222, "Working order in an OPO list must be a bid.")
+    }
+
+    /// An OPO that does not end with a sale.
+    pub fn opo_pending_must_sell() -> ApiError {
+        fixed(400, -1223, "Pending orders in an OPO list must be asks.")
     }
 
     /// The order that was asked about.
@@ -309,24 +385,32 @@ impl ApiError {
         fixed(401, -2015, "Invalid API-key, IP, or permissions for action.")
     }
 
-    /// A new order that the engine refused.
+    /// A new order or order list that the engine refused. [`Rejection::TooManyOrders`] has a text of its own: the caller
+    /// knows which limit is reached.
     pub fn order_rejected(rejection: Rejection) -> ApiError {
+        if let Some(filter) = filter_of(rejection) {
+            return bad_request(-1013, format!("Filter failure: {filter}"));
+        }
         match rejection {
             Rejection::UnknownSymbol => ApiError::invalid_symbol(),
-            Rejection::PriceFilter => fixed(400, -1013, "Filter failure: PRICE_FILTER"),
-            Rejection::LotSize => fixed(400, -1013, "Filter failure: LOT_SIZE"),
-            Rejection::MarketLotSize => fixed(400, -1013, "Filter failure: MARKET_LOT_SIZE"),
-            Rejection::Notional => fixed(400, -1013, "Filter failure: NOTIONAL"),
             Rejection::ZeroQuantity => fixed(400, -1013, "Invalid quantity."),
             Rejection::Overflow => fixed(400, -1108, "Price * QTY is larger than the exchange can count."),
-            Rejection::InvalidCombination => ApiError::bad_combination(),
+            Rejection::InvalidCombination => fixed(400, -1014, "Unsupported order combination."),
+            Rejection::TooManyOrders => fixed(429, -1015, "Too many new orders."),
+            Rejection::SelfTradePreventionNotAllowed => ApiError::invalid_self_trade_prevention(),
+            Rejection::InvalidOrderList => fixed(400, -1014, "Unsupported order combination."),
             Rejection::MarketClosed => fixed(400, -2010, "Market is closed."),
             Rejection::InsufficientBalance => {
                 fixed(400, -2010, "Account has insufficient balance for requested action.")
             }
-            Rejection::DuplicateOrder => fixed(400, -2010, "Duplicate order sent."),
+            Rejection::DuplicateOrder | Rejection::DuplicateOrderList => fixed(400, -2010, "Duplicate order sent."),
             Rejection::WouldMatchImmediately => fixed(400, -2010, "Order would immediately match and take."),
+            Rejection::WouldTriggerImmediately => fixed(400, -2010, "Order would trigger immediately."),
+            Rejection::OcoPrices => fixed(400, -2010, "The relationship of the prices for the orders is not correct."),
+            Rejection::IcebergExceedsQuantity => fixed(400, -2010, "IcebergQty exceeds QTY."),
+            Rejection::NoPegPrice => fixed(400, -2010, "Order book liquidity is too low for this pegged order."),
             Rejection::UnknownAccount => fixed(400, -2010, "This action is disabled on this account."),
+            Rejection::AccountDisabled => fixed(400, -2010, "This account may not place or cancel orders."),
             other => cannot_be(other),
         }
     }
@@ -335,9 +419,10 @@ impl ApiError {
     pub fn cancel_rejected(rejection: Rejection) -> ApiError {
         match rejection {
             Rejection::UnknownSymbol => ApiError::invalid_symbol(),
-            Rejection::UnknownOrder => fixed(400, -2011, "Unknown order sent."),
+            Rejection::UnknownOrder | Rejection::UnknownOrderList => fixed(400, -2011, "Unknown order sent."),
             Rejection::CancelRestricted => fixed(400, -2011, "Order was not canceled due to cancel restrictions."),
             Rejection::ClientOrderIdMismatch => ApiError::client_order_id_mismatch(),
+            Rejection::UnknownAccount => fixed(400, -2011, "This action is disabled on this account."),
             other => cannot_be(other),
         }
     }
@@ -345,14 +430,54 @@ impl ApiError {
     /// An amend that the engine refused.
     pub fn amend_rejected(rejection: Rejection) -> ApiError {
         match rejection {
+            Rejection::ClientOrderIdMismatch => ApiError::client_order_id_mismatch(),
             Rejection::UnknownOrder => fixed(400, -2038, "Unknown order sent."),
             Rejection::MarketClosed => fixed(400, -2038, "Market is closed."),
             Rejection::DuplicateOrder => fixed(400, -2038, "Duplicate order sent."),
-            Rejection::AmendQuantity => fixed(400, -2038, "The requested action would change no state; rejecting."),
-            Rejection::ClientOrderIdMismatch => ApiError::client_order_id_mismatch(),
+            Rejection::AmendQuantity | Rejection::NoChange => {
+                fixed(400, -2038, "The requested action would change no state; rejecting.")
+            }
+            Rejection::MaxNumOrderAmends => fixed(400, -2038, "Filter failure: MAX_NUM_ORDER_AMENDS"),
             other => ApiError::order_rejected(other),
         }
     }
+}
+
+/// How the two legs of an OCO pair do not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is said by its text")]
+pub enum OcoFault {
+    Type,
+    BuyLimitAbove,
+    SellLimitBelow,
+    BothLimit,
+    BuyStopLossBelow,
+    SellStopLossAbove,
+    BuyTakeProfitAbove,
+    SellTakeProfitBelow,
+}
+
+/// The filter that a rejection names.
+fn filter_of(rejection: Rejection) -> Option<&'static str> {
+    Some(match rejection {
+        Rejection::PriceFilter => "PRICE_FILTER",
+        Rejection::PercentPrice => "PERCENT_PRICE",
+        Rejection::LotSize => "LOT_SIZE",
+        Rejection::MarketLotSize => "MARKET_LOT_SIZE",
+        Rejection::Notional => "NOTIONAL",
+        Rejection::IcebergParts => "ICEBERG_PARTS",
+        Rejection::TrailingDelta => "TRAILING_DELTA",
+        Rejection::MaxNumOrders => "MAX_NUM_ORDERS",
+        Rejection::MaxNumAlgoOrders => "MAX_NUM_ALGO_ORDERS",
+        Rejection::MaxNumIcebergOrders => "MAX_NUM_ICEBERG_ORDERS",
+        Rejection::MaxNumOrderLists => "MAX_NUM_ORDER_LISTS",
+        Rejection::MaxPosition => "MAX_POSITION",
+        Rejection::ExchangeMaxNumOrders => "EXCHANGE_MAX_NUM_ORDERS",
+        Rejection::ExchangeMaxNumAlgoOrders => "EXCHANGE_MAX_NUM_ALGO_ORDERS",
+        Rejection::ExchangeMaxNumIcebergOrders => "EXCHANGE_MAX_NUM_ICEBERG_ORDERS",
+        Rejection::ExchangeMaxNumOrderLists => "EXCHANGE_MAX_NUM_ORDER_LISTS",
+        _ => return None,
+    })
 }
 
 /// The engine never says this to such a command.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::event::Trade;
-use engine::order::Side;
+use engine::order::{SelfTradePrevention, Side};
 use engine::symbol::Symbol;
 use engine::{Amount, Price, Quantity, SymbolId, Time};
 use journal::{History, HistoryError, MarketTrade, Page};
@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::klines::{Candle, Interval, Offset};
 use crate::params::Params;
 use crate::views::{AVERAGE_PRICE_MINUTES, AggregateTrade, Catalog, Ticker};
-use crate::wire::{Numbers, amount_text, symbol_status_word};
+use crate::wire::{self, Numbers, amount_text, symbol_status_word};
 use crate::ws::hub::TimeUnit;
 
 /// Levels of a side in GET depth: when not said, and at the most.
@@ -58,21 +58,19 @@ pub fn exchange_info(app: &Arc<App>, mut call: Call) -> Handling {
             "timezone": "UTC",
             "serverTime": call.unit.of(call.now),
             "rateLimits": rate_limits(app),
-            "exchangeFilters": [],
+            "exchangeFilters": super::filters::of_exchange(&catalog.limits),
             "symbols": symbols.iter().map(|symbol| symbol_info(symbol, &catalog)).collect::<Vec<_>>(),
         })))
     })())
 }
 
 /// What limits there are, as exchangeInfo tells them.
-fn rate_limits(app: &App) -> Value {
-    let limits = &app.config.limits;
-    let row = |kind: &str, interval: &str, number: u32, limit: u32| json!({ "rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit });
-    json!([
-        row("REQUEST_WEIGHT", "MINUTE", 1, limits.request_weight_per_minute),
-        row("ORDERS", "SECOND", 10, limits.orders_per_10_seconds),
-        row("ORDERS", "DAY", 1, limits.orders_per_day),
-    ])
+fn rate_limits(app: &App) -> Vec<Value> {
+    let limit = app.config.limits.request_weight_per_minute;
+    let weight = json!({ "rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": limit });
+    let mut rows = super::account::order_count_rows(app, None, app.outlets.views.time());
+    rows.insert(0, weight);
+    rows
 }
 
 fn symbol_info(symbol: &Symbol, catalog: &Catalog) -> Value {
@@ -80,10 +78,7 @@ fn symbol_info(symbol: &Symbol, catalog: &Catalog) -> Value {
     let numbers = Numbers::new(symbol, catalog, TimeUnit::Millisecond);
     let (base, quote) = (numbers.base_scale(), numbers.quote_scale());
     let name = |asset: engine::AssetId| &catalog.assets[asset.0 as usize].name;
-    let price = |amount: Amount| amount_text(amount, quote);
-    let quantity = |amount: Amount| amount_text(amount, base);
-    // Zero is no limit inside; outside a limit of zero would allow nothing, so the largest number that can be asked stands.
-    let ceiling = |amount: Amount, one: Amount| if amount.is_zero() { largest(one) } else { amount };
+    let word = |mode: &SelfTradePrevention| wire::self_trade_prevention_word(*mode);
     json!({
         "symbol": config.name,
         "status": symbol_status_word(symbol.status),
@@ -94,56 +89,25 @@ fn symbol_info(symbol: &Symbol, catalog: &Catalog) -> Value {
         "quoteAssetPrecision": quote,
         "baseCommissionPrecision": base,
         "quoteCommissionPrecision": quote,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET"],
-        "icebergAllowed": false,
-        "ocoAllowed": false,
-        "otoAllowed": false,
-        "opoAllowed": false,
+        "orderTypes": wire::ORDER_TYPES.map(wire::type_word),
+        "icebergAllowed": true,
+        "ocoAllowed": true,
+        "otoAllowed": true,
+        "opoAllowed": true,
         "quoteOrderQtyMarketAllowed": true,
-        "allowTrailingStop": false,
-        "cancelReplaceAllowed": false,
+        "allowTrailingStop": true,
+        "cancelReplaceAllowed": true,
         "amendAllowed": true,
-        "pegInstructionsAllowed": false,
+        "pegInstructionsAllowed": true,
         "isSpotTradingAllowed": true,
         "isMarginTradingAllowed": false,
-        "filters": [
-            {
-                "filterType": "PRICE_FILTER",
-                "minPrice": price(config.min_price.max(config.tick_size)),
-                "maxPrice": price(ceiling(config.max_price, config.tick_size)),
-                "tickSize": price(config.tick_size),
-            },
-            {
-                "filterType": "LOT_SIZE",
-                "minQty": quantity(config.min_quantity.max(config.step_size)),
-                "maxQty": quantity(ceiling(config.max_quantity, config.step_size)),
-                "stepSize": quantity(config.step_size),
-            },
-            {
-                "filterType": "MARKET_LOT_SIZE",
-                "minQty": quantity(config.market_min_quantity),
-                "maxQty": quantity(ceiling(config.market_max_quantity, config.step_size)),
-                "stepSize": quantity(Amount::ZERO),
-            },
-            {
-                "filterType": "NOTIONAL",
-                "minNotional": price(config.min_notional),
-                "applyMinToMarket": config.apply_min_to_market,
-                "maxNotional": price(ceiling(config.max_notional, config.tick_size)),
-                "applyMaxToMarket": config.apply_max_to_market,
-                "avgPriceMins": 0,
-            },
-        ],
+        "filters": super::filters::of_symbol(&numbers),
         "permissions": [],
         "permissionSets": [["SPOT"]],
-        "defaultSelfTradePreventionMode": crate::wire::SELF_TRADE_PREVENTION,
-        "allowedSelfTradePreventionModes": [crate::wire::SELF_TRADE_PREVENTION],
+        "defaultSelfTradePreventionMode": word(&config.default_self_trade_prevention),
+        "allowedSelfTradePreventionModes":
+            config.allowed_self_trade_prevention.iter().map(word).collect::<Vec<_>>(),
     })
-}
-
-/// The most of something that comes in steps of `one`: as many as an order can count, up to nine billion times a billion.
-fn largest(one: Amount) -> Amount {
-    Amount(one.0.saturating_mul(9_000_000_000_000_000))
 }
 
 /// The status that a symbol must have to be told of; some of them no symbol has here.

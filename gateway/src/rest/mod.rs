@@ -14,7 +14,11 @@ use crate::ws::hub::TimeUnit;
 
 pub mod account;
 pub mod error;
+pub mod filters;
+pub mod lists;
 pub mod market;
+pub mod order_params;
+pub mod outcome;
 pub mod trade;
 
 use error::ApiError;
@@ -44,16 +48,29 @@ pub static ROUTES: &[Route] = &[
     route("POST", "/api/v3/order/test", "order.test", Security::Trade, Weight::By(trade::test_order_weight), trade::test_order),
     route("GET", "/api/v3/order", "order.status", Security::UserData, Weight::Fixed(4), trade::query_order),
     route("DELETE", "/api/v3/order", "order.cancel", Security::Trade, Weight::OnFailure(1), trade::cancel_order),
+    route("POST", "/api/v3/order/cancelReplace", "order.cancelReplace", Security::Trade, Weight::OnFailure(1), trade::cancel_replace),
     route("PUT", "/api/v3/order/amend/keepPriority", "order.amend.keepPriority", Security::Trade, Weight::Fixed(4), trade::amend_order),
+    route("GET", "/api/v3/order/amendments", "order.amendments", Security::UserData, Weight::Fixed(4), trade::amendments),
     route("GET", "/api/v3/openOrders", "openOrders.status", Security::UserData, Weight::By(trade::open_orders_weight), trade::open_orders),
     route("DELETE", "/api/v3/openOrders", "openOrders.cancelAll", Security::Trade, Weight::OnFailure(1), trade::cancel_open_orders),
     route("GET", "/api/v3/allOrders", "allOrders", Security::UserData, Weight::Fixed(20), trade::all_orders),
-    route("GET", "/api/v3/openOrderList", "openOrderLists.status", Security::UserData, Weight::Fixed(6), trade::order_lists),
-    route("GET", "/api/v3/allOrderList", "allOrderLists", Security::UserData, Weight::Fixed(20), trade::order_lists),
+    route("POST", "/api/v3/countdownCancelAll", "countdownCancelAll", Security::Trade, Weight::Fixed(1), trade::countdown),
+    // Order lists.
+    route("POST", "/api/v3/order/oco", "orderList.place", Security::Trade, Weight::OnFailure(1), lists::place_oco_by_kind),
+    route("POST", "/api/v3/orderList/oco", "orderList.place.oco", Security::Trade, Weight::OnFailure(1), lists::place_oco),
+    route("POST", "/api/v3/orderList/oto", "orderList.place.oto", Security::Trade, Weight::OnFailure(1), lists::place_oto),
+    route("POST", "/api/v3/orderList/otoco", "orderList.place.otoco", Security::Trade, Weight::OnFailure(1), lists::place_otoco),
+    route("POST", "/api/v3/orderList/opo", "orderList.place.opo", Security::Trade, Weight::OnFailure(1), lists::place_opo),
+    route("POST", "/api/v3/orderList/opoco", "orderList.place.opoco", Security::Trade, Weight::OnFailure(1), lists::place_opoco),
+    route("DELETE", "/api/v3/orderList", "orderList.cancel", Security::Trade, Weight::OnFailure(1), lists::cancel),
+    route("GET", "/api/v3/orderList", "orderList.status", Security::UserData, Weight::Fixed(4), lists::query),
+    route("GET", "/api/v3/openOrderList", "openOrderLists.status", Security::UserData, Weight::Fixed(6), lists::open),
+    route("GET", "/api/v3/allOrderList", "allOrderLists", Security::UserData, Weight::Fixed(20), lists::all),
     // Account.
     route("GET", "/api/v3/account", "account.status", Security::UserData, Weight::Fixed(20), account::account),
     route("GET", "/api/v3/account/commission", "account.commission", Security::UserData, Weight::Fixed(20), account::commission),
     route("GET", "/api/v3/myTrades", "myTrades", Security::UserData, Weight::By(account::my_trades_weight), account::my_trades),
+    route("GET", "/api/v3/myPreventedMatches", "myPreventedMatches", Security::UserData, Weight::By(account::prevented_matches_weight), account::prevented_matches),
     route("GET", "/api/v3/rateLimit/order", "account.rateLimits.orders", Security::UserData, Weight::Fixed(40), account::order_limits),
     // Listen keys; the WS API methods of this kind stand in ws/api.rs.
     route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::ApiKey, Weight::Fixed(2), account::open_listen_key),
@@ -187,31 +204,40 @@ impl Route {
         ROUTES.iter().find(|route| route.ws_method == method && !method.is_empty())
     }
 
-    /// Counts, authenticates and handles a call. What must keep its order is done when this returns.
-    pub fn handle(&self, app: &Arc<App>, mut params: Params, by: &Credentials, unit: TimeUnit, now: Time) -> Handling {
+    /// Counts, authenticates and handles a call. What must keep its order is done when this returns. Tells also whose call
+    /// it is, once that is proved.
+    pub fn handle(
+        &self,
+        app: &Arc<App>,
+        mut params: Params,
+        by: &Credentials,
+        unit: TimeUnit,
+        now: Time,
+    ) -> (Handling, Option<Caller>) {
         let allowed = match self.weight {
             Weight::Fixed(weight) => app.limits.use_weight(by.address, weight, now),
             Weight::By(weight) => app.limits.use_weight(by.address, weight(&params), now),
             Weight::OnFailure(weight) => app.limits.check_weight(by.address, weight, now),
         };
         if let Err(error) = allowed {
-            return at_once(Err(error));
+            return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
         let caller = auth::authenticate(&catalog, self.security, by.api_key, by.payload, &mut params, now);
-        let handling = match caller {
-            Ok(caller) => (self.handler)(app, Call { params, caller, unit, now }),
-            Err(error) => at_once(Err(error)),
+        let (handling, caller) = match caller {
+            Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now }), caller),
+            Err(error) => (at_once(Err(error)), None),
         };
-        let Weight::OnFailure(weight) = self.weight else { return handling };
+        let Weight::OnFailure(weight) = self.weight else { return (handling, caller) };
         let (app, address) = (app.clone(), by.address);
-        Box::pin(async move {
+        let handling = Box::pin(async move {
             let answer = handling.await;
             if answer.is_err() {
                 // The answer stands; that the limit is reached shows with the next request.
                 let _ = app.limits.use_weight(address, weight, now);
             }
             answer
-        })
+        });
+        (handling, caller)
     }
 }

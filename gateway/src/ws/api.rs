@@ -5,6 +5,7 @@
 //! because they are what the client signed.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use axum::extract::State;
 use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::Uri;
 use axum::response::Response;
-use engine::{Time, Uid};
+use engine::{Command, Time, Uid};
 use futures_util::FutureExt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -26,6 +27,7 @@ use crate::auth::{self, Security};
 use crate::clock;
 use crate::decimals::push_integer;
 use crate::params::Params;
+use crate::rest::account::order_count_rows;
 use crate::rest::error::ApiError;
 use crate::rest::{Credentials, Reply, Route};
 use crate::ws::hub::{Form, Outbox, TimeUnit, Topic};
@@ -40,6 +42,10 @@ const SUBSCRIPTION_WEIGHT: u32 = 2;
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// How many subscriptions a socket may make in its life.
 const SUBSCRIPTIONS_EVER_MAX: u64 = 65_535;
+
+/// In the URL: an account that trades through the socket wants all its open orders canceled when the socket closes. In a
+/// subscription: the account that subscribes does.
+const CANCEL_ON_DISCONNECT: &str = "cancelOnDisconnect";
 
 /// `/ws-api/v3`.
 pub(super) async fn upgrade(
@@ -60,9 +66,20 @@ pub(super) async fn upgrade(
     let shape =
         Shape { has_rate_limits: wants("returnRateLimits", true), has_sequence: wants("returnSequence", false) };
     let limits = Limits::from(&app.config.sockets);
+    let cancels_all = wants(CANCEL_ON_DISCONNECT, false);
     let session = {
         let app = app.clone();
-        move |outbox| ApiSession { app, address, unit, shape, outbox, subscriptions: Vec::new(), next_subscription: 0 }
+        move |outbox| ApiSession {
+            app,
+            address,
+            unit,
+            shape,
+            outbox,
+            subscriptions: Vec::new(),
+            next_subscription: 0,
+            cancels_all,
+            cancels: BTreeSet::new(),
+        }
     };
     socket::accept(upgrade, limits, app, session)
 }
@@ -77,6 +94,10 @@ struct ApiSession {
     /// Subscription id and account.
     subscriptions: Vec<(u64, Uid)>,
     next_subscription: u64,
+    /// Whether all accounts that trade through this socket lose their open orders when it closes.
+    cancels_all: bool,
+    /// The accounts that lose their open orders when it closes.
+    cancels: BTreeSet<Uid>,
 }
 
 /// Which optional fields an answer has.
@@ -164,7 +185,10 @@ impl ApiSession {
 
         let method = request.method.strip_prefix("v3/").unwrap_or(&request.method);
         if let Some(route) = Route::find_ws(method) {
-            let mut handling = route.handle(&self.app, params, &by, self.unit, now);
+            let (mut handling, caller) = route.handle(&self.app, params, &by, self.unit, now);
+            if self.cancels_all && route.security == Security::Trade {
+                self.cancels.extend(caller.map(|caller| caller.uid));
+            }
             // Most questions are answered at once; a command never is.
             if route.security != Security::Trade
                 && let Some(answer) = (&mut handling).now_or_never()
@@ -211,12 +235,16 @@ impl ApiSession {
         let catalog = self.app.outlets.views.symbols();
         let caller = auth::authenticate(&catalog, Security::UserData, by.api_key, by.payload, &mut params, now)?;
         let uid = caller.ok_or_else(ApiError::internal)?.uid;
+        let cancels = params.boolean(CANCEL_ON_DISCONNECT)?.unwrap_or(false);
         params.finish()?;
         if self.subscriptions.iter().any(|(_, other)| *other == uid) {
             return Err(ApiError::subscription_active());
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX || self.next_subscription >= SUBSCRIPTIONS_EVER_MAX {
             return Err(ApiError::too_many_subscriptions());
+        }
+        if cancels {
+            self.cancels.insert(uid);
         }
         let id = self.next_subscription;
         self.next_subscription += 1;
@@ -284,37 +312,31 @@ impl Answering {
     }
 
     fn push_error(&self, out: &mut String, error: &ApiError) {
-        let mut body = serde_json::json!({ "code": error.code, "msg": error.message });
+        let mut body = error.clone();
         if let Some(seconds) = error.retry_after {
             let now = clock::now();
             let again = Time(now.0.saturating_add(seconds.saturating_mul(1_000_000)));
-            body["data"] = serde_json::json!({ "serverTime": self.unit.of(now), "retryAfter": self.unit.of(again) });
+            let data = serde_json::json!({ "serverTime": self.unit.of(now), "retryAfter": self.unit.of(again) });
+            body.data = Some(data.to_string());
         }
+        let body = body.to_json();
         // Writing to a String cannot fail.
         let _ = write!(out, r#","status":{},"error":{body}"#, error.status);
     }
 
     /// What the address has used, and the account if it placed an order.
     fn push_rate_limits(&self, out: &mut String, placed_by: Option<Uid>) {
-        let (now, limits) = (clock::now(), &self.app.config.limits);
+        let now = clock::now();
         let weight = self.app.limits.used_weight(self.address, now);
         // Writing to a String cannot fail.
         let _ = write!(
             out,
             r#","rateLimits":[{{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":{},"count":{weight}}}"#,
-            limits.request_weight_per_minute
+            self.app.config.limits.request_weight_per_minute
         );
         if let Some(uid) = placed_by {
-            let count = self.app.limits.order_count(uid, now);
-            let windows = [
-                ("SECOND", 10, limits.orders_per_10_seconds, count.ten_seconds),
-                ("DAY", 1, limits.orders_per_day, count.day),
-            ];
-            for (interval, number, limit, count) in windows {
-                let _ = write!(
-                    out,
-                    r#",{{"rateLimitType":"ORDERS","interval":"{interval}","intervalNum":{number},"limit":{limit},"count":{count}}}"#
-                );
+            for row in order_count_rows(&self.app, Some(uid), now) {
+                let _ = write!(out, ",{row}");
             }
         }
         out.push(']');
@@ -347,6 +369,12 @@ impl Session for ApiSession {
     fn end(&mut self) {
         for (id, uid) in std::mem::take(&mut self.subscriptions) {
             self.app.outlets.hub.unsubscribe(Topic::User(uid), &self.outbox, &Form::Subscription(id));
+        }
+        for uid in std::mem::take(&mut self.cancels) {
+            // Nobody waits for the answer. A door that is shut has let nothing in that would have to be canceled here.
+            if let Err(error) = self.app.lanes.submit(uid, Command::CancelEverything { uid }, None) {
+                tracing::warn!(%uid, code = error.code, "the orders of an account that disconnected stay open");
+            }
         }
     }
 }

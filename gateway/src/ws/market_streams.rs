@@ -616,11 +616,11 @@ pub(super) fn push_escaped(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{random_trades, symbol};
+    use crate::testing::{empty, random_trades, symbol, symbol_state};
     use crate::views::AssetInfo;
     use crate::ws::hub::{Form, outbox};
-    use engine::snapshot::{AssetState, SymbolState};
-    use engine::{Sequence, Snapshot};
+    use engine::Snapshot;
+    use engine::snapshot::AssetState;
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use serde_json::Value;
 
@@ -641,25 +641,8 @@ mod tests {
             asset: engine::command::AddAsset { name: name.to_owned(), scale: 8 },
             supply: engine::Amount::ZERO,
         };
-        let market = SymbolState {
-            symbol: symbol(),
-            last_order_id: 0,
-            last_trade_id: 0,
-            last_aggregate_id: 0,
-            last_update_id: 0,
-            last_price: None,
-            bids: Vec::new(),
-            asks: Vec::new(),
-        };
-        views.restore(&Snapshot {
-            sequence: Sequence(0),
-            time: Time(0),
-            assets: vec![asset("BTC"), asset("USDT")],
-            symbols: vec![market],
-            accounts: Vec::new(),
-            api_keys: Vec::new(),
-            transfers: Vec::new(),
-        });
+        let assets = vec![asset("BTC"), asset("USDT")];
+        views.restore(&Snapshot { assets, symbols: vec![symbol_state()], ..empty() });
         Publisher::new(Arc::new(Hub::new()), views, klines)
     }
 

@@ -1,25 +1,31 @@
-//! What happens to an account, as its owner is told: executionReport, outboundAccountPosition, balanceUpdate; and the
-//! listen keys through which older clients ask for it.
+//! What happens to an account, as its owner is told: executionReport, listStatus, outboundAccountPosition, balanceUpdate,
+//! externalLockUpdate; and the listen keys through which older clients ask for it.
 //!
 //! For each command: the order's NEW, then a TRADE for each fill, then EXPIRED or CANCELED if it comes to that, then the
-//! balances that moved. An account that nobody listens to costs a look into a table.
+//! balances that moved. A stop or pending order that comes to the book is NEW once more, and then on the book. An order that
+//! self-trade prevention ends is told so by its TRADE_PREVENTION and by nothing else. An account that nobody listens to costs a look into a table.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
-use engine::event::{ExpiryReason, Trade};
-use engine::order::ClientOrderId;
-use engine::{Amount, AssetId, Event, Order, Price, Quantity, Time, Uid};
-use journal::Applied;
+use engine::event::{ExpiryReason, OrderList, PreventedMatch, Trade};
+use engine::order::{ClientOrderId, OrderStatus};
+use engine::symbol::Symbol;
+use engine::units::Notional;
+use engine::{Amount, AssetId, Event, Order, OrderId, Price, Quantity, Time, Uid};
+use journal::{Applied, KnownOrder, execution_id, list_number};
 use parking_lot::Mutex;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
 
 use crate::decimals::{Decimals, push_amount, push_integer};
 use crate::views::Catalog;
-use crate::wire::{SELF_TRADE_PREVENTION, expiry_reason_word, side_word, status_word, time_in_force_word, type_word};
+use crate::wire::{
+    NONE, PEG_OFFSET_TYPE, contingency_word, expiry_reason_word, list_number_of, list_status_words, peg_word,
+    reject_reason_word, self_trade_prevention_word, side_word, status_word, time_in_force_word, type_word,
+};
 use crate::ws::hub::{Hub, TimeUnit, Topic};
 use crate::ws::market_streams::push_escaped;
 
@@ -29,16 +35,12 @@ const LISTEN_KEY_LIFE: u64 = 60 * 60 * 1_000_000;
 const LISTEN_KEY_LENGTH: usize = 64;
 /// How many listen keys there may be; one for an account.
 const LISTEN_KEYS_MAX: usize = 1_000_000;
-/// An execution's id is its command's sequence and its place among that command's events, which stays within what every
-/// client's integers hold for the first eight thousand million commands.
-const EXECUTION_ID_SHIFT: u32 = 20;
-
-/// Tells the owners what happened. `makers` are the makers' orders after each of the trades, in order.
-pub fn publish(hub: &Hub, catalog: &Catalog, applied: &Applied, makers: &[Order], now: Time) {
+/// Tells the owners what happened. `orders` are those of [`Changes::orders`](crate::views::Changes::orders).
+pub fn publish(hub: &Hub, catalog: &Catalog, applied: &Applied, orders: &[KnownOrder], now: Time) {
     if !hub.has_users() {
         return;
     }
-    for (uid, events) in collect(applied, makers, |uid| hub.listens(Topic::User(uid))) {
+    for (uid, events) in collect(applied, orders, |uid| hub.listens(Topic::User(uid))) {
         hub.publish(Topic::User(uid), |unit| {
             let writer = Writer { catalog, unit, now, time: applied.time };
             events.iter().filter_map(|event| writer.event(event)).map(Utf8Bytes::from).collect()
@@ -56,23 +58,26 @@ pub fn listen_key_expired(key: &str, now: Time) -> Utf8Bytes {
 #[allow(clippy::large_enum_variant, reason = "most of them are executions")]
 enum UserEvent {
     Execution { id: u64, order: Order, what: Execution },
+    List(Box<OrderList>),
     Position(Vec<(AssetId, Amount, Amount)>),
     Transfer { asset: AssetId, amount: Amount, out: bool },
+    Lock { asset: AssetId, amount: Amount, ended: bool },
 }
 
 #[derive(Debug)]
 enum Execution {
     New,
     Trade { trade: Trade, is_maker: bool },
+    Prevented { prevented: PreventedMatch, is_maker: bool },
     Canceled(ClientOrderId),
     Expired(ExpiryReason),
     Replaced(ClientOrderId),
 }
 
 /// The events of those accounts that are wanted, each account's in order.
-fn collect(applied: &Applied, makers: &[Order], wanted: impl Fn(Uid) -> bool) -> Vec<(Uid, Vec<UserEvent>)> {
+fn collect(applied: &Applied, orders: &[KnownOrder], wanted: impl Fn(Uid) -> bool) -> Vec<(Uid, Vec<UserEvent>)> {
     let mut accounts = HashMap::<Uid, Option<Vec<UserEvent>>>::new();
-    let mut makers = makers.iter();
+    let mut orders = orders.iter();
     for index in 0..applied.len() {
         let mut account = |uid: Uid, event: UserEvent| {
             let events = accounts.entry(uid).or_insert_with(|| wanted(uid).then(Vec::new));
@@ -80,37 +85,53 @@ fn collect(applied: &Applied, makers: &[Order], wanted: impl Fn(Uid) -> bool) ->
                 events.push(event);
             }
         };
-        let mut taker = None::<Order>;
         let mut moved = Vec::<(Uid, (AssetId, Amount, Amount))>::new();
-        for (place, event) in applied.events_of(index).iter().enumerate() {
-            let id = applied.sequence(index).0 << EXECUTION_ID_SHIFT | place as u64;
-            let mut report = |order: Order, what: Execution| {
-                account(order.uid, UserEvent::Execution { id, order, what });
+        let events = applied.events_of(index);
+        for (place, event) in events.iter().enumerate() {
+            let id = execution_id(applied.sequence(index), place);
+            let mut report = |order: &Order, what: Execution| {
+                account(order.uid, UserEvent::Execution { id, order: order.clone(), what });
             };
+            let mut next = || &orders.next().expect("there is an order for each that changed").order;
             match event {
-                Event::OrderAccepted(order) => {
-                    taker = Some(*order);
-                    report(*order, Execution::New);
-                }
+                Event::OrderAccepted(order) | Event::OrderTriggered(order) => report(order, Execution::New),
                 Event::Trade(trade) => {
-                    let maker = *makers.next().expect("there is a maker for each trade");
-                    let taker = taker.as_mut().expect("a taker is accepted before it trades");
-                    taker.executed = trade.taker.executed;
-                    taker.cumulative_quote = trade.taker.cumulative_quote;
-                    taker.status = trade.taker.status;
-                    report(*taker, Execution::Trade { trade: *trade, is_maker: false });
-                    report(maker, Execution::Trade { trade: *trade, is_maker: true });
+                    for is_maker in [false, true] {
+                        report(next(), Execution::Trade { trade: *trade, is_maker });
+                    }
+                }
+                Event::TradePrevented(prevented) => {
+                    let lost = [prevented.taker_prevented, prevented.maker_prevented];
+                    for (lost, is_maker) in lost.into_iter().zip([false, true]) {
+                        let mut order = next().clone();
+                        if is_ended(&events[place + 1..], order.order_id) {
+                            order.status = OrderStatus::ExpiredInMatch;
+                        }
+                        if !lost.is_zero() {
+                            report(&order, Execution::Prevented { prevented: *prevented, is_maker });
+                        }
+                    }
                 }
                 Event::OrderCanceled { order, cancel_client_order_id } => {
-                    report(*order, Execution::Canceled(*cancel_client_order_id));
+                    report(order, Execution::Canceled(*cancel_client_order_id));
                 }
-                Event::OrderExpired { order, reason } => report(*order, Execution::Expired(*reason)),
+                Event::OrderExpired { reason: ExpiryReason::SelfTradePrevention, .. } => {}
+                Event::OrderExpired { order, reason } => report(order, Execution::Expired(*reason)),
                 Event::OrderAmended { order, previous_client_order_id, .. } => {
-                    report(*order, Execution::Replaced(*previous_client_order_id));
+                    report(order, Execution::Replaced(*previous_client_order_id));
                 }
+                Event::OrderReplaced { .. } => {
+                    let order = next();
+                    report(order, Execution::Replaced(order.client_order_id));
+                }
+                Event::OrderListChanged(list) => account(list.uid, UserEvent::List(list.clone())),
                 Event::Deposited(transfer) | Event::Withdrawn(transfer) => {
                     let out = matches!(event, Event::Withdrawn(_));
                     account(transfer.uid, UserEvent::Transfer { asset: transfer.asset, amount: transfer.amount, out });
+                }
+                Event::WithdrawalBegun(transfer) | Event::WithdrawalAbandoned(transfer) => {
+                    let ended = matches!(event, Event::WithdrawalAbandoned(_));
+                    account(transfer.uid, UserEvent::Lock { asset: transfer.asset, amount: transfer.amount, ended });
                 }
                 Event::BalanceChanged { uid, asset, free, locked } => moved.push((*uid, (*asset, *free, *locked))),
                 _ => {}
@@ -122,6 +143,18 @@ fn collect(applied: &Applied, makers: &[Order], wanted: impl Fn(Uid) -> bool) ->
         }
     }
     accounts.into_iter().filter_map(|(uid, events)| events.map(|events| (uid, events))).collect()
+}
+
+/// Whether self-trade prevention ends the order before it meets the next match that is prevented.
+fn is_ended(following: &[Event], order_id: OrderId) -> bool {
+    let about_it = following.iter().find_map(|event| match event {
+        Event::OrderExpired { order, reason: ExpiryReason::SelfTradePrevention } if order.order_id == order_id => {
+            Some(true)
+        }
+        Event::TradePrevented(next) if [next.taker_order_id, next.maker_order_id].contains(&order_id) => Some(false),
+        _ => None,
+    });
+    about_it.unwrap_or(false)
 }
 
 /// Writes user events.
@@ -138,7 +171,9 @@ impl Writer<'_> {
         match event {
             UserEvent::Execution { id, order, what } => self.execution_report(*id, order, what),
             UserEvent::Position(balances) => self.account_position(balances),
-            UserEvent::Transfer { asset, amount, out } => self.balance_update(*asset, *amount, *out),
+            UserEvent::List(list) => self.list_status(list),
+            UserEvent::Transfer { asset, amount, out } => self.change("balanceUpdate", *asset, *amount, *out),
+            UserEvent::Lock { asset, amount, ended } => self.change("externalLockUpdate", *asset, *amount, *ended),
         }
     }
 
@@ -158,13 +193,15 @@ impl Writer<'_> {
         let name = order.client_order_id.as_str();
         // The report's name, and the name it refers to.
         let (client_order_id, original) = match what {
-            Execution::Canceled(cancel) => (cancel.as_str(), name),
-            Execution::Replaced(previous) => (name, previous.as_str()),
-            _ => (name, ""),
+            Execution::Canceled(cancel) => (cancel.as_str(), Some(name)),
+            Execution::Replaced(previous) => (name, Some(previous.as_str())),
+            _ => (name, None),
         };
+        let original = original.as_deref().unwrap_or("");
         let execution = match what {
             Execution::New => "NEW",
             Execution::Trade { .. } => "TRADE",
+            Execution::Prevented { .. } => "TRADE_PREVENTION",
             Execution::Canceled(_) => "CANCELED",
             Execution::Expired(_) => "EXPIRED",
             Execution::Replaced(_) => "REPLACED",
@@ -184,12 +221,18 @@ impl Writer<'_> {
         out.push_str(r#"","p":""#);
         decimals.push_price(&mut out, order.price);
         out.push_str(r#"","P":""#);
-        decimals.push_price(&mut out, Price(0));
+        let special = order.special.as_deref();
+        decimals.push_price(&mut out, special.and_then(|special| special.stop_price).unwrap_or_default());
         out.push_str(r#"","F":""#);
-        decimals.push_quantity(&mut out, Quantity::ZERO);
+        decimals.push_quantity(&mut out, special.and_then(|special| special.iceberg_quantity).unwrap_or_default());
+        let refused = match what {
+            Execution::Expired(ExpiryReason::Rejected(rejection)) => reject_reason_word(*rejection),
+            _ => "NONE",
+        };
         let _ = write!(
             out,
-            r#"","g":-1,"C":"{original}","x":"{execution}","X":"{}","r":"NONE","i":{},"l":""#,
+            r#"","g":{},"C":"{original}","x":"{execution}","X":"{}","r":"{refused}","i":{},"l":""#,
+            list_number_of(order),
             status_word(order.status),
             order.order_id
         );
@@ -219,7 +262,7 @@ impl Writer<'_> {
         let _ = write!(
             out,
             r#","I":{id},"w":{},"m":{},"M":{},"O":{},"Z":""#,
-            order.status.is_open(),
+            order.status.is_open() && order.working_at().is_some(),
             trade.is_some_and(|(_, is_maker)| is_maker),
             trade.is_some(),
             self.unit.of(order.created_at),
@@ -229,11 +272,105 @@ impl Writer<'_> {
         decimals.push_quote(&mut out, trade.map_or(Amount::ZERO, |(trade, _)| trade.quote_amount));
         out.push_str(r#"","Q":""#);
         decimals.push_quote(&mut out, order.quote_order_quantity);
-        let _ = write!(out, r#"","W":{},"V":"{SELF_TRADE_PREVENTION}""#, self.unit.of(order.created_at));
-        if let Execution::Expired(reason) = what {
-            let _ = write!(out, r#","eR":"{}""#, expiry_reason_word(*reason));
+        out.push('"');
+        if let Some(since) = order.working_at() {
+            let _ = write!(out, r#","W":{}"#, self.unit.of(since));
+        }
+        let _ = write!(out, r#","V":"{}""#, self_trade_prevention_word(order.self_trade_prevention));
+        self.push_special(&mut out, order, &decimals);
+        if let Execution::Prevented { prevented, is_maker } = what {
+            self.push_prevented(&mut out, order, prevented, *is_maker, symbol);
+        }
+        if let Execution::Expired(reason) = what
+            && let Some(word) = expiry_reason_word(*reason)
+        {
+            let _ = write!(out, r#","eR":"{word}""#);
         }
         out.push('}');
+        Some(out)
+    }
+
+    /// What only some orders have.
+    fn push_special(&self, out: &mut String, order: &Order, decimals: &Decimals) {
+        let Some(special) = &order.special else { return };
+        if let Some(delta) = special.trailing_delta {
+            let since = special.trailing.map_or(NONE, |(_, since)| self.unit.of(since) as i64);
+            let _ = write!(out, r#","d":{delta},"D":{since}"#);
+        }
+        if let Some(id) = special.strategy_id {
+            let _ = write!(out, r#","j":{id}"#);
+        }
+        if let Some(kind) = special.strategy_type {
+            let _ = write!(out, r#","J":{kind}"#);
+        }
+        if let Some(peg) = special.peg {
+            let _ = write!(out, r#","gP":"{}""#, peg_word(peg.price));
+            if peg.offset > 0 {
+                let _ = write!(out, r#","gOT":"{PEG_OFFSET_TYPE}","gOV":{}"#, peg.offset);
+            }
+            out.push_str(r#","gp":""#);
+            decimals.push_price(out, order.price);
+            out.push('"');
+        }
+    }
+
+    /// What self-trade prevention took off the order.
+    fn push_prevented(
+        &self,
+        out: &mut String,
+        order: &Order,
+        prevented: &PreventedMatch,
+        is_maker: bool,
+        symbol: &Symbol,
+    ) {
+        let decimals = Decimals::new(symbol, self.catalog);
+        let (lost, counter) = if is_maker {
+            (prevented.maker_prevented, prevented.taker_order_id)
+        } else {
+            (prevented.taker_prevented, prevented.maker_order_id)
+        };
+        let group = prevented.trade_group.map_or(NONE, |group| group.0.into());
+        let _ = write!(out, r#","v":{},"A":""#, prevented.prevented_match_id);
+        decimals.push_quantity(out, order.prevented());
+        out.push_str(r#"","B":""#);
+        decimals.push_quantity(out, lost);
+        let _ = write!(out, r#"","u":{group},"U":{counter},"Cs":""#);
+        push_escaped(out, &symbol.config.name);
+        // What the match would have been.
+        let quantity = match (prevented.taker_prevented, prevented.maker_prevented) {
+            (Quantity::ZERO, only) | (only, Quantity::ZERO) => only,
+            (taker, maker) => taker.min(maker),
+        };
+        out.push_str(r#"","pl":""#);
+        decimals.push_quantity(out, quantity);
+        out.push_str(r#"","pL":""#);
+        decimals.push_price(out, prevented.price);
+        out.push_str(r#"","pY":""#);
+        let quote = Notional::of(prevented.price, quantity).map(|notional| symbol.scale.quote_amount(notional));
+        decimals.push_quote(out, quote.unwrap_or_default());
+        out.push('"');
+    }
+
+    fn list_status(&self, list: &OrderList) -> Option<String> {
+        let symbol = self.catalog.symbols.get(list.symbol.0 as usize)?;
+        let (status_type, order_status) = list_status_words(list.status);
+        let mut out = self.begin("listStatus");
+        out.push_str(r#","s":""#);
+        push_escaped(&mut out, &symbol.config.name);
+        let _ = write!(
+            out,
+            r#"","g":{},"c":"{}","l":"{status_type}","L":"{order_status}","r":"NONE","C":"{}","T":{},"O":["#,
+            list_number(list.symbol, list.order_list_id),
+            contingency_word(list.kind),
+            list.list_client_order_id.as_str(),
+            self.unit.of(self.time),
+        );
+        for (index, (order_id, name)) in list.orders.iter().enumerate() {
+            out.push_str(if index == 0 { r#"{"s":""# } else { r#",{"s":""# });
+            push_escaped(&mut out, &symbol.config.name);
+            let _ = write!(out, r#"","i":{order_id},"c":"{}"}}"#, name.as_str());
+        }
+        out.push_str("]}");
         Some(out)
     }
 
@@ -256,12 +393,13 @@ impl Writer<'_> {
         Some(out)
     }
 
-    fn balance_update(&self, asset: AssetId, amount: Amount, is_withdrawal: bool) -> Option<String> {
+    /// An amount that came, or went.
+    fn change(&self, event: &str, asset: AssetId, amount: Amount, is_less: bool) -> Option<String> {
         let asset = self.catalog.assets.get(asset.0 as usize)?;
-        let mut out = self.begin("balanceUpdate");
+        let mut out = self.begin(event);
         out.push_str(r#","a":""#);
         push_escaped(&mut out, &asset.name);
-        out.push_str(if is_withdrawal { r#"","d":"-"# } else { r#"","d":""# });
+        out.push_str(if is_less { r#"","d":"-"# } else { r#"","d":""# });
         push_amount(&mut out, amount, asset.scale);
         out.push_str(r#"","T":"#);
         push_integer(&mut out, self.unit.of(self.time));

@@ -1,0 +1,96 @@
+//! What a snapshot of ten million resting orders and a million accounts costs: how long the engine stands still for it,
+//! how fast its bytes are made and read, and how large it is; against copying as many bytes in the same run.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use benches::flow::{Action, Commands, Step, exchange};
+use benches::machine::{cpu_time, resident};
+use benches::{Figure, grouped};
+use engine::order::Side;
+use engine::{Engine, Snapshot};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const ORDERS: u64 = 10_000_000;
+const ACCOUNTS: u64 = 1_000_000;
+const SYMBOLS: u64 = 10;
+/// Of each side of each symbol.
+const LEVELS: u64 = 20_000;
+/// Bids rest below it and asks above.
+const MIDDLE: u64 = 1_000_000;
+const SEED: u64 = 1;
+
+fn main() {
+    // A part of it for a quick look.
+    let part = std::env::var("BENCH_PART").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (orders, accounts) = (ORDERS / part, ACCOUNTS / part);
+    let engine = filled(orders, accounts);
+    let case = format!("{} resting orders, {} accounts", grouped(orders), grouped(accounts));
+    println!("{case}, {} MB in memory", grouped(resident() / 1_000_000));
+
+    let (paused, snapshot) = timed(|| engine.snapshot());
+    let (encoded, bytes) = timed(|| snapshot.encode());
+    let (decoded, read) = timed(|| Snapshot::decode(&bytes).expect("what was written can be read"));
+    let (restored, again) = timed(|| Engine::from_snapshot(&read));
+    let mut copy = vec![1u8; bytes.len()];
+    let (copied, ()) = timed(|| copy.copy_from_slice(black_box(&bytes)));
+    black_box(&copy);
+    assert_eq!(again.snapshot().encode().len(), bytes.len());
+
+    let size = bytes.len() as u64;
+    let rate = |time: Duration| size * 1_000 / (time.as_nanos().max(1) as u64);
+    println!("{} MB, {} bytes for each order", grouped(size / 1_000_000), size / orders);
+    println!("{:>34} {:>9} {:>9}", "", "ms", "MB/s");
+    let write = paused + encoded;
+    let read = decoded + restored;
+    for (what, time) in [
+        ("the engine stands still", paused),
+        ("state to bytes, whole", write),
+        ("bytes to plain data", decoded),
+        ("bytes to state, whole", read),
+        ("copying the bytes", copied),
+    ] {
+        println!("{what:>34} {:>9} {:>9}", grouped(time.as_millis() as u64), grouped(rate(time)));
+    }
+    let keep = |unit, value, baseline| Figure { bench: "snapshot", case: &case, unit, value, n: 1, baseline }.keep();
+    keep("bytes", size, None);
+    keep("pause ms", paused.as_millis() as u64, None);
+    keep("write MB/s", rate(write), Some(rate(copied)));
+    keep("read MB/s", rate(read), Some(rate(copied)));
+}
+
+/// CPU time, and what came of it. The wall's time is told where it differs much: then the machine was short of memory.
+fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let (started, cpu) = (Instant::now(), cpu_time());
+    let made = work();
+    let (wall, cpu) = (started.elapsed(), cpu_time() - cpu);
+    if wall > 2 * cpu {
+        println!("({} ms on the wall clock for {} ms of work)", wall.as_millis(), cpu.as_millis());
+    }
+    (cpu, made)
+}
+
+fn filled(orders: u64, accounts: u64) -> Engine {
+    // A seller sells in one symbol.
+    let sellers = (0..accounts).map(|user| (user, (user % SYMBOLS) as u16));
+    let mut engine = exchange(SYMBOLS as u16, accounts, sellers);
+    let mut commands = Commands::new(SYMBOLS as u16, orders as usize);
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut events = Vec::new();
+    for order in 1..=orders {
+        let user = random.random_range(0..accounts);
+        let away = random.random_range(1..=LEVELS);
+        let (side, price) = match random.random_range(0..2) {
+            0 => (Side::Buy, MIDDLE - away),
+            _ => (Side::Sell, MIDDLE + away),
+        };
+        let symbol = (user % SYMBOLS) as u16;
+        let quantity = random.random_range(1..1_000);
+        let (time, command) =
+            commands.make(&Step { action: Action::Limit, side, symbol, order, user, price, quantity });
+        events.clear();
+        engine.apply(time, &command, &mut events);
+    }
+    engine
+}

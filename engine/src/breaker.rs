@@ -1,0 +1,50 @@
+//! The circuit breaker: halts a symbol whose price runs too far within a window of sequence time.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::symbol::CircuitBreaker;
+use crate::units::{Multiplier, Price, Time};
+
+/// What a breaker knows: the prices that could still be the lowest or highest of the window, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breaker {
+    lowest: VecDeque<(Time, Price)>,
+    highest: VecDeque<(Time, Price)>,
+    /// When a halt that it made ends by itself.
+    pub resumes_at: Option<Time>,
+}
+
+impl Breaker {
+    /// A price was traded. Whether that is too far from another one of the window.
+    pub fn trips(&mut self, rule: CircuitBreaker, now: Time, price: Price) -> bool {
+        let window = u64::from(rule.window_seconds) * 1_000_000;
+        for prices in [&mut self.lowest, &mut self.highest] {
+            while prices.front().is_some_and(|&(time, _)| time.0 + window <= now.0) {
+                prices.pop_front();
+            }
+        }
+        push(&mut self.lowest, now, price, |kept| kept >= price);
+        push(&mut self.highest, now, price, |kept| kept <= price);
+        let lowest = self.lowest.front().map_or(price, |&(_, lowest)| lowest);
+        let highest = self.highest.front().map_or(price, |&(_, highest)| highest);
+        let above = Multiplier(Multiplier::ONE.0.saturating_add(rule.trip.0)).of_rounded_up(lowest);
+        let below = Multiplier(Multiplier::ONE.0.saturating_sub(rule.trip.0)).of(highest);
+        (price >= above && price > lowest) || (price <= below && price < highest)
+    }
+
+    /// What was traded counts no more.
+    pub fn forget(&mut self) {
+        self.lowest.clear();
+        self.highest.clear();
+    }
+}
+
+/// A price goes to the end; those that it makes pointless go.
+fn push(prices: &mut VecDeque<(Time, Price)>, now: Time, price: Price, pointless: impl Fn(Price) -> bool) {
+    while prices.back().is_some_and(|&(_, kept)| pointless(kept)) {
+        prices.pop_back();
+    }
+    prices.push_back((now, price));
+}

@@ -1,0 +1,135 @@
+//! The filters: what a symbol lets in (filters.md). Those that count orders are with the traders, in placing.rs.
+
+use crate::event::Rejection;
+use crate::order::{OrderType, SelfTradePrevention, Side};
+use crate::symbol::{PriceRange, Symbol};
+use crate::units::{Amount, Multiplier, Notional, Price, Quantity};
+
+/// The most parts of an iceberg where the symbol says no limit: each part is a trade of its own for the taker that meets it.
+pub const ICEBERG_PARTS_MAX: u32 = 100;
+
+impl Symbol {
+    /// PRICE_FILTER: the price in ticks. Holds for stop prices too.
+    #[inline]
+    pub fn check_price(&self, price: Amount) -> Result<Price, Rejection> {
+        if price.is_zero() || !within(price, self.config.min_price, self.config.max_price) {
+            return Err(Rejection::PriceFilter);
+        }
+        self.scale.ticks(price).ok_or(Rejection::PriceFilter)
+    }
+
+    /// LOT_SIZE: the quantity in lots.
+    #[inline]
+    pub fn check_quantity(&self, quantity: Amount) -> Result<Quantity, Rejection> {
+        if quantity.is_zero() {
+            return Err(Rejection::ZeroQuantity);
+        }
+        if !within(quantity, self.config.min_quantity, self.config.max_quantity) {
+            return Err(Rejection::LotSize);
+        }
+        self.scale.lots(quantity).ok_or(Rejection::LotSize)
+    }
+
+    /// MARKET_LOT_SIZE: a quantity that passed LOT_SIZE, of an order that will be a market order.
+    pub fn check_market_quantity(&self, quantity: Amount) -> Result<(), Rejection> {
+        let allowed = within(quantity, self.config.market_min_quantity, self.config.market_max_quantity);
+        allowed.then_some(()).ok_or(Rejection::MarketLotSize)
+    }
+
+    /// The most lots that LOT_SIZE and MARKET_LOT_SIZE let a market order have.
+    pub fn most_market_quantity(&self) -> Quantity {
+        let limits = [self.config.max_quantity, self.config.market_max_quantity];
+        let lots = limits.into_iter().filter(|limit| !limit.is_zero()).map(|limit| self.scale.whole_lots(limit));
+        lots.min().unwrap_or(Quantity(u64::MAX))
+    }
+
+    /// LOT_SIZE and ICEBERG_PARTS of an iceberg: what it shows, in lots.
+    pub fn check_iceberg(&self, part: Amount, quantity: Quantity) -> Result<Quantity, Rejection> {
+        let part = self.check_quantity(part)?;
+        if part > quantity {
+            return Err(Rejection::IcebergExceedsQuantity);
+        }
+        let limit = match self.config.iceberg_parts {
+            0 => ICEBERG_PARTS_MAX,
+            limit => limit,
+        };
+        let allowed = quantity.0.div_ceil(part.0) <= u64::from(limit);
+        allowed.then_some(part).ok_or(Rejection::IcebergParts)
+    }
+
+    /// TRAILING_DELTA. Without the filter any delta is allowed that the price can come back by.
+    pub fn check_trailing(&self, order_type: OrderType, side: Side, delta: u32) -> Result<(), Rejection> {
+        let above = rises(order_type, side);
+        let allowed = match self.config.trailing_delta {
+            Some(filter) if above => (filter.min_above..=filter.max_above).contains(&delta),
+            Some(filter) => (filter.min_below..=filter.max_below).contains(&delta),
+            None => true,
+        };
+        let possible = delta > 0 && (side == Side::Buy || delta < 10_000);
+        (allowed && possible).then_some(()).ok_or(Rejection::TrailingDelta)
+    }
+
+    /// PERCENT_PRICE and PERCENT_PRICE_BY_SIDE, where there is a reference price.
+    pub fn check_percent_price(&self, side: Side, price: Price, reference: Option<Price>) -> Result<(), Rejection> {
+        let (Some(range), Some(reference)) = (self.config.percent_price, reference) else { return Ok(()) };
+        let (low, high) = range.bounds(side, reference);
+        (low..=high).contains(&price).then_some(()).ok_or(Rejection::PercentPrice)
+    }
+
+    /// NOTIONAL of an order with a price.
+    #[inline]
+    pub fn check_notional(&self, notional: Notional) -> Result<(), Rejection> {
+        let notional = self.scale.quote_amount(notional);
+        let allowed = within(notional, self.config.min_notional, self.config.max_notional);
+        allowed.then_some(()).ok_or(Rejection::Notional)
+    }
+
+    /// NOTIONAL of a market order, whose notional is an estimate or its quote amount.
+    pub fn check_market_notional(&self, notional: Amount) -> Result<(), Rejection> {
+        let limit = |applies: bool, limit: Amount| if applies { limit } else { Amount::ZERO };
+        let min = limit(self.config.apply_min_to_market, self.config.min_notional);
+        let max = limit(self.config.apply_max_to_market, self.config.max_notional);
+        within(notional, min, max).then_some(()).ok_or(Rejection::Notional)
+    }
+
+    /// The self-trade prevention of an order: what it says or the symbol's default, where both symbol and account allow it.
+    #[inline]
+    pub fn check_self_trade_prevention(
+        &self,
+        said: Option<SelfTradePrevention>,
+        required: bool,
+    ) -> Result<SelfTradePrevention, Rejection> {
+        let Some(mode) = said else {
+            let mode = self.config.default_self_trade_prevention;
+            let allowed = !required || mode != SelfTradePrevention::None;
+            return allowed.then_some(mode).ok_or(Rejection::SelfTradePreventionNotAllowed);
+        };
+        let allowed = self.config.allowed_self_trade_prevention.contains(&mode)
+            && !(required && mode == SelfTradePrevention::None);
+        allowed.then_some(mode).ok_or(Rejection::SelfTradePreventionNotAllowed)
+    }
+}
+
+impl PriceRange {
+    /// The lowest and highest price of an order of that side around a reference.
+    pub fn bounds(&self, side: Side, reference: Price) -> (Price, Price) {
+        let (down, up) = match side {
+            Side::Buy => (self.bid_down, self.bid_up),
+            Side::Sell => (self.ask_down, self.ask_up),
+        };
+        let low = if down == Multiplier(0) { Price(0) } else { down.of_rounded_up(reference) };
+        let high = if up == Multiplier(0) { Price(u64::MAX) } else { up.of(reference) };
+        (low, high)
+    }
+}
+
+/// Whether a stop waits for the price to rise to it: a stop loss that buys, a take profit that sells.
+pub fn rises(order_type: OrderType, side: Side) -> bool {
+    let stop_loss = matches!(order_type, OrderType::StopLoss | OrderType::StopLossLimit);
+    stop_loss == (side == Side::Buy)
+}
+
+/// Whether `value` is from `min` to `max`, where a limit of zero is none.
+fn within(value: Amount, min: Amount, max: Amount) -> bool {
+    value >= min && (max.is_zero() || value <= max)
+}

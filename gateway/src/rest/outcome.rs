@@ -1,0 +1,193 @@
+//! What became of a command of orders, as its caller is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::command::OrderCountLimit;
+use engine::event::{Event, OrderList, OrderListStatus, Trade};
+use engine::order::Order;
+use engine::units::OrderListId;
+use engine::{Command, OrderId, Rejection, SymbolId, Time, Uid};
+use journal::{Answer, KnownOrder};
+
+use super::error::ApiError;
+use super::{Call, Handling, Reply, at_once, to_json};
+use crate::app::App;
+use crate::lanes::Pending;
+use crate::views::Catalog;
+use crate::wire::{CanceledShape, ListShape, Numbers, ResponseType, numbers_of};
+use crate::ws::hub::TimeUnit;
+
+/// A command on its way, and what its answer is written with.
+pub struct Sent {
+    app: Arc<App>,
+    catalog: Arc<Catalog>,
+    uid: Uid,
+    symbol: SymbolId,
+    unit: TimeUnit,
+    now: Time,
+    pending: Pending,
+}
+
+/// What an answer is written with.
+pub struct Telling<'a> {
+    /// How the symbol's numbers are written.
+    pub numbers: Numbers<'a>,
+    /// When the request came.
+    pub now: Time,
+    app: &'a App,
+    uid: Uid,
+}
+
+/// Puts a command about a symbol into its lane.
+pub fn send(
+    app: &Arc<App>,
+    call: &Call,
+    catalog: &Arc<Catalog>,
+    symbol: SymbolId,
+    command: Command,
+) -> Result<Sent, ApiError> {
+    let uid = call.uid()?;
+    let pending = app.lanes.submit(uid, command, call.deadline())?;
+    let (app, catalog) = (app.clone(), catalog.clone());
+    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, pending })
+}
+
+/// Waits for the answer and gives it a body.
+pub fn answer_with(
+    sent: Result<Sent, ApiError>,
+    body: impl FnOnce(&Answer, &Telling<'_>) -> Result<String, ApiError> + Send + 'static,
+) -> Handling {
+    let sent = match sent {
+        Ok(sent) => sent,
+        Err(error) => return at_once(Err(error)),
+    };
+    Box::pin(async move {
+        let answer = sent.pending.answer().await?;
+        let numbers = numbers_of(&sent.catalog, sent.symbol, sent.unit);
+        let telling = Telling { numbers, now: sent.now, app: &sent.app, uid: sent.uid };
+        let json = body(&answer, &telling)?;
+        let placed = answer.events().iter().any(|event| matches!(event, Event::OrderAccepted(_)));
+        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by: placed.then_some(sent.uid) })
+    })
+}
+
+impl Telling<'_> {
+    /// Why `orders` new orders were refused.
+    pub fn order_refused(&self, orders: u32, rejection: Rejection) -> ApiError {
+        if rejection != Rejection::TooManyOrders {
+            return ApiError::order_rejected(rejection);
+        }
+        match self.exceeded(orders) {
+            Some(limit) => {
+                let (interval, number) = crate::rate_limit::interval(limit.seconds);
+                let seconds = u64::from(limit.seconds);
+                let left = seconds - self.now.0 / 1_000_000 % seconds;
+                ApiError::too_many_orders(limit.limit, &format!("{number} {interval}"), left)
+            }
+            // The window ended meanwhile.
+            None => ApiError::order_rejected(rejection),
+        }
+    }
+
+    /// Whether the account may not place so many more orders now.
+    pub fn is_limited(&self, orders: u32) -> bool {
+        self.exceeded(orders).is_some()
+    }
+
+    fn exceeded(&self, orders: u32) -> Option<OrderCountLimit> {
+        let views = &self.app.outlets.views;
+        let counts = views.order_counts(self.uid, self.now);
+        let exceeded = |&(limit, count): &(OrderCountLimit, u32)| {
+            limit.seconds > 0 && limit.limit > 0 && count.saturating_add(orders) > limit.limit
+        };
+        views.order_limits().into_iter().zip(counts).find(exceeded).map(|(limit, _)| limit)
+    }
+}
+
+/// The orders that a command placed and the list they are in.
+pub struct Placed {
+    /// Each with its fills as the taker.
+    pub orders: Vec<(KnownOrder, Vec<Trade>)>,
+    /// The list.
+    pub list: Option<OrderList>,
+}
+
+impl Placed {
+    /// What the command itself did. What it set off comes later: the answer of an order list still shows its pending orders
+    /// as pending when its working order was filled at once.
+    pub fn of(events: &[Event], time: Time) -> Placed {
+        let mut placed = Placed { orders: Vec::new(), list: None };
+        for event in events.iter().take_while(|event| !matches!(event, Event::OrderTriggered(_))) {
+            match event {
+                Event::OrderAccepted(order) => placed.orders.push((order.clone().into(), Vec::new())),
+                Event::Trade(trade) => {
+                    if let Some((known, fills)) = placed.find(trade.taker.order_id) {
+                        known.fill(&trade.taker, time);
+                        fills.push(*trade);
+                    }
+                }
+                Event::TradePrevented(prevented) => {
+                    if let Some((known, _)) = placed.find(prevented.taker_order_id) {
+                        known.prevent(prevented.prevented_match_id, prevented.taker_prevented, time);
+                    }
+                }
+                Event::OrderExpired { order, reason } => {
+                    if let Some((known, _)) = placed.find(order.order_id) {
+                        (known.order, known.expiry) = (order.clone(), Some(*reason));
+                    }
+                }
+                Event::OrderListChanged(list) => placed.list = Some(OrderList::clone(list)),
+                _ => {}
+            }
+        }
+        placed
+    }
+
+    fn find(&mut self, order_id: OrderId) -> Option<&mut (KnownOrder, Vec<Trade>)> {
+        self.orders.iter_mut().find(|(known, _)| known.order.order_id == order_id)
+    }
+}
+
+/// How much the answer says of a new order when the client did not say.
+pub fn response_of(order: &Order) -> ResponseType {
+    use engine::order::OrderType;
+    match order.order_type {
+        OrderType::Limit | OrderType::Market => ResponseType::Full,
+        _ => ResponseType::Ack,
+    }
+}
+
+/// The bodies for what a command canceled: each order that is alone, and each list with all its orders.
+pub fn canceled(events: &[Event], telling: &Telling<'_>) -> Vec<String> {
+    let numbers = &telling.numbers;
+    let mut bodies = Vec::new();
+    let mut of_lists = BTreeMap::<OrderListId, Vec<CanceledShape<'_>>>::new();
+    for event in events {
+        match event {
+            Event::OrderCanceled { order, cancel_client_order_id } => {
+                let shape = numbers.canceled(order, *cancel_client_order_id);
+                match order.order_list_id() {
+                    Some(list) => of_lists.entry(list).or_default().push(shape),
+                    None => bodies.push(to_json(&shape)),
+                }
+            }
+            Event::OrderListChanged(list) if list.status == OrderListStatus::AllDone => {
+                let Some(reports) = of_lists.remove(&list.order_list_id) else { continue };
+                let order_reports = Some(reports);
+                let time = telling_time(events).unwrap_or(list.created_at);
+                bodies.push(to_json(&ListShape { order_reports, ..numbers.list(list, time) }));
+            }
+            _ => {}
+        }
+    }
+    bodies
+}
+
+/// When a command that canceled anything was applied.
+fn telling_time(events: &[Event]) -> Option<Time> {
+    events.iter().find_map(|event| match event {
+        Event::OrderCanceled { order, .. } => Some(order.updated_at),
+        _ => None,
+    })
+}
