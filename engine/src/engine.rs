@@ -2,7 +2,7 @@
 //!
 //! Every command is decided in two halves: all checks first, in the order of the [`Rejection`]s they give; then the line
 //! after which it must succeed. A refused command changes nothing but the sequence and the time. What traders ask of a
-//! symbol is decided in its [`Market`]: placing.rs, order_list.rs, changing.rs.
+//! symbol is decided in its `Market`: placing.rs, order_list.rs, changing.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 

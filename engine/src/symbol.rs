@@ -49,7 +49,7 @@ pub struct SymbolConfig {
     pub percent_price: Option<PriceRange>,
     /// The price range execution rule: beyond it a taker expires (faqs/price_range_execution_rules.md).
     pub execution_range: Option<PriceRange>,
-    /// ICEBERG_PARTS; zero for the engine's own limit of [`ICEBERG_PARTS_MAX`](crate::filter::ICEBERG_PARTS_MAX).
+    /// ICEBERG_PARTS; zero for the engine's own limit of [`ICEBERG_PARTS_MAX`].
     pub iceberg_parts: u32,
     /// TRAILING_DELTA.
     pub trailing_delta: Option<TrailingDeltaFilter>,
