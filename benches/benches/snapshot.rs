@@ -29,7 +29,9 @@ fn main() {
     let case = format!("{} resting orders, {} accounts", grouped(orders), grouped(accounts));
     println!("{case}, {} MB in memory", grouped(resident() / 1_000_000));
 
-    let (paused, snapshot) = timed(|| engine.snapshot());
+    let (paused, stopped) = timed(|| engine.clone());
+    let (told, snapshot) = timed(|| stopped.snapshot());
+    drop(stopped);
     let (encoded, bytes) = timed(|| snapshot.encode());
     let (decoded, read) = timed(|| Snapshot::decode(&bytes).expect("what was written can be read"));
     let (restored, again) = timed(|| Engine::from_snapshot(&read));
@@ -42,10 +44,12 @@ fn main() {
     let rate = |time: Duration| size * 1_000 / (time.as_nanos().max(1) as u64);
     println!("{} MB, {} bytes for each order", grouped(size / 1_000_000), size / orders);
     println!("{:>34} {:>9} {:>9}", "", "ms", "MB/s");
-    let write = paused + encoded;
+    let write = told + encoded;
     let read = decoded + restored;
     for (what, time) in [
-        ("the engine stands still", paused),
+        ("the engine stands still, copied", paused),
+        ("the copy to plain data", told),
+        ("plain data to bytes", encoded),
         ("state to bytes, whole", write),
         ("bytes to plain data", decoded),
         ("bytes to state, whole", read),

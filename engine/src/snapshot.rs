@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::account::{Accounts, OrderCount};
 use crate::average::{AveragePrice, Bucket};
-use crate::book::{Ladder, Slot};
+use crate::book::Ladder;
 use crate::breaker::Breaker;
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
@@ -194,18 +194,27 @@ impl Engine {
 
 fn symbol_state(market: &Market) -> SymbolState {
     let book = &market.book;
-    let resting = [Ladder::Bids, Ladder::Asks].into_iter().flat_map(|ladder| book.levels(ladder));
-    let resting = resting.flat_map(|level| book.queue(level));
-    let waiting = book.slots().filter(|&slot| !book.is_resting(slot));
-    let shown = |slot: Slot| {
-        let part = book.special(slot).and_then(|special| special.iceberg_quantity)?;
-        (book.is_resting(slot) && part.min(book.open(slot)) != book.shown(slot))
-            .then(|| (book.number(slot), book.shown(slot)))
-    };
-    let stop_hold = |slot: Slot| {
-        let held = book.note(slot).map(|note| note.held).filter(|held| !held.is_zero())?;
-        (!book.is_resting(slot)).then(|| (book.number(slot), held))
-    };
+    let (mut orders, mut shown) = (Vec::with_capacity(book.len()), Vec::new());
+    for level in [Ladder::Bids, Ladder::Asks].into_iter().flat_map(|ladder| book.levels(ladder)) {
+        for slot in book.queue(level) {
+            let part = book.special(slot).and_then(|special| special.iceberg_quantity);
+            if part.is_some_and(|part| part.min(book.open(slot)) != book.shown(slot)) {
+                shown.push((book.number(slot), book.shown(slot)));
+            }
+            orders.push(book.order(slot));
+        }
+    }
+    shown.sort_unstable();
+    let mut stop_holds = Vec::new();
+    // Few orders wait or are pending; where none is, there is nothing to look for among all.
+    if orders.len() < book.len() {
+        for slot in book.slots().filter(|&slot| !book.is_resting(slot)) {
+            if let Some(held) = book.note(slot).map(|note| note.held).filter(|held| !held.is_zero()) {
+                stop_holds.push((book.number(slot), held));
+            }
+            orders.push(book.order(slot));
+        }
+    }
     SymbolState {
         symbol: market.symbol.clone(),
         counters: market.counters,
@@ -213,9 +222,9 @@ fn symbol_state(market: &Market) -> SymbolState {
         reference_price: market.reference_price,
         average: market.average.buckets().copied().collect(),
         breaker: market.breaker.clone(),
-        orders: resting.chain(waiting).map(|slot| book.order(slot)).collect(),
-        shown: book.slots().filter_map(shown).collect(),
-        stop_holds: book.slots().filter_map(stop_hold).collect(),
+        orders,
+        shown,
+        stop_holds,
         lists: market.lists.iter().cloned().collect(),
     }
 }
