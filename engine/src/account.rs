@@ -5,11 +5,11 @@
 //! uid and asset; from then on it is known by its place, which never changes.
 
 use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
 
 use crate::command::{AccountSettings, ExchangeLimits};
 use crate::event::{Event, Rejection, emit};
-use crate::snapshot::AccountState;
-use crate::trader::hash;
+use crate::hashing::hash_of_uid;
 use crate::units::{Amount, AssetId, Time, Uid};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
@@ -39,12 +39,25 @@ struct Entry {
 }
 
 /// How many unfilled orders an account placed in one window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderCount {
     /// The number of the window: its begin divided by its length.
     pub window: u64,
     /// How many.
     pub count: u32,
+}
+
+/// An account, how it is treated and what it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountState {
+    /// The owner.
+    pub uid: Uid,
+    /// How it is treated.
+    pub settings: AccountSettings,
+    /// The unfilled orders it placed in the last windows.
+    pub order_counts: [OrderCount; 2],
+    /// Asset, free, locked; by asset id, zeros left out.
+    pub balances: Vec<(AssetId, Amount, Amount)>,
 }
 
 #[derive(Clone, Debug)]
@@ -159,7 +172,7 @@ impl Accounts {
             counted_at: 0,
         });
         let accounts = &self.accounts;
-        self.by_uid.insert_unique(hash(uid), at, |&at| hash(accounts[at as usize].uid));
+        self.by_uid.insert_unique(hash_of_uid(uid), at, |&at| hash_of_uid(accounts[at as usize].uid));
         true
     }
 
@@ -353,7 +366,7 @@ impl Accounts {
     }
 
     fn find(&self, uid: Uid) -> Option<u32> {
-        self.by_uid.find(hash(uid), |&at| self.accounts[at as usize].uid == uid).copied()
+        self.by_uid.find(hash_of_uid(uid), |&at| self.accounts[at as usize].uid == uid).copied()
     }
 
     fn account_mut(&mut self, uid: Uid) -> &mut Account {

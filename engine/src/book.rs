@@ -11,6 +11,7 @@
 
 use hashbrown::HashTable;
 
+use crate::hashing::hash_of_name;
 use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
 use crate::radix::{NONE, RadixMap};
 use crate::trader::{TraderIndex, Traders};
@@ -471,7 +472,7 @@ impl Book {
         self.by_number.insert(order.order_id.0, at);
         let hash = self.name_hash(trader, order.client_order_id);
         let Book { by_name, links, names, .. } = self;
-        by_name.insert_unique(hash, at, |&at| name_hash(links[at as usize].trader, names[at as usize]));
+        by_name.insert_unique(hash, at, |&at| hash_of_name(links[at as usize].trader.0, names[at as usize]));
         self.join_trader(slot);
         slot
     }
@@ -667,7 +668,7 @@ impl Book {
         self.names[slot.0 as usize] = name;
         let hash = self.name_hash(self.link(slot).trader, name);
         let Book { by_name, links, names, .. } = self;
-        by_name.insert_unique(hash, slot.0, |&at| name_hash(links[at as usize].trader, names[at as usize]));
+        by_name.insert_unique(hash, slot.0, |&at| hash_of_name(links[at as usize].trader.0, names[at as usize]));
     }
 
     /// So much of what an iceberg shows is left; before it queues.
@@ -882,20 +883,6 @@ impl Book {
     }
 
     fn name_hash(&self, trader: TraderIndex, name: ClientOrderId) -> u64 {
-        name_hash(trader, name)
+        hash_of_name(trader.0, name)
     }
-}
-
-/// Names are chosen by clients, and this is no secret: one who makes names collide lengthens the search among their own open
-/// orders alone, of which the filters allow few.
-fn name_hash(trader: TraderIndex, name: ClientOrderId) -> u64 {
-    let [a, b, c, d, e, f, g] = name.words().map(u64::from);
-    let seed = u64::from(trader.0) ^ 0x2d35_8dcc_aa6c_78a5;
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        product as u64 ^ (product >> 64) as u64
-    };
-    let first = fold(a << 32 | b ^ seed, c << 32 | d | 0x8bb8_4b93_962e_acc9);
-    let second = fold(e << 32 | f ^ 0x4b33_a62e_d433_d4a3, g ^ seed << 32 ^ 0x9e37_79b9_7f4a_7c15);
-    fold(first ^ 0x4d5a_2da5_1de1_aa47, second ^ 0xa076_1d64_78bd_642f)
 }

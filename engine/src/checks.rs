@@ -12,29 +12,8 @@ use crate::matching::{Stopped, Taker};
 use crate::order::{Order, OrderStatus, OrderType, Peg, PegPrice, Side, Special, TimeInForce};
 use crate::preview::{Goal, Preview};
 use crate::symbol::SymbolStatus;
-use crate::trader::TraderIndex;
+use crate::trader::{Opening, TraderIndex};
 use crate::units::{Amount, Notional, OrderId, Price, Quantity, Uid};
-
-/// How many orders of each kind a command would open.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Opening {
-    /// All.
-    pub orders: u32,
-    /// Stops.
-    pub stops: u32,
-    /// Icebergs.
-    pub icebergs: u32,
-}
-
-impl Opening {
-    /// What one more order adds.
-    pub fn add(&mut self, place: &PlaceOrder) {
-        self.orders += 1;
-        self.stops += u32::from(place.order_type.is_stop());
-        let part = place.special.as_ref().and_then(|special| special.iceberg_quantity);
-        self.icebergs += u32::from(part.is_some_and(|part| !part.is_zero()));
-    }
-}
 
 impl Market {
     /// The first checks of anything that a trader asks: the account exists and may trade, and the symbol trades.

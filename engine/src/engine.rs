@@ -7,15 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::book::Ladder;
-use crate::checks::Opening;
 use crate::command::{AccountSettings, AddAsset, ApiKey, Command, ExchangeLimits, OrderQuantity, PlaceOrder, Transfer};
 use crate::commission::{CommissionRates, Quote};
 use crate::event::{Event, Rejection, StatusCause};
 use crate::market::{Floor, Market};
 use crate::order::Side;
-use crate::snapshot::StateHash;
 use crate::symbol::{Symbol, SymbolConfig, SymbolStatus};
 use crate::timer::Timers;
+use crate::trader::Opening;
 use crate::units::{Amount, AssetId, Price, Quantity, Sequence, SymbolId, Time, Uid};
 
 /// The most decimals an asset can have.
@@ -70,11 +69,6 @@ impl Engine {
             countdowns: BTreeMap::new(),
             timers: Timers::new(Time(0)),
         }
-    }
-
-    /// What tells this state from any other.
-    pub fn state_hash(&self) -> StateHash {
-        self.snapshot().hash()
     }
 
     /// The last command applied; 0 before the first.

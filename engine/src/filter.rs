@@ -2,11 +2,8 @@
 
 use crate::event::Rejection;
 use crate::order::{OrderType, SelfTradePrevention, Side};
-use crate::symbol::{PriceRange, Symbol};
+use crate::symbol::{ICEBERG_PARTS_MAX, PriceRange, Symbol};
 use crate::units::{Amount, Multiplier, Notional, Price, Quantity};
-
-/// The most parts of an iceberg where the symbol says no limit: each part is a trade of its own for the taker that meets it.
-pub const ICEBERG_PARTS_MAX: u32 = 100;
 
 impl Symbol {
     /// PRICE_FILTER: the price in ticks. Holds for stop prices too.

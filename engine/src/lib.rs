@@ -15,6 +15,7 @@ pub mod symbol;
 pub mod filter;
 pub mod commission;
 pub mod account;
+mod hashing;
 mod trader;
 mod radix;
 mod book;
@@ -31,7 +32,7 @@ pub mod breaker;
 mod timer;
 pub mod engine;
 pub mod snapshot;
-mod snapshot_bytes;
+pub mod snapshot_bytes;
 
 pub use command::Command;
 pub use engine::Engine;

@@ -6,13 +6,13 @@ use crate::account::{Accounts, FEE_ACCOUNT};
 use crate::average::AveragePrice;
 use crate::book::{Book, Ladder, Slot};
 use crate::breaker::Breaker;
-use crate::checks::Opening;
 use crate::command::ExchangeLimits;
 use crate::commission::Desk;
 use crate::event::{Event, Rejection, emit};
 use crate::order::Side;
 use crate::order_list::{Lists, OrderEnd};
 use crate::symbol::Symbol;
+use crate::trader::Opening;
 use crate::trigger::Trackers;
 use crate::units::{Amount, Notional, OrderId, OrderListId, Price, Quantity, Time, Uid};
 

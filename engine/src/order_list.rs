@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::book::Slot;
-use crate::checks::{Opening, check_shape};
+use crate::checks::check_shape;
 use crate::command::{CancelOrderList, OrderListKind, OrderQuantity, PlaceOrder, PlaceOrderList};
 use crate::event::{Event, ExpiryReason, OrderList, OrderListStatus, Rejection, emit};
 use crate::market::{Floor, Market, Task};
 use crate::matching::Taker;
 use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, Side};
-use crate::trader::TraderIndex;
+use crate::trader::{Opening, TraderIndex};
 use crate::units::{Amount, OrderId, OrderListId, Price, Quantity};
 
 /// What happened to an order of a list.

@@ -4,13 +4,14 @@
 //! changes; after the hold it must succeed.
 
 use crate::book::{Ladder, Slot};
-use crate::checks::{Opening, budget_of};
+use crate::checks::budget_of;
 use crate::command::PlaceOrder;
 use crate::event::{Event, ExpiryReason, Rejection, emit};
 use crate::market::{Effect, Floor, Market};
 use crate::matching::{Stopped, Taker};
 use crate::order::{Order, OrderStatus, TimeInForce};
 use crate::order_list::OrderEnd;
+use crate::trader::Opening;
 use crate::units::{Amount, OrderId};
 
 impl Market {

@@ -5,18 +5,18 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::account::{Accounts, OrderCount};
+pub use crate::account::AccountState;
+use crate::account::Accounts;
 use crate::average::{AveragePrice, Bucket};
 use crate::book::Ladder;
 use crate::breaker::Breaker;
-use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
+use crate::command::{AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::{Deadline, Engine};
 pub use crate::market::Counters;
 use crate::market::Market;
 use crate::order::{Order, OrderStatus};
 use crate::order_list::List;
-pub use crate::snapshot_bytes::{DecodeError, VERSION};
 use crate::symbol::Symbol;
 use crate::timer::Timers;
 use crate::units::{Amount, AssetId, OrderId, Price, Quantity, Sequence, SymbolId, Time, Uid};
@@ -83,19 +83,6 @@ pub struct SymbolState {
     pub lists: Vec<List>,
 }
 
-/// An account, how it is treated and what it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccountState {
-    /// The owner.
-    pub uid: Uid,
-    /// How it is treated.
-    pub settings: AccountSettings,
-    /// The unfilled orders it placed in the last windows.
-    pub order_counts: [OrderCount; 2],
-    /// Asset, free, locked; by asset id, zeros left out.
-    pub balances: Vec<(AssetId, Amount, Amount)>,
-}
-
 impl Snapshot {
     /// The state's hash: SHA-256 of its bytes.
     pub fn hash(&self) -> StateHash {
@@ -141,6 +128,11 @@ impl Engine {
             withdrawals: self.withdrawals.iter().map(withdrawal).collect(),
             countdowns: self.countdowns.iter().map(|(&(symbol, uid), &at)| (symbol, uid, at)).collect(),
         }
+    }
+
+    /// What tells this state from any other.
+    pub fn state_hash(&self) -> StateHash {
+        self.snapshot().hash()
     }
 
     /// The exchange as a snapshot describes it. Asserts that it is sound.

@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::commission::Commission;
 use crate::event::Rejection;
-use crate::filter::ICEBERG_PARTS_MAX;
 use crate::order::SelfTradePrevention;
 use crate::units::{Amount, AssetId, Multiplier, Scale, SymbolId};
+
+/// The most parts of an iceberg where the symbol says no limit: each part is a trade of its own for the taker that meets it.
+pub const ICEBERG_PARTS_MAX: u32 = 100;
 
 /// What an operator says of a symbol. Prices are in smallest quote units per whole base, quantities in smallest base units.
 /// A limit of zero, and a rule that is `None`, do not hold. The filters are checked in filter.rs.

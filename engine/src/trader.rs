@@ -5,7 +5,8 @@
 use hashbrown::HashTable;
 
 use crate::account::{Accounts, BalanceIndex};
-use crate::command::AccountSettings;
+use crate::command::{AccountSettings, PlaceOrder};
+use crate::hashing::hash_of_uid;
 use crate::order::Side;
 use crate::radix::NONE;
 use crate::units::{AssetId, Quantity, Uid};
@@ -52,7 +53,7 @@ impl Traders {
     /// The place of a user who has been here before.
     #[inline]
     pub fn find(&self, uid: Uid) -> Option<TraderIndex> {
-        let found = self.by_uid.find(hash(uid), |&at| self.all[at as usize].uid == uid);
+        let found = self.by_uid.find(hash_of_uid(uid), |&at| self.all[at as usize].uid == uid);
         found.map(|&at| TraderIndex(at))
     }
 
@@ -78,7 +79,7 @@ impl Traders {
             settings: *accounts.settings(uid),
         });
         let Traders { all, by_uid } = self;
-        by_uid.insert_unique(hash(uid), at, |&at| hash(all[at as usize].uid));
+        by_uid.insert_unique(hash_of_uid(uid), at, |&at| hash_of_uid(all[at as usize].uid));
         TraderIndex(at)
     }
 
@@ -138,8 +139,23 @@ impl Trader {
     }
 }
 
-/// Uids are given by the operator, so nobody can choose them to collide.
-pub fn hash(uid: Uid) -> u64 {
-    let product = u128::from(uid.0 ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93;
-    (product >> 64) as u64 ^ product as u64
+/// How many orders of each kind a command would open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening {
+    /// All.
+    pub orders: u32,
+    /// Stops.
+    pub stops: u32,
+    /// Icebergs.
+    pub icebergs: u32,
+}
+
+impl Opening {
+    /// What one more order adds.
+    pub fn add(&mut self, place: &PlaceOrder) {
+        self.orders += 1;
+        self.stops += u32::from(place.order_type.is_stop());
+        let part = place.special.as_ref().and_then(|special| special.iceberg_quantity);
+        self.icebergs += u32::from(part.is_some_and(|part| !part.is_zero()));
+    }
 }

@@ -47,7 +47,7 @@ pub(crate) enum SnapshotError {
     #[error("its length or checksum is wrong")]
     Body,
     #[error("{0}")]
-    State(#[from] engine::snapshot::DecodeError),
+    State(#[from] engine::snapshot_bytes::DecodeError),
 }
 
 impl From<SnapshotError> for io::Error {
