@@ -130,3 +130,18 @@ pub fn rises(order_type: OrderType, side: Side) -> bool {
 fn within(value: Amount, min: Amount, max: Amount) -> bool {
     value >= min && (max.is_zero() || value <= max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbol::SymbolConfig;
+    use crate::units::{AssetId, SymbolId};
+
+    #[test]
+    fn an_iceberg_of_endless_parts_is_refused_where_the_symbol_sets_no_limit() {
+        let config = SymbolConfig::plain("BTCUSDT", AssetId(0), AssetId(1), Amount(1), Amount(1));
+        let symbol = Symbol::new(SymbolId(0), config, 0).unwrap();
+        assert_eq!(symbol.check_iceberg(Amount(1), Quantity(1 << 40)), Err(Rejection::IcebergParts));
+        assert_eq!(symbol.check_iceberg(Amount(1), Quantity(u64::from(ICEBERG_PARTS_MAX))), Ok(Quantity(1)));
+    }
+}
