@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::failure::StartError;
-use crate::record::{open_first, seal};
+use crate::format::{open_first, seal};
 
 /// Two slots, written in turn, so that a write torn by a power cut leaves the other one.
 const SLOT_LENGTH: u64 = 512;

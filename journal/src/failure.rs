@@ -8,6 +8,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
+use crate::format::DATA_FORMAT;
+
 /// What to do about a damaged file; there is nothing to repair from on a single node.
 const REMEDY: &str = "Nothing was replayed or changed. Restore the data directory from a backup, \
 or start this node on an empty directory as a member of a healthy cluster";
@@ -25,6 +27,19 @@ pub enum StartError {
         place: String,
         /// What is wrong with it.
         what: String,
+    },
+    /// Another release wrote it.
+    #[error(
+        "{} is of data format {found}; this program reads {oldest} to {}. Start the release that wrote it, or one between",
+        path.display(), DATA_FORMAT
+    )]
+    Format {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The oldest format that can be upgraded.
+        oldest: u32,
     },
     /// The disk refused.
     #[error("{}: {error}", path.display())]

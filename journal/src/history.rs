@@ -18,14 +18,19 @@ use engine::order::ClientOrderId;
 use engine::units::{OrderListId, PreventedMatchId};
 use engine::{Order, OrderId, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::database::family;
 use crate::failure::{Failure, StartError};
-use crate::log_store::{HISTORY, family};
+use crate::format::{
+    HISTORY, WATERMARK_KEY, amendment_key, amendment_rows, client_id_key, decode, decode_timed, encode,
+    encode_time_and_order, encode_timed, list_key, list_name_key, list_rows, list_time_key, list_time_rows, number_at,
+    open, order_key, prevented_key, prevented_rows, seal, trade_key, trade_rows, user_order_key, user_order_rows,
+    user_prevented_key, user_trade_key, user_trade_rows,
+};
 use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
-use crate::record::{Applied, execution_id, open, seal};
+use crate::record::{Applied, execution_id};
 
 /// Entries that may wait to be written; when it is full, the engine waits.
 const QUEUE_MAX: usize = 256;
@@ -152,119 +157,6 @@ pub enum HistoryError {
     Damaged(String),
 }
 
-// Keys and values, side by side. Numbers in keys are big-endian, so the order of keys is the order of ids. Values that
-// start with a time start with its eight big-endian bytes.
-
-/// What a stored value of postcard's encoding starts with.
-const VALUE_VERSION: u8 = 2;
-
-/// -> a sealed `Sequence`: the last one that history holds.
-const WATERMARK_KEY: &[u8] = b"w";
-
-/// symbol, order id -> `KnownOrder`, its latest state.
-fn order_key(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [b"o".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
-}
-
-/// user, symbol, client order id -> the id of the most recent order of that name.
-fn client_id_key(uid: Uid, symbol: SymbolId, client_order_id: &ClientOrderId) -> Vec<u8> {
-    [user_rows(b'c', uid, symbol).as_slice(), client_order_id.as_str().as_bytes()].concat()
-}
-
-/// user, symbol, order id -> time of creation.
-fn user_order_key(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [user_rows(b'u', uid, symbol).as_slice(), &order_id.0.to_be_bytes()].concat()
-}
-
-/// user, symbol, trade id, whether as maker -> time, the user's order id.
-fn user_trade_key(uid: Uid, symbol: SymbolId, trade_id: TradeId, is_maker: bool) -> Vec<u8> {
-    [user_rows(b'a', uid, symbol).as_slice(), &trade_id.0.to_be_bytes(), &[is_maker.into()]].concat()
-}
-
-/// symbol, trade id -> time, `(Sequence, Trade)`.
-fn trade_key(symbol: SymbolId, trade_id: TradeId) -> Vec<u8> {
-    [trade_rows(symbol).as_slice(), &trade_id.0.to_be_bytes()].concat()
-}
-
-/// symbol, prevented match id -> time, `PreventedMatch`.
-fn prevented_key(symbol: SymbolId, id: PreventedMatchId) -> Vec<u8> {
-    [b"p".as_slice(), &symbol.0.to_be_bytes(), &id.0.to_be_bytes()].concat()
-}
-
-/// user, symbol, order id, prevented match id -> time.
-fn user_prevented_key(uid: Uid, symbol: SymbolId, order_id: OrderId, id: PreventedMatchId) -> Vec<u8> {
-    [prevented_rows(uid, symbol, order_id).as_slice(), &id.0.to_be_bytes()].concat()
-}
-
-/// symbol, order id, execution id -> time, `Amendment`.
-fn amendment_key(symbol: SymbolId, order_id: OrderId, execution_id: u64) -> Vec<u8> {
-    [amendment_rows(symbol, order_id).as_slice(), &execution_id.to_be_bytes()].concat()
-}
-
-/// user, list number -> time, `OrderList`, its latest state.
-fn list_key(uid: Uid, number: u64) -> Vec<u8> {
-    [list_rows(uid).as_slice(), &number.to_be_bytes()].concat()
-}
-
-/// user, time of creation, list number -> that time. Lists are numbered by symbol, so their numbers do not follow time.
-fn list_time_key(uid: Uid, created_at: Time, number: u64) -> Vec<u8> {
-    [list_time_rows(uid).as_slice(), &created_at.0.to_be_bytes(), &number.to_be_bytes()].concat()
-}
-
-/// user, list client order id -> the number of the most recent list of that name.
-fn list_name_key(uid: Uid, name: &ClientOrderId) -> Vec<u8> {
-    [b"n".as_slice(), &uid.0.to_be_bytes(), name.as_str().as_bytes()].concat()
-}
-
-fn prevented_rows(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [user_rows(b'q', uid, symbol).as_slice(), &order_id.0.to_be_bytes()].concat()
-}
-
-fn amendment_rows(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [b"e".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
-}
-
-fn list_rows(uid: Uid) -> Vec<u8> {
-    [b"l".as_slice(), &uid.0.to_be_bytes()].concat()
-}
-
-fn list_time_rows(uid: Uid) -> Vec<u8> {
-    [b"m".as_slice(), &uid.0.to_be_bytes()].concat()
-}
-
-fn user_rows(kind: u8, uid: Uid, symbol: SymbolId) -> Vec<u8> {
-    [[kind].as_slice(), &uid.0.to_be_bytes(), &symbol.0.to_be_bytes()].concat()
-}
-
-fn trade_rows(symbol: SymbolId) -> Vec<u8> {
-    [b"t".as_slice(), &symbol.0.to_be_bytes()].concat()
-}
-
-fn encode(head: &[u8], value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = head.to_vec();
-    bytes.push(VALUE_VERSION);
-    postcard::to_extend(value, bytes).expect("plain data can always be encoded")
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    let (version, value) = bytes.split_first()?;
-    if *version == VALUE_VERSION { postcard::from_bytes(value).ok() } else { None }
-}
-
-/// A value behind its time.
-fn encode_timed(time: Time, value: &impl Serialize) -> Vec<u8> {
-    encode(&time.0.to_be_bytes(), value)
-}
-
-fn decode_timed<T: DeserializeOwned>(bytes: &[u8]) -> Option<(Time, T)> {
-    let (time, rest) = bytes.split_first_chunk()?;
-    Some((Time(u64::from_be_bytes(*time)), decode(rest)?))
-}
-
-fn encode_time_and_order(time: Time, order_id: OrderId) -> Vec<u8> {
-    [time.0.to_be_bytes(), order_id.0.to_be_bytes()].concat()
-}
-
 fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
     encode_timed(trade.time, &(trade.sequence, trade.trade))
 }
@@ -272,11 +164,6 @@ fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
 fn decode_trade(bytes: &[u8]) -> Option<MarketTrade> {
     let (time, (sequence, trade)) = decode_timed(bytes)?;
     Some(MarketTrade { time, sequence, trade })
-}
-
-fn number_at(bytes: &[u8], position: usize) -> Option<u64> {
-    let (number, _) = bytes.get(position..)?.split_first_chunk()?;
-    Some(u64::from_be_bytes(*number))
 }
 
 /// Reads of history. Cheap to clone; the reads block on the disk.
@@ -331,7 +218,7 @@ impl History {
         limit: usize,
     ) -> Result<Vec<KnownOrder>, HistoryError> {
         let database = self.database()?;
-        let rows = Rows { database: &database, prefix: user_rows(b'u', uid, symbol) };
+        let rows = Rows { database: &database, prefix: user_order_rows(uid, symbol) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
         let order = |row: Row| read_order(&database, symbol, OrderId(row.id))?.ok_or_else(|| damaged(&row.key));
         found.into_iter().map(order).collect()
@@ -347,7 +234,7 @@ impl History {
         limit: usize,
     ) -> Result<Vec<AccountTrade>, HistoryError> {
         let database = self.database()?;
-        let rows = Rows { database: &database, prefix: user_rows(b'a', uid, symbol) };
+        let rows = Rows { database: &database, prefix: user_trade_rows(uid, symbol) };
         let mut within = 0..u64::MAX;
         if let Some(order_id) = order {
             let Some(KnownOrder { order, .. }) = read_order(&database, symbol, order_id)? else {
@@ -960,7 +847,7 @@ mod tests {
             assert_eq!(order_key(symbol, OrderId(a)).cmp(&order_key(symbol, OrderId(b))), expected);
             let of = |id| user_order_key(uid, symbol, OrderId(id));
             assert_eq!(of(a).cmp(&of(b)), expected);
-            assert_eq!(number_at(&of(a), user_rows(b'u', uid, symbol).len()), Some(a));
+            assert_eq!(number_at(&of(a), user_order_rows(uid, symbol).len()), Some(a));
             assert_eq!(trade_key(symbol, TradeId(a)).cmp(&trade_key(symbol, TradeId(b))), expected);
             assert!(user_trade_key(uid, symbol, TradeId(a), false) < user_trade_key(uid, symbol, TradeId(a), true));
         }

@@ -7,6 +7,8 @@
 //! Modules in reading order.
 
 pub mod record;
+mod format;
+mod database;
 pub mod sequencer;
 pub mod node;
 mod log_store;

@@ -19,29 +19,16 @@ use futures_util::{Stream, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Direction, ErrorKind};
-use rocksdb::{IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
 use tokio::sync::oneshot;
 
+use crate::database::{family, read_meta, synced};
 use crate::durable_mark::DurableMark;
 use crate::failure::{Failure, StartError};
-use crate::record::{
-    Link, LogId, LogIdBytes, RaftEntry, TypeConfig, Vote, VoteBytes, decode_log_entry, encode_log_entry, open, seal,
+use crate::format::{
+    LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, VoteBytes, decode_log_entry, encode_log_entry, log_key, seal,
 };
-
-/// The log: index in eight big-endian bytes -> `encode_log_entry`.
-const LOG: &str = "log";
-/// What raft must remember beside the log; the keys follow.
-const META: &str = "meta";
-/// What history.rs keeps; its keys stand there.
-pub(crate) const HISTORY: &str = "history";
-
-/// -> `VoteBytes`.
-const VOTE_KEY: &[u8] = b"vote";
-/// The last entry that was purged and its link -> `(LogIdBytes, Link)`.
-const PURGED_KEY: &[u8] = b"purged";
-/// How often this node was started -> `u64`.
-const BOOT_KEY: &[u8] = b"boot";
+use crate::record::{LogId, RaftEntry, TypeConfig, Vote};
 
 /// Jobs that may wait for the writer. When it is full, raft waits, then the sequencer, then the door is shut.
 const JOBS_MAX: usize = 256;
@@ -53,73 +40,6 @@ const TAIL_BYTES_MAX: usize = 32 << 20;
 const READ_BYTES_MAX: usize = 4 << 20;
 /// How far the durable mark may lag behind.
 const MARK_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Opens the database in `data`; it locks the directory against other processes.
-pub(crate) fn open_database(data: &Path) -> Result<Arc<DB>, StartError> {
-    let path = data.join("db");
-    let families = [LOG, META, HISTORY].map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
-    match DB::open_cf_descriptors(&database_options(), &path, families) {
-        Ok(database) => Ok(Arc::new(database)),
-        Err(error) if error.kind() == ErrorKind::IOError && error.as_ref().contains("lock") => {
-            Err(StartError::Locked(data.to_owned()))
-        }
-        Err(error) if error.kind() == ErrorKind::Corruption => {
-            Err(StartError::damaged(path.display().to_string(), error))
-        }
-        Err(error) => Err(StartError::disk(&path, error)),
-    }
-}
-
-fn database_options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_paranoid_checks(true);
-    // A torn tail is dropped, anything wrong before it refuses to open; the default would silently drop all that
-    // follows. In this mode RocksDB cannot recycle its files (it could not tell an old record from a torn one).
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_recycle_log_file_num(0);
-    // History's batches, which are not logged, go to memory while the log's batch is being synced.
-    options.set_enable_pipelined_write(true);
-    options.set_max_background_jobs(2);
-    options.set_max_total_wal_size(512 << 20);
-    options.set_keep_log_file_num(4);
-    options
-}
-
-fn family_options(name: &str) -> Options {
-    let mut options = Options::default();
-    options.set_write_buffer_size(64 << 20);
-    options.set_max_write_buffer_number(4);
-    let compression = if name == HISTORY { DBCompressionType::Lz4 } else { DBCompressionType::None };
-    options.set_compression_type(compression);
-    options
-}
-
-/// The column family `name`, which [`open_database`] made.
-pub(crate) fn family<'a>(database: &'a DB, name: &str) -> &'a ColumnFamily {
-    database.cf_handle(name).expect("opened with it")
-}
-
-/// Counts this start, durably; no two starts of a node have the same number.
-pub(crate) fn count_boot(database: &DB) -> Result<u64, StartError> {
-    let boot = read_meta::<u64>(database, BOOT_KEY)?.unwrap_or(0) + 1;
-    let written = database.put_cf_opt(family(database, META), BOOT_KEY, seal(&boot), &synced());
-    written.map(|()| boot).map_err(|error| StartError::disk(database.path(), error))
-}
-
-fn synced() -> WriteOptions {
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    options
-}
-
-fn read_meta<T: serde::de::DeserializeOwned>(database: &DB, key: &[u8]) -> Result<Option<T>, StartError> {
-    let name =
-        || format!("key `{}` of column family `{META}` in {}", String::from_utf8_lossy(key), database.path().display());
-    let found = database.get_cf(family(database, META), key).map_err(|error| StartError::damaged(name(), error))?;
-    found.map(|bytes| open(&bytes)).transpose().map_err(|error| StartError::damaged(name(), error))
-}
 
 fn entry_place(database: &DB, index: u64) -> String {
     format!("entry {index} of column family `{LOG}` in {}", database.path().display())
@@ -289,10 +209,11 @@ fn verify(database: &DB) -> Result<Log, StartError> {
     let (purged, purged_link) = purged.map_or((None, Link::START), |(id, link)| (Some(LogId::from(id)), link));
     let first = purged.map_or(0, |log_id| log_id.index + 1);
     let (mut last, mut last_link, mut expected) = (purged, purged_link, first);
-    for item in database.iterator_cf(family(database, LOG), IteratorMode::From(&key(expected), Direction::Forward)) {
+    for item in database.iterator_cf(family(database, LOG), IteratorMode::From(&log_key(expected), Direction::Forward))
+    {
         let damaged = |what: String| StartError::damaged(entry_place(database, expected), what);
         let (found_key, bytes) = item.map_err(|error| damaged(error.to_string()))?;
-        if *found_key != key(expected) {
+        if *found_key != log_key(expected) {
             return Err(damaged("it is missing, and later entries are there".into()));
         }
         let found = decode_log_entry(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -320,20 +241,16 @@ fn verify(database: &DB) -> Result<Log, StartError> {
     })
 }
 
-fn key(index: u64) -> [u8; 8] {
-    index.to_be_bytes()
-}
-
 /// The entries of `range`, which are all in the database; fewer when they are large.
 fn read_entries(database: &DB, range: Range<u64>) -> io::Result<Vec<RaftEntry>> {
     let mut entries = Vec::new();
     let mut bytes_read = 0;
-    let start = key(range.start);
+    let start = log_key(range.start);
     let rows = database.iterator_cf(family(database, LOG), IteratorMode::From(&start, Direction::Forward));
     for (item, index) in rows.zip(range.clone()) {
         let (found_key, bytes) = item.map_err(io::Error::other)?;
         let damaged = |what: &str| io::Error::other(format!("{} is damaged: {what}", entry_place(database, index)));
-        if *found_key != key(index) {
+        if *found_key != log_key(index) {
             return Err(damaged("it is missing"));
         }
         entries.push(decode_log_entry(&bytes).map_err(|error| damaged(&error.to_string()))?.entry);
@@ -430,7 +347,7 @@ impl LogStore {
         if let Some(link) = log.link_in_tail(index) {
             return Ok(link);
         }
-        let bytes = self.database.get_cf(family(&self.database, LOG), key(index)).map_err(io::Error::other)?;
+        let bytes = self.database.get_cf(family(&self.database, LOG), log_key(index)).map_err(io::Error::other)?;
         let damaged =
             |what: &str| io::Error::other(format!("{} is damaged: {what}", entry_place(&self.database, index)));
         let bytes = bytes.ok_or_else(|| damaged("it is missing"))?;
@@ -616,7 +533,7 @@ impl Writer {
             Job::Append { frames, flushed } => {
                 group.entries += frames.len() as u64;
                 for (index, frame) in frames {
-                    group.batch.put_cf(log, key(index), frame);
+                    group.batch.put_cf(log, log_key(index), frame);
                     group.end = Some(index + 1);
                 }
                 group.flushed.push(flushed);
@@ -626,14 +543,14 @@ impl Writer {
                 group.votes.push(done);
             }
             Job::Truncate { from } => {
-                group.batch.delete_range_cf(log, key(from), key(u64::MAX));
+                group.batch.delete_range_cf(log, log_key(from), log_key(u64::MAX));
                 group.end = Some(from);
                 group.truncated = Some(group.truncated.map_or(from, |lowest| lowest.min(from)));
                 self.truncations += 1;
             }
             Job::Purge { upto, link } => {
                 group.batch.put_cf(meta, PURGED_KEY, seal(&(LogIdBytes::from(&upto), link)));
-                group.batch.delete_range_cf(log, key(0), key(upto.index + 1));
+                group.batch.delete_range_cf(log, log_key(0), log_key(upto.index + 1));
                 let end = group.end.unwrap_or(self.durable);
                 group.end = Some(end.max(upto.index + 1));
             }
@@ -702,6 +619,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::database::open_database;
 
     fn log_id(index: u64) -> LogId {
         LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index }
@@ -732,11 +650,11 @@ mod tests {
     }
 
     fn value(database: &DB, index: u64) -> Vec<u8> {
-        database.get_cf(family(database, LOG), key(index)).unwrap().unwrap()
+        database.get_cf(family(database, LOG), log_key(index)).unwrap().unwrap()
     }
 
     fn put(database: &DB, index: u64, value: Vec<u8>) {
-        database.put_cf(family(database, LOG), key(index), value).unwrap();
+        database.put_cf(family(database, LOG), log_key(index), value).unwrap();
     }
 
     #[tokio::test]
@@ -755,7 +673,7 @@ mod tests {
     #[tokio::test]
     async fn a_hole_is_named() {
         let folder = written(9).await;
-        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), key(4)).unwrap());
+        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), log_key(4)).unwrap());
         assert!(error.contains("entry 4 of column family `log`"), "{error}");
         assert!(error.contains("it is missing"), "{error}");
     }
@@ -775,7 +693,7 @@ mod tests {
     #[tokio::test]
     async fn a_log_that_ends_below_the_durable_mark_is_named() {
         let folder = written(9).await;
-        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), key(8)).unwrap());
+        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), log_key(8)).unwrap());
         assert!(error.contains("entry 8 of column family `log`"), "{error}");
         assert!(error.contains("the entries before 9 were durable"), "{error}");
     }
@@ -815,7 +733,7 @@ mod tests {
         assert_eq!(indexes.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), [4, 5, 6]);
         drop(store);
         thread.join().unwrap();
-        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), key(4)).unwrap());
+        let error = error_after(&folder, |database| database.delete_cf(family(database, LOG), log_key(4)).unwrap());
         assert!(error.contains("entry 4 of column family `log`"), "{error}");
     }
 

@@ -14,9 +14,10 @@ use openraft::{BasicNode, Config, Raft, ServerState, SnapshotPolicy};
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
+use crate::database::{count_boot, open_database, upgrade};
 use crate::failure::{Failure, StartError};
 use crate::history::{History, HistoryWriter};
-use crate::log_store::{LogCounters, LogStore, count_boot, hand_over, open_database};
+use crate::log_store::{LogCounters, LogStore, hand_over};
 use crate::network::Network;
 use crate::record::{Published, TypeConfig};
 use crate::sequencer::{Door, Sequencer, SequencerTask};
@@ -295,6 +296,7 @@ impl Opened {
         let data = &config.data;
         std::fs::create_dir_all(data).map_err(|error| StartError::disk(data, error))?;
         let database = open_database(data)?;
+        upgrade(&database)?;
         let snapshots = SnapshotDirectory::open(data)?;
         let (log, log_thread) = LogStore::open(database.clone(), data, failure)?;
         let (engine, meta) = match snapshots.load_newest(log.purged_index())? {

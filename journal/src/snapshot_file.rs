@@ -5,31 +5,19 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use engine::{Sequence, Snapshot};
+use engine::Snapshot;
 use openraft::alias::SnapshotMetaOf;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::failure::StartError;
-use crate::record::{FrameError, LogIdBytes, MembershipBytes, StoredMembership, TypeConfig, open_first, seal};
+use crate::format::{FrameError, LogIdBytes, MembershipBytes, SnapshotHeader, open_first, seal};
+use crate::record::{StoredMembership, TypeConfig};
 
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 /// How many are kept: the newest, and two to fall back on when it turns out to be damaged.
 const KEPT: usize = 3;
 const SUFFIX: &str = "snapshot";
-
-/// What stands before the state.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Header {
-    last_log_id: Option<LogIdBytes>,
-    membership_log_id: Option<LogIdBytes>,
-    membership: MembershipBytes,
-    sequence: Sequence,
-    body_length: u64,
-    /// SHA-256 of the body, which is the state's hash too.
-    state_hash: [u8; 32],
-}
 
 /// A snapshot that was read and found whole.
 pub(crate) struct FoundSnapshot {
@@ -116,7 +104,7 @@ impl SnapshotDirectory {
         let path = self.path.join(format!("{index:020}.{SUFFIX}"));
         let temporary = path.with_extension("tmp");
         let body = state.encode();
-        let header = Header {
+        let header = SnapshotHeader {
             last_log_id: meta.last_log_id.as_ref().map(LogIdBytes::from),
             membership_log_id: meta.last_membership.log_id().as_ref().map(LogIdBytes::from),
             membership: MembershipBytes::from(meta.last_membership.membership()),
@@ -146,7 +134,7 @@ impl SnapshotDirectory {
         // A header is far smaller; one that is not is damaged.
         (&file).take(1 << 20).read_to_end(&mut start)?;
         file.rewind()?;
-        let (header, _) = open_first::<Header>(&start)?;
+        let (header, _) = open_first::<SnapshotHeader>(&start)?;
         Ok(Some((header.meta()?, file)))
     }
 
@@ -171,7 +159,7 @@ impl SnapshotDirectory {
     }
 }
 
-impl Header {
+impl SnapshotHeader {
     fn meta(&self) -> Result<SnapshotMeta, FrameError> {
         let membership = self.membership.clone().try_into()?;
         let last_membership = StoredMembership::new(self.membership_log_id.map(Into::into), membership);
@@ -180,8 +168,8 @@ impl Header {
 }
 
 /// The header and the body, if `bytes` are a whole snapshot file.
-fn check(bytes: &[u8]) -> Result<(Header, &[u8]), SnapshotError> {
-    let (header, length) = open_first::<Header>(bytes)?;
+fn check(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), SnapshotError> {
+    let (header, length) = open_first::<SnapshotHeader>(bytes)?;
     let body = &bytes[length..];
     let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;
     if whole { Ok((header, body)) } else { Err(SnapshotError::Body) }

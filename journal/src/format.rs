@@ -1,0 +1,455 @@
+//! What stands on disk, all of it: column families, keys, values, frames, and the version of the whole.
+//!
+//! A value is in a frame (version, length, body in postcard's encoding, CRC-32C) wherever a flipped bit must be found by
+//! us; history's rows, which can be written again from the log, are not. A release reads what the release before it wrote:
+//! [`DATA_FORMAT`] counts the changes, `upgrade.rs` makes them.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use engine::order::ClientOrderId;
+use engine::units::PreventedMatchId;
+use engine::{OrderId, Sequence, SymbolId, Time, TradeId, Uid};
+use openraft::alias::LeaderIdOf;
+use openraft::{BasicNode, EntryPayload, Membership};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::record::{Entry, LogId, Origin, Proposal, RaftEntry, TypeConfig, Vote};
+
+/// The version of a data directory that this program writes.
+pub(crate) const DATA_FORMAT: u32 = 3;
+
+// Column families.
+
+/// The log: [`log_key`] -> [`encode_log_entry`].
+pub(crate) const LOG: &str = "log";
+/// What must be remembered beside the log; the keys follow.
+pub(crate) const META: &str = "meta";
+/// Orders, trades, lists of the past; the keys stand below.
+pub(crate) const HISTORY: &str = "history";
+
+// Keys of the log and of meta.
+
+/// A log entry's key: its index in eight big-endian bytes.
+pub(crate) fn log_key(index: u64) -> [u8; 8] {
+    index.to_be_bytes()
+}
+
+/// -> [`DATA_FORMAT`] of the program that last wrote here; version 2 had none.
+pub(crate) const FORMAT_KEY: &[u8] = b"format";
+/// -> [`VoteBytes`].
+pub(crate) const VOTE_KEY: &[u8] = b"vote";
+/// The last entry that was purged and its link -> `(LogIdBytes, Link)`.
+pub(crate) const PURGED_KEY: &[u8] = b"purged";
+/// How often this node was started -> `u64`.
+pub(crate) const BOOT_KEY: &[u8] = b"boot";
+
+// Frames.
+
+/// The version of every frame that this program writes, and the only one it reads.
+const FRAME_VERSION: u8 = 2;
+const FRAME_HEAD: usize = 1 + 4;
+const FRAME_TAIL: usize = 4;
+
+/// Why bytes are not what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FrameError {
+    #[error("its format is version {0}, this program reads version {FRAME_VERSION}")]
+    Version(u8),
+    #[error("its length is wrong")]
+    Length,
+    #[error("its checksum is wrong")]
+    Checksum,
+    #[error("its content makes no sense")]
+    Malformed,
+}
+
+/// `value` in a frame.
+pub(crate) fn seal(value: &impl Serialize) -> Vec<u8> {
+    let head = vec![FRAME_VERSION, 0, 0, 0, 0];
+    let mut bytes = postcard::to_extend(value, head).expect("plain data can always be encoded");
+    let length = u32::try_from(bytes.len() - FRAME_HEAD).expect("a frame holds less than 4 GiB");
+    bytes[1..FRAME_HEAD].copy_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    bytes
+}
+
+/// The value in the one frame that `bytes` are.
+pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
+    let (value, length) = open_first(bytes)?;
+    if length == bytes.len() { Ok(value) } else { Err(FrameError::Length) }
+}
+
+/// The value in the frame that `bytes` start with, and how long that frame is.
+pub(crate) fn open_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), FrameError> {
+    let (version, rest) = bytes.split_first().ok_or(FrameError::Length)?;
+    if *version != FRAME_VERSION {
+        return Err(FrameError::Version(*version));
+    }
+    let (length, _) = rest.split_first_chunk().ok_or(FrameError::Length)?;
+    let end = FRAME_HEAD.saturating_add(u32::from_le_bytes(*length) as usize);
+    let (framed, tail) = bytes.split_at_checked(end).ok_or(FrameError::Length)?;
+    let (checksum, _) = tail.split_first_chunk().ok_or(FrameError::Length)?;
+    if crc32c::crc32c(framed) != u32::from_le_bytes(*checksum) {
+        return Err(FrameError::Checksum);
+    }
+    let value = postcard::from_bytes(&framed[FRAME_HEAD..]).map_err(|_| FrameError::Malformed)?;
+    Ok((value, end + FRAME_TAIL))
+}
+
+/// The SHA-256 of a log entry's frame. Each frame holds the link of the one before it: that is the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Link([u8; 32]);
+
+impl Link {
+    /// What the first entry of a log is chained to.
+    pub(crate) const START: Link = Link([0; 32]);
+
+    fn of(frame: &[u8]) -> Link {
+        Link(Sha256::digest(frame).into())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct LogEntryBytes<'a> {
+    previous: Link,
+    log_id: LogIdBytes,
+    payload: PayloadBytes<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum PayloadBytes<'a> {
+    Blank,
+    Commands { origin: Origin, entry: Cow<'a, Entry> },
+    Membership(MembershipBytes),
+}
+
+/// A log entry as it was found in its frame.
+#[derive(Debug)]
+pub(crate) struct FoundEntry {
+    pub entry: RaftEntry,
+    /// The link that it says the entry before it has.
+    pub previous: Link,
+    /// Its own.
+    pub link: Link,
+}
+
+/// The bytes of a log entry that follows one with the link `previous`, and its own link.
+pub(crate) fn encode_log_entry(entry: &RaftEntry, previous: Link) -> (Vec<u8>, Link) {
+    let payload = match &entry.payload {
+        EntryPayload::Blank => PayloadBytes::Blank,
+        EntryPayload::Normal(proposal) => {
+            PayloadBytes::Commands { origin: proposal.origin, entry: Cow::Borrowed(&proposal.entry) }
+        }
+        EntryPayload::Membership(membership) => PayloadBytes::Membership(MembershipBytes::from(membership)),
+    };
+    let frame = seal(&LogEntryBytes { previous, log_id: LogIdBytes::from(&entry.log_id), payload });
+    let link = Link::of(&frame);
+    (frame, link)
+}
+
+/// The log entry from the bytes of [`encode_log_entry`].
+pub(crate) fn decode_log_entry(bytes: &[u8]) -> Result<FoundEntry, FrameError> {
+    let found: LogEntryBytes<'static> = open(bytes)?;
+    let payload = match found.payload {
+        PayloadBytes::Blank => EntryPayload::Blank,
+        PayloadBytes::Commands { origin, entry } => {
+            EntryPayload::Normal(Proposal { origin, entry: Arc::new(entry.into_owned()) })
+        }
+        PayloadBytes::Membership(membership) => EntryPayload::Membership(membership.try_into()?),
+    };
+    let entry = RaftEntry { log_id: found.log_id.into(), payload };
+    Ok(FoundEntry { entry, previous: found.previous, link: Link::of(bytes) })
+}
+
+/// A log id as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogIdBytes {
+    term: u64,
+    node: u64,
+    index: u64,
+}
+
+impl From<&LogId> for LogIdBytes {
+    fn from(log_id: &LogId) -> LogIdBytes {
+        LogIdBytes { term: log_id.leader_id.term, node: log_id.leader_id.node_id, index: log_id.index }
+    }
+}
+
+impl From<LogIdBytes> for LogId {
+    fn from(bytes: LogIdBytes) -> LogId {
+        let leader_id = LeaderIdOf::<TypeConfig> { term: bytes.term, node_id: bytes.node };
+        LogId { leader_id, index: bytes.index }
+    }
+}
+
+/// A vote as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VoteBytes {
+    term: u64,
+    node: u64,
+    committed: bool,
+}
+
+impl From<&Vote> for VoteBytes {
+    fn from(vote: &Vote) -> VoteBytes {
+        VoteBytes { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed }
+    }
+}
+
+impl From<VoteBytes> for Vote {
+    fn from(bytes: VoteBytes) -> Vote {
+        let leader_id = LeaderIdOf::<TypeConfig> { term: bytes.term, node_id: bytes.node };
+        Vote { leader_id, committed: bytes.committed }
+    }
+}
+
+/// A membership as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MembershipBytes {
+    /// The voters; two sets while a change is under way.
+    configs: Vec<BTreeSet<u64>>,
+    /// The address of every node, learners included.
+    nodes: BTreeMap<u64, String>,
+}
+
+impl From<&Membership<u64, BasicNode>> for MembershipBytes {
+    fn from(membership: &Membership<u64, BasicNode>) -> MembershipBytes {
+        MembershipBytes {
+            configs: membership.get_joint_config().clone(),
+            nodes: membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect(),
+        }
+    }
+}
+
+impl TryFrom<MembershipBytes> for Membership<u64, BasicNode> {
+    type Error = FrameError;
+
+    fn try_from(bytes: MembershipBytes) -> Result<Self, FrameError> {
+        let nodes: BTreeMap<u64, BasicNode> =
+            bytes.nodes.into_iter().map(|(id, address)| (id, BasicNode::new(address))).collect();
+        if bytes.configs.is_empty() && nodes.is_empty() {
+            return Ok(Membership::default());
+        }
+        Membership::new(bytes.configs, nodes).map_err(|_| FrameError::Malformed)
+    }
+}
+
+/// What stands before the state in a snapshot file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotHeader {
+    pub last_log_id: Option<LogIdBytes>,
+    pub membership_log_id: Option<LogIdBytes>,
+    pub membership: MembershipBytes,
+    pub sequence: Sequence,
+    pub body_length: u64,
+    /// SHA-256 of the body, which is the state's hash too.
+    pub state_hash: [u8; 32],
+}
+
+// History: keys and values, side by side. Numbers in keys are big-endian, so the order of keys is the order of ids. Values that
+// start with a time start with its eight big-endian bytes.
+
+/// What a stored value of postcard's encoding starts with.
+pub(crate) const VALUE_VERSION: u8 = 2;
+
+/// -> a sealed `Sequence`: the last one that history holds.
+pub(crate) const WATERMARK_KEY: &[u8] = b"w";
+
+/// symbol, order id -> `KnownOrder`, its latest state.
+pub(crate) fn order_key(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
+    [b"o".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
+}
+
+/// user, symbol, client order id -> the id of the most recent order of that name.
+pub(crate) fn client_id_key(uid: Uid, symbol: SymbolId, client_order_id: &ClientOrderId) -> Vec<u8> {
+    [user_rows(b'c', uid, symbol).as_slice(), client_order_id.as_str().as_bytes()].concat()
+}
+
+/// user, symbol, order id -> time of creation.
+pub(crate) fn user_order_key(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
+    [user_order_rows(uid, symbol).as_slice(), &order_id.0.to_be_bytes()].concat()
+}
+
+/// user, symbol, trade id, whether as maker -> time, the user's order id.
+pub(crate) fn user_trade_key(uid: Uid, symbol: SymbolId, trade_id: TradeId, is_maker: bool) -> Vec<u8> {
+    [user_trade_rows(uid, symbol).as_slice(), &trade_id.0.to_be_bytes(), &[is_maker.into()]].concat()
+}
+
+/// symbol, trade id -> time, `(Sequence, Trade)`.
+pub(crate) fn trade_key(symbol: SymbolId, trade_id: TradeId) -> Vec<u8> {
+    [trade_rows(symbol).as_slice(), &trade_id.0.to_be_bytes()].concat()
+}
+
+/// symbol, prevented match id -> time, `PreventedMatch`.
+pub(crate) fn prevented_key(symbol: SymbolId, id: PreventedMatchId) -> Vec<u8> {
+    [b"p".as_slice(), &symbol.0.to_be_bytes(), &id.0.to_be_bytes()].concat()
+}
+
+/// user, symbol, order id, prevented match id -> time.
+pub(crate) fn user_prevented_key(uid: Uid, symbol: SymbolId, order_id: OrderId, id: PreventedMatchId) -> Vec<u8> {
+    [prevented_rows(uid, symbol, order_id).as_slice(), &id.0.to_be_bytes()].concat()
+}
+
+/// symbol, order id, execution id -> time, `Amendment`.
+pub(crate) fn amendment_key(symbol: SymbolId, order_id: OrderId, execution_id: u64) -> Vec<u8> {
+    [amendment_rows(symbol, order_id).as_slice(), &execution_id.to_be_bytes()].concat()
+}
+
+/// user, list number -> time, `OrderList`, its latest state.
+pub(crate) fn list_key(uid: Uid, number: u64) -> Vec<u8> {
+    [list_rows(uid).as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// user, time of creation, list number -> that time. Lists are numbered by symbol, so their numbers do not follow time.
+pub(crate) fn list_time_key(uid: Uid, created_at: Time, number: u64) -> Vec<u8> {
+    [list_time_rows(uid).as_slice(), &created_at.0.to_be_bytes(), &number.to_be_bytes()].concat()
+}
+
+/// user, list client order id -> the number of the most recent list of that name.
+pub(crate) fn list_name_key(uid: Uid, name: &ClientOrderId) -> Vec<u8> {
+    [b"n".as_slice(), &uid.0.to_be_bytes(), name.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn user_order_rows(uid: Uid, symbol: SymbolId) -> Vec<u8> {
+    user_rows(b'u', uid, symbol)
+}
+
+pub(crate) fn user_trade_rows(uid: Uid, symbol: SymbolId) -> Vec<u8> {
+    user_rows(b'a', uid, symbol)
+}
+
+pub(crate) fn prevented_rows(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
+    [user_rows(b'q', uid, symbol).as_slice(), &order_id.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn amendment_rows(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
+    [b"e".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn list_rows(uid: Uid) -> Vec<u8> {
+    [b"l".as_slice(), &uid.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn list_time_rows(uid: Uid) -> Vec<u8> {
+    [b"m".as_slice(), &uid.0.to_be_bytes()].concat()
+}
+
+fn user_rows(kind: u8, uid: Uid, symbol: SymbolId) -> Vec<u8> {
+    [[kind].as_slice(), &uid.0.to_be_bytes(), &symbol.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn trade_rows(symbol: SymbolId) -> Vec<u8> {
+    [b"t".as_slice(), &symbol.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn encode(head: &[u8], value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = head.to_vec();
+    bytes.push(VALUE_VERSION);
+    postcard::to_extend(value, bytes).expect("plain data can always be encoded")
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (version, value) = bytes.split_first()?;
+    if *version == VALUE_VERSION { postcard::from_bytes(value).ok() } else { None }
+}
+
+/// A value behind its time.
+pub(crate) fn encode_timed(time: Time, value: &impl Serialize) -> Vec<u8> {
+    encode(&time.0.to_be_bytes(), value)
+}
+
+pub(crate) fn decode_timed<T: DeserializeOwned>(bytes: &[u8]) -> Option<(Time, T)> {
+    let (time, rest) = bytes.split_first_chunk()?;
+    Some((Time(u64::from_be_bytes(*time)), decode(rest)?))
+}
+
+pub(crate) fn encode_time_and_order(time: Time, order_id: OrderId) -> Vec<u8> {
+    [time.0.to_be_bytes(), order_id.0.to_be_bytes()].concat()
+}
+
+pub(crate) fn number_at(bytes: &[u8], position: usize) -> Option<u64> {
+    let (number, _) = bytes.get(position..)?.split_first_chunk()?;
+    Some(u64::from_be_bytes(*number))
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::Command;
+
+    use super::*;
+
+    pub(crate) fn log_id(index: u64) -> LogId {
+        LogIdBytes { term: 3, node: 1, index }.into()
+    }
+
+    fn entries() -> Vec<RaftEntry> {
+        let commands =
+            vec![Command::OpenAccount { uid: Uid(7) }, Command::CancelAllOrders { uid: Uid(7), symbol: SymbolId(0) }];
+        let origin = Origin { node: 1, boot: 2, ticket: 3 };
+        let proposal = Proposal { origin, entry: Arc::new(Entry { time: Time(1_000_000), commands }) };
+        let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2"))]);
+        let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        vec![
+            RaftEntry { log_id: log_id(4), payload: EntryPayload::Blank },
+            RaftEntry { log_id: log_id(5), payload: EntryPayload::Normal(proposal) },
+            RaftEntry { log_id: log_id(6), payload: EntryPayload::Membership(membership) },
+        ]
+    }
+
+    #[test]
+    fn a_log_entry_comes_back_as_it_was() {
+        let mut previous = Link::START;
+        for entry in entries() {
+            let (bytes, link) = encode_log_entry(&entry, previous);
+            let found = decode_log_entry(&bytes).unwrap();
+            assert_eq!(found.previous, previous);
+            assert_eq!(found.link, link);
+            assert_eq!(found.entry.log_id, entry.log_id);
+            assert_eq!(format!("{:?}", found.entry.payload), format!("{:?}", entry.payload));
+            previous = link;
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_found() {
+        for entry in entries() {
+            let (bytes, _) = encode_log_entry(&entry, Link::START);
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode_log_entry(&damaged).is_err(), "bit {bit}");
+            }
+            for length in 0..bytes.len() {
+                assert!(decode_log_entry(&bytes[..length]).is_err(), "cut to {length}");
+            }
+            let longer = [&bytes[..], &[0]].concat();
+            assert_eq!(decode_log_entry(&longer).unwrap_err(), FrameError::Length);
+        }
+    }
+
+    #[test]
+    fn another_version_is_named() {
+        let mut bytes = seal(&7u64);
+        bytes[0] = 9;
+        assert_eq!(open::<u64>(&bytes).unwrap_err(), FrameError::Version(9));
+    }
+
+    #[test]
+    fn the_same_entry_after_another_one_has_another_link() {
+        let entry = &entries()[0];
+        let (_, first) = encode_log_entry(entry, Link::START);
+        let (_, second) = encode_log_entry(entry, first);
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_vote_comes_back_as_it_was() {
+        let vote = Vote { leader_id: log_id(0).leader_id, committed: true };
+        let found: VoteBytes = open(&seal(&VoteBytes::from(&vote))).unwrap();
+        assert_eq!(Vote::from(found), vote);
+    }
+}
