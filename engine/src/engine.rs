@@ -112,6 +112,15 @@ impl Engine {
         self.floor.accounts.report(events);
     }
 
+    /// Pass over a command that cannot be decided, as the log says an operator ruled: it takes its sequence and its time and
+    /// does nothing else.
+    pub fn skip(&mut self, time: Time, events: &mut Vec<Event>) {
+        assert!(time >= self.floor.now, "time runs forward in the log");
+        self.floor.now = time;
+        self.sequence.0 += 1;
+        events.push(Event::Rejected(Rejection::Compensated));
+    }
+
     /// Count everything anew and compare: balances, holds, books. For tests and after a restore.
     pub fn validate(&self) {
         self.floor.accounts.validate();

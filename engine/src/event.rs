@@ -421,4 +421,6 @@ pub enum Rejection {
     NoChange,
     /// No such withdrawal is under way.
     UnknownWithdrawal,
+    /// The operator's compensation: deciding this command would stop the engine.
+    Compensated,
 }

@@ -37,11 +37,33 @@ pub struct JournalConfig {
     pub entries_in_flight: usize,
     /// A snapshot is taken after so many log entries.
     pub snapshot_every_entries: u64,
+    /// And after so many commands: a restart replays no more.
+    pub snapshot_every_commands: u64,
+    /// About how many bytes of the log are kept behind the snapshots, to look back on.
+    pub log_bytes_kept: u64,
+    /// How many days history keeps what is closed; 0 keeps it for ever.
+    pub history_days: u32,
+    /// With less room on the disk than so many bytes, only cancels are taken.
+    pub low_space_bytes: u64,
+    /// The size of a file that is thrown out when a start finds no room on the disk.
+    pub ballast_bytes: u64,
+    /// For drills: the engine panics at the command of this sequence, as a faulty one would; 0 for none.
+    pub drill_poison_sequence: u64,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        JournalConfig { entry_commands_max: 4_096, entries_in_flight: 8, snapshot_every_entries: 100_000 }
+        JournalConfig {
+            entry_commands_max: 4_096,
+            entries_in_flight: 8,
+            snapshot_every_entries: 100_000,
+            snapshot_every_commands: 5_000_000,
+            log_bytes_kept: 8 << 30,
+            history_days: 0,
+            low_space_bytes: 256 << 20,
+            ballast_bytes: 64 << 20,
+            drill_poison_sequence: 0,
+        }
     }
 }
 
@@ -182,6 +204,7 @@ impl Config {
             ("journal.entry_commands_max", self.journal.entry_commands_max as u64, 1),
             ("journal.entries_in_flight", self.journal.entries_in_flight as u64, 1),
             ("journal.snapshot_every_entries", self.journal.snapshot_every_entries, 10),
+            ("journal.snapshot_every_commands", self.journal.snapshot_every_commands, 10),
             ("lanes.count", self.lanes.count as u64, 1),
             ("lanes.commands_max", self.lanes.commands_max as u64, 1),
             ("limits.request_weight_per_minute", self.limits.request_weight_per_minute.into(), 1),

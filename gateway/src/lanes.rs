@@ -58,7 +58,8 @@ impl Lanes {
         if let Err(error) = self.sequencer.submit(command, Some(caller)) {
             self.in_flight.leave();
             return Err(match error {
-                SubmitError::Busy => ApiError::busy(),
+                // To a client both mean: not now.
+                SubmitError::Busy | SubmitError::NoSpace => ApiError::busy(),
                 SubmitError::NotLeader | SubmitError::Stopping => ApiError::unavailable(),
             });
         }

@@ -92,6 +92,18 @@ impl Metrics {
         page.counter("rialto_log_entries_total", "Entries written to the log.", node.log_entries);
         page.gauge("rialto_queued_commands", "Commands waiting in the sequencer's queue.", node.queued_commands);
         page.counter("rialto_snapshots_total", "Snapshots written.", node.snapshots);
+        page.counter("rialto_log_damaged_total", "Damage found in the log kept to look back on.", node.log_damaged);
+        page.gauge("rialto_disk_free_bytes", "Room on the disk of the data directory.", node.free_bytes);
+        page.gauge(
+            "rialto_disk_low",
+            "1 while there is so little that only cancels are taken.",
+            u8::from(node.is_space_low),
+        );
+        page.gauge(
+            "rialto_history_lag_commands",
+            "Commands applied that history does not hold yet.",
+            node.applied_sequence.saturating_sub(node.history_watermark),
+        );
         page.gauge("rialto_history_watermark", "Last sequence that history holds.", node.history_watermark);
         page.0
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Command, Sequence};
-use journal::{Node, NodeConfig};
+use journal::{Node, NodeConfig, SpaceConfig};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -113,6 +113,11 @@ fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {
         entry_commands_max: config.journal.entry_commands_max,
         entries_in_flight: config.journal.entries_in_flight,
         snapshot_every_entries: config.journal.snapshot_every_entries,
+        snapshot_every_commands: config.journal.snapshot_every_commands,
+        log_bytes_kept: config.journal.log_bytes_kept,
+        history_days: config.journal.history_days,
+        space: SpaceConfig { low_bytes: config.journal.low_space_bytes, ballast_bytes: config.journal.ballast_bytes },
+        drill_poison: Some(Sequence(config.journal.drill_poison_sequence)).filter(|sequence| sequence.0 > 0),
         ..NodeConfig::new(data)
     }
 }

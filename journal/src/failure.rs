@@ -20,6 +20,13 @@ pub enum StartError {
     /// Another process has the directory.
     #[error("another process owns the data directory {}; stop it first", .0.display())]
     Locked(PathBuf),
+    /// The directory was copied here.
+    #[error(
+        "{path} is a copy of a data directory. If it is older than the original, starting it would lose what was acknowledged \
+         since. If that is meant (a restore, a move to another disk): rialto journal adopt --data {path}",
+        path = .0.display()
+    )]
+    Copied(PathBuf),
     /// What is on disk is not what was written.
     #[error("{place} is damaged: {what}. {REMEDY}")]
     Damaged {
@@ -102,7 +109,17 @@ impl Failure {
 
     /// A thread of that name whose panic is a failure of the node.
     pub(crate) fn spawn(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-        let watched = Watched { failure: self.clone(), name };
+        self.spawn_described(name, move || format!("the thread {name} panicked"), body)
+    }
+
+    /// The same, where more can be said about a panic.
+    pub(crate) fn spawn_described(
+        &self,
+        name: &'static str,
+        describe: impl Fn() -> String + Send + 'static,
+        body: impl FnOnce() + Send + 'static,
+    ) -> JoinHandle<()> {
+        let watched = Watched { failure: self.clone(), describe };
         let run = move || {
             let _watched = watched;
             body();
@@ -111,15 +128,15 @@ impl Failure {
     }
 }
 
-struct Watched {
+struct Watched<D: Fn() -> String> {
     failure: Failure,
-    name: &'static str,
+    describe: D,
 }
 
-impl Drop for Watched {
+impl<D: Fn() -> String> Drop for Watched<D> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.failure.report(format!("the thread {} panicked", self.name));
+            self.failure.report((self.describe)());
         }
     }
 }

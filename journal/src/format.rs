@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine::order::ClientOrderId;
-use engine::units::PreventedMatchId;
+use engine::units::{OrderListId, PreventedMatchId};
 use engine::{OrderId, Sequence, SymbolId, Time, TradeId, Uid};
 use openraft::alias::LeaderIdOf;
 use openraft::{BasicNode, EntryPayload, Membership};
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::{Entry, LogId, Origin, Proposal, RaftEntry, TypeConfig, Vote};
+use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Proposal, RaftEntry, TypeConfig, Vote};
 
 /// The version of a data directory that this program writes.
 pub(crate) const DATA_FORMAT: u32 = 3;
@@ -85,6 +85,13 @@ pub(crate) fn open<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
 
 /// The value in the frame that `bytes` start with, and how long that frame is.
 pub(crate) fn open_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), FrameError> {
+    let body = body_of_first(bytes)?;
+    let value = postcard::from_bytes(body).map_err(|_| FrameError::Malformed)?;
+    Ok((value, FRAME_HEAD + body.len() + FRAME_TAIL))
+}
+
+/// What the frame holds that `bytes` start with, checked.
+fn body_of_first(bytes: &[u8]) -> Result<&[u8], FrameError> {
     let (version, rest) = bytes.split_first().ok_or(FrameError::Length)?;
     if *version != FRAME_VERSION {
         return Err(FrameError::Version(*version));
@@ -96,8 +103,7 @@ pub(crate) fn open_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize)
     if crc32c::crc32c(framed) != u32::from_le_bytes(*checksum) {
         return Err(FrameError::Checksum);
     }
-    let value = postcard::from_bytes(&framed[FRAME_HEAD..]).map_err(|_| FrameError::Malformed)?;
-    Ok((value, end + FRAME_TAIL))
+    Ok(&framed[FRAME_HEAD..])
 }
 
 /// The SHA-256 of a log entry's frame. Each frame holds the link of the one before it: that is the chain.
@@ -125,25 +131,45 @@ enum PayloadBytes<'a> {
     Blank,
     Commands { origin: Origin, entry: Cow<'a, Entry> },
     Membership(MembershipBytes),
+    Compensation(Cow<'a, Compensation>),
 }
 
-/// A log entry as it was found in its frame.
+/// What [`PayloadBytes::Compensation`] starts with in postcard's encoding.
+const COMPENSATION_TAG: u8 = 3;
+
+/// What stands at the head of a log entry, found in its frame.
 #[derive(Debug)]
-pub(crate) struct FoundEntry {
-    pub entry: RaftEntry,
+pub(crate) struct LogEntryHead {
+    pub log_id: LogId,
     /// The link that it says the entry before it has.
     pub previous: Link,
     /// Its own.
     pub link: Link,
+    /// Whether it is a ruling on a command before it.
+    pub is_compensation: bool,
+}
+
+/// Checks the frame of a log entry and reads its head alone.
+pub(crate) fn check_log_entry(bytes: &[u8]) -> Result<LogEntryHead, FrameError> {
+    let body = body_of_first(bytes)?;
+    if FRAME_HEAD + body.len() + FRAME_TAIL != bytes.len() {
+        return Err(FrameError::Length);
+    }
+    // The first fields of `LogEntryBytes`.
+    let ((previous, log_id), payload) =
+        postcard::take_from_bytes::<(Link, LogIdBytes)>(body).map_err(|_| FrameError::Malformed)?;
+    let is_compensation = payload.first() == Some(&COMPENSATION_TAG);
+    Ok(LogEntryHead { log_id: log_id.into(), previous, link: Link::of(bytes), is_compensation })
 }
 
 /// The bytes of a log entry that follows one with the link `previous`, and its own link.
 pub(crate) fn encode_log_entry(entry: &RaftEntry, previous: Link) -> (Vec<u8>, Link) {
     let payload = match &entry.payload {
         EntryPayload::Blank => PayloadBytes::Blank,
-        EntryPayload::Normal(proposal) => {
-            PayloadBytes::Commands { origin: proposal.origin, entry: Cow::Borrowed(&proposal.entry) }
+        EntryPayload::Normal(Proposal::Commands { origin, entry }) => {
+            PayloadBytes::Commands { origin: *origin, entry: Cow::Borrowed(entry) }
         }
+        EntryPayload::Normal(Proposal::Compensation(ruling)) => PayloadBytes::Compensation(Cow::Borrowed(ruling)),
         EntryPayload::Membership(membership) => PayloadBytes::Membership(MembershipBytes::from(membership)),
     };
     let frame = seal(&LogEntryBytes { previous, log_id: LogIdBytes::from(&entry.log_id), payload });
@@ -152,17 +178,19 @@ pub(crate) fn encode_log_entry(entry: &RaftEntry, previous: Link) -> (Vec<u8>, L
 }
 
 /// The log entry from the bytes of [`encode_log_entry`].
-pub(crate) fn decode_log_entry(bytes: &[u8]) -> Result<FoundEntry, FrameError> {
+pub(crate) fn decode_log_entry(bytes: &[u8]) -> Result<RaftEntry, FrameError> {
     let found: LogEntryBytes<'static> = open(bytes)?;
     let payload = match found.payload {
         PayloadBytes::Blank => EntryPayload::Blank,
         PayloadBytes::Commands { origin, entry } => {
-            EntryPayload::Normal(Proposal { origin, entry: Arc::new(entry.into_owned()) })
+            EntryPayload::Normal(Proposal::Commands { origin, entry: Arc::new(entry.into_owned()) })
+        }
+        PayloadBytes::Compensation(ruling) => {
+            EntryPayload::Normal(Proposal::Compensation(Arc::new(ruling.into_owned())))
         }
         PayloadBytes::Membership(membership) => EntryPayload::Membership(membership.try_into()?),
     };
-    let entry = RaftEntry { log_id: found.log_id.into(), payload };
-    Ok(FoundEntry { entry, previous: found.previous, link: Link::of(bytes) })
+    Ok(RaftEntry { log_id: found.log_id.into(), payload })
 }
 
 /// A log id as it is written.
@@ -256,12 +284,21 @@ pub(crate) struct SnapshotHeader {
 /// What a stored value of postcard's encoding starts with.
 pub(crate) const VALUE_VERSION: u8 = 2;
 
+/// What the keys of orders start with: the first byte of a key says what its row is.
+pub(crate) const ORDER_ROWS: u8 = b'o';
+/// What the keys of trades start with.
+pub(crate) const TRADE_ROWS: u8 = b't';
+/// What the keys of prevented matches start with.
+pub(crate) const PREVENTED_ROWS: u8 = b'p';
+/// What the keys of order lists start with.
+pub(crate) const LIST_ROWS: u8 = b'l';
+
 /// -> a sealed `Sequence`: the last one that history holds.
 pub(crate) const WATERMARK_KEY: &[u8] = b"w";
 
 /// symbol, order id -> `KnownOrder`, its latest state.
 pub(crate) fn order_key(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [b"o".as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
+    [[ORDER_ROWS].as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
 }
 
 /// user, symbol, client order id -> the id of the most recent order of that name.
@@ -286,7 +323,7 @@ pub(crate) fn trade_key(symbol: SymbolId, trade_id: TradeId) -> Vec<u8> {
 
 /// symbol, prevented match id -> time, `PreventedMatch`.
 pub(crate) fn prevented_key(symbol: SymbolId, id: PreventedMatchId) -> Vec<u8> {
-    [b"p".as_slice(), &symbol.0.to_be_bytes(), &id.0.to_be_bytes()].concat()
+    [[PREVENTED_ROWS].as_slice(), &symbol.0.to_be_bytes(), &id.0.to_be_bytes()].concat()
 }
 
 /// user, symbol, order id, prevented match id -> time.
@@ -331,7 +368,7 @@ pub(crate) fn amendment_rows(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
 }
 
 pub(crate) fn list_rows(uid: Uid) -> Vec<u8> {
-    [b"l".as_slice(), &uid.0.to_be_bytes()].concat()
+    [[LIST_ROWS].as_slice(), &uid.0.to_be_bytes()].concat()
 }
 
 pub(crate) fn list_time_rows(uid: Uid) -> Vec<u8> {
@@ -343,7 +380,21 @@ fn user_rows(kind: u8, uid: Uid, symbol: SymbolId) -> Vec<u8> {
 }
 
 pub(crate) fn trade_rows(symbol: SymbolId) -> Vec<u8> {
-    [b"t".as_slice(), &symbol.0.to_be_bytes()].concat()
+    [[TRADE_ROWS].as_slice(), &symbol.0.to_be_bytes()].concat()
+}
+
+/// Bits of a list's public number that are its symbol's.
+const LIST_SYMBOL_BITS: u32 = 20;
+
+/// The public number of a list. Clients name lists without their symbol, and the engine counts them within one.
+pub fn list_number(symbol: SymbolId, id: OrderListId) -> u64 {
+    id.0 << LIST_SYMBOL_BITS | u64::from(symbol.0)
+}
+
+/// The symbol and list of a public number.
+pub fn list_of_number(number: u64) -> (SymbolId, OrderListId) {
+    let symbol = number & ((1 << LIST_SYMBOL_BITS) - 1);
+    (SymbolId(symbol as u32), OrderListId(number >> LIST_SYMBOL_BITS))
 }
 
 pub(crate) fn encode(head: &[u8], value: &impl Serialize) -> Vec<u8> {
@@ -371,6 +422,15 @@ pub(crate) fn encode_time_and_order(time: Time, order_id: OrderId) -> Vec<u8> {
     [time.0.to_be_bytes(), order_id.0.to_be_bytes()].concat()
 }
 
+pub(crate) fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
+    encode_timed(trade.time, &(trade.sequence, trade.trade))
+}
+
+pub(crate) fn decode_trade(bytes: &[u8]) -> Option<MarketTrade> {
+    let (time, (sequence, trade)) = decode_timed(bytes)?;
+    Some(MarketTrade { time, sequence, trade })
+}
+
 pub(crate) fn number_at(bytes: &[u8], position: usize) -> Option<u64> {
     let (number, _) = bytes.get(position..)?.split_first_chunk()?;
     Some(u64::from_be_bytes(*number))
@@ -390,13 +450,16 @@ mod tests {
         let commands =
             vec![Command::OpenAccount { uid: Uid(7) }, Command::CancelAllOrders { uid: Uid(7), symbol: SymbolId(0) }];
         let origin = Origin { node: 1, boot: 2, ticket: 3 };
-        let proposal = Proposal { origin, entry: Arc::new(Entry { time: Time(1_000_000), commands }) };
+        let proposal = Proposal::Commands { origin, entry: Arc::new(Entry { time: Time(1_000_000), commands }) };
+        let (operator, reason) = ("anna".into(), "it panics".into());
+        let ruling = Compensation { sequence: Sequence(7), time: Time(2_000_000), operator, reason };
         let nodes = BTreeMap::from([(1, BasicNode::new("a:1")), (2, BasicNode::new("b:2"))]);
         let membership = Membership::new(vec![BTreeSet::from([1])], nodes).unwrap();
         vec![
             RaftEntry { log_id: log_id(4), payload: EntryPayload::Blank },
             RaftEntry { log_id: log_id(5), payload: EntryPayload::Normal(proposal) },
             RaftEntry { log_id: log_id(6), payload: EntryPayload::Membership(membership) },
+            RaftEntry { log_id: log_id(7), payload: EntryPayload::Normal(Proposal::Compensation(Arc::new(ruling))) },
         ]
     }
 
@@ -405,11 +468,13 @@ mod tests {
         let mut previous = Link::START;
         for entry in entries() {
             let (bytes, link) = encode_log_entry(&entry, previous);
+            let head = check_log_entry(&bytes).unwrap();
+            assert_eq!((head.log_id, head.previous, head.link), (entry.log_id, previous, link));
+            let rules = matches!(entry.payload, EntryPayload::Normal(Proposal::Compensation(_)));
+            assert_eq!(head.is_compensation, rules);
             let found = decode_log_entry(&bytes).unwrap();
-            assert_eq!(found.previous, previous);
-            assert_eq!(found.link, link);
-            assert_eq!(found.entry.log_id, entry.log_id);
-            assert_eq!(format!("{:?}", found.entry.payload), format!("{:?}", entry.payload));
+            assert_eq!(found.log_id, entry.log_id);
+            assert_eq!(format!("{:?}", found.payload), format!("{:?}", entry.payload));
             previous = link;
         }
     }
@@ -422,12 +487,15 @@ mod tests {
                 let mut damaged = bytes.clone();
                 damaged[bit / 8] ^= 1 << (bit % 8);
                 assert!(decode_log_entry(&damaged).is_err(), "bit {bit}");
+                assert!(check_log_entry(&damaged).is_err(), "bit {bit}");
             }
             for length in 0..bytes.len() {
                 assert!(decode_log_entry(&bytes[..length]).is_err(), "cut to {length}");
+                assert!(check_log_entry(&bytes[..length]).is_err(), "cut to {length}");
             }
             let longer = [&bytes[..], &[0]].concat();
             assert_eq!(decode_log_entry(&longer).unwrap_err(), FrameError::Length);
+            assert_eq!(check_log_entry(&longer).unwrap_err(), FrameError::Length);
         }
     }
 
@@ -451,5 +519,127 @@ mod tests {
         let vote = Vote { leader_id: log_id(0).leader_id, committed: true };
         let found: VoteBytes = open(&seal(&VoteBytes::from(&vote))).unwrap();
         assert_eq!(Vote::from(found), vote);
+    }
+}
+
+#[cfg(test)]
+mod history_tests {
+    use engine::event::{Fill, Trade};
+    use engine::order::{OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
+    use engine::{Amount, AssetId, Order, Price, Quantity};
+
+    use super::*;
+    use crate::open_orders::KnownOrder;
+
+    /// Numbers without a pattern, the same in every run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 >> (self.0 >> 58)
+        }
+
+        fn order(&mut self) -> Order {
+            Order {
+                order_id: OrderId(self.next()),
+                symbol: SymbolId(self.next() as u32),
+                uid: Uid(self.next()),
+                client_order_id: ClientOrderId::new(&format!("name-{}", self.next())).unwrap(),
+                side: [Side::Buy, Side::Sell][self.next() as usize % 2],
+                order_type: [OrderType::Limit, OrderType::Market, OrderType::LimitMaker][self.next() as usize % 3],
+                time_in_force: TimeInForce::Ioc,
+                price: Price(self.next()),
+                quantity: Quantity(self.next()),
+                quote_order_quantity: Amount(u128::from(self.next()) * u128::from(self.next())),
+                executed: Quantity(self.next()),
+                cumulative_quote: Amount(u128::from(self.next()) * u128::from(self.next())),
+                status: OrderStatus::Expired,
+                created_at: Time(self.next()),
+                updated_at: Time(self.next()),
+                self_trade_prevention: SelfTradePrevention::ExpireMaker,
+                special: self.next().is_multiple_of(2).then(|| Box::new(self.special())),
+            }
+        }
+
+        fn special(&mut self) -> Special {
+            Special {
+                stop_price: Some(Price(self.next())),
+                trailing: Some((Price(self.next()), Time(self.next()))),
+                prevented: Quantity(self.next()),
+                strategy_id: Some(-(self.next() as i64 & 0xffff)),
+                order_list_id: Some(OrderListId(self.next())),
+                ..Special::default()
+            }
+        }
+
+        fn fill(&mut self) -> Fill {
+            Fill {
+                order_id: OrderId(self.next()),
+                uid: Uid(self.next()),
+                fee: Amount(u128::from(self.next())),
+                fee_asset: AssetId(self.next() as u32),
+                executed: Quantity(self.next()),
+                cumulative_quote: Amount(u128::from(self.next())),
+                status: OrderStatus::PartiallyFilled,
+            }
+        }
+
+        fn trade(&mut self) -> MarketTrade {
+            let trade = Trade {
+                symbol: SymbolId(self.next() as u32),
+                trade_id: TradeId(self.next()),
+                aggregate_id: self.next(),
+                price: Price(self.next()),
+                quantity: Quantity(self.next()),
+                quote_amount: Amount(u128::from(self.next())),
+                taker: self.fill(),
+                maker: self.fill(),
+                taker_side: Side::Sell,
+            };
+            MarketTrade { time: Time(self.next()), sequence: Sequence(self.next()), trade }
+        }
+    }
+
+    #[test]
+    fn values_come_back_as_they_were() {
+        let mut numbers = Numbers(1);
+        for _ in 0..1_000 {
+            let (order, trade) = (numbers.order(), numbers.trade());
+            let known = KnownOrder { prevented_match: Some(PreventedMatchId(7)), ..order.clone().into() };
+            assert_eq!(decode::<KnownOrder>(&encode(&[], &known)), Some(known));
+            assert_eq!(decode_trade(&encode_trade(&trade)), Some(trade));
+            let row = encode_time_and_order(order.created_at, order.order_id);
+            assert_eq!((number_at(&row, 0), number_at(&row, 8)), (Some(order.created_at.0), Some(order.order_id.0)));
+        }
+    }
+
+    #[test]
+    fn the_order_of_keys_is_the_order_of_ids() {
+        let mut numbers = Numbers(2);
+        for _ in 0..1_000 {
+            let (uid, symbol, a, b) = (Uid(numbers.next()), SymbolId(7), numbers.next(), numbers.next());
+            let expected = a.cmp(&b);
+            assert_eq!(order_key(symbol, OrderId(a)).cmp(&order_key(symbol, OrderId(b))), expected);
+            let of = |id| user_order_key(uid, symbol, OrderId(id));
+            assert_eq!(of(a).cmp(&of(b)), expected);
+            assert_eq!(number_at(&of(a), user_order_rows(uid, symbol).len()), Some(a));
+            assert_eq!(trade_key(symbol, TradeId(a)).cmp(&trade_key(symbol, TradeId(b))), expected);
+            assert!(user_trade_key(uid, symbol, TradeId(a), false) < user_trade_key(uid, symbol, TradeId(a), true));
+        }
+    }
+
+    #[test]
+    fn a_list_is_found_by_its_public_number() {
+        let (symbol, id) = (SymbolId(7), OrderListId(12_345_678));
+        assert_eq!(list_of_number(list_number(symbol, id)), (symbol, id));
+        assert!(list_number(SymbolId(9), OrderListId(1)) < list_number(SymbolId(0), OrderListId(2)));
+    }
+
+    #[test]
+    fn damaged_values_are_not_read_as_something_else() {
+        assert_eq!(decode::<KnownOrder>(&[]), None);
+        assert_eq!(decode::<KnownOrder>(&[9, 1, 1]), None);
+        assert_eq!(decode_trade(&[0; 7]), None);
     }
 }

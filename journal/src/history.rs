@@ -10,12 +10,12 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use engine::event::{Event, OrderList, PreventedMatch, Trade};
 use engine::order::ClientOrderId;
-use engine::units::{OrderListId, PreventedMatchId};
+use engine::units::PreventedMatchId;
 use engine::{Order, OrderId, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 use serde::{Deserialize, Serialize};
@@ -24,13 +24,14 @@ use tokio::sync::watch;
 use crate::database::family;
 use crate::failure::{Failure, StartError};
 use crate::format::{
-    HISTORY, WATERMARK_KEY, amendment_key, amendment_rows, client_id_key, decode, decode_timed, encode,
-    encode_time_and_order, encode_timed, list_key, list_name_key, list_rows, list_time_key, list_time_rows, number_at,
-    open, order_key, prevented_key, prevented_rows, seal, trade_key, trade_rows, user_order_key, user_order_rows,
-    user_prevented_key, user_trade_key, user_trade_rows,
+    HISTORY, WATERMARK_KEY, amendment_key, amendment_rows, client_id_key, decode, decode_timed, decode_trade, encode,
+    encode_time_and_order, encode_timed, encode_trade, list_key, list_name_key, list_number, list_rows, list_time_key,
+    list_time_rows, number_at, open, order_key, prevented_key, prevented_rows, seal, trade_key, trade_rows,
+    user_order_key, user_order_rows, user_prevented_key, user_trade_key, user_trade_rows,
 };
 use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
-use crate::record::{Applied, execution_id};
+use crate::record::{Applied, MarketTrade, execution_id};
+use crate::sweeper::Sweeper;
 
 /// Entries that may wait to be written; when it is full, the engine waits.
 const QUEUE_MAX: usize = 256;
@@ -38,17 +39,6 @@ const QUEUE_MAX: usize = 256;
 const BATCH_COMMANDS_MAX: usize = 1_024;
 /// How long a reader waits for history to catch up.
 const WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// A trade as the market sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MarketTrade {
-    /// When.
-    pub time: Time,
-    /// The command that made it.
-    pub sequence: Sequence,
-    /// The trade.
-    pub trade: Trade,
-}
 
 /// A trade as one of its two sides sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,20 +90,6 @@ pub struct FiledList {
     pub list: OrderList,
 }
 
-/// Bits of a list's public number that are its symbol's.
-const LIST_SYMBOL_BITS: u32 = 20;
-
-/// The public number of a list. Clients name lists without their symbol, and the engine counts them within one.
-pub fn list_number(symbol: SymbolId, id: OrderListId) -> u64 {
-    id.0 << LIST_SYMBOL_BITS | u64::from(symbol.0)
-}
-
-/// The symbol and list of a public number.
-pub fn list_of_number(number: u64) -> (SymbolId, OrderListId) {
-    let symbol = number & ((1 << LIST_SYMBOL_BITS) - 1);
-    (SymbolId(symbol as u32), OrderListId(number >> LIST_SYMBOL_BITS))
-}
-
 /// Which part of a list is meant. What is returned always ascends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
@@ -155,15 +131,6 @@ pub enum HistoryError {
     /// A record that is not one.
     #[error("history is damaged at {0}")]
     Damaged(String),
-}
-
-fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
-    encode_timed(trade.time, &(trade.sequence, trade.trade))
-}
-
-fn decode_trade(bytes: &[u8]) -> Option<MarketTrade> {
-    let (time, (sequence, trade)) = decode_timed(bytes)?;
-    Some(MarketTrade { time, sequence, trade })
 }
 
 /// Reads of history. Cheap to clone; the reads block on the disk.
@@ -220,8 +187,8 @@ impl History {
         let database = self.database()?;
         let rows = Rows { database: &database, prefix: user_order_rows(uid, symbol) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
-        let order = |row: Row| read_order(&database, symbol, OrderId(row.id))?.ok_or_else(|| damaged(&row.key));
-        found.into_iter().map(order).collect()
+        let order = |row: Row| pointed_to(&database, &row, read_order(&database, symbol, OrderId(row.id)));
+        found.into_iter().filter_map(order).collect()
     }
 
     /// A user's trades in a symbol, of one order alone if asked. A trade with oneself comes twice, as taker and as maker.
@@ -245,11 +212,11 @@ impl History {
         let wanted = |row: &Row| order.is_none_or(|order_id| number_at(&row.value, 8) == Some(order_id.0));
         let found = rows.page(page, within, limit, wanted)?;
         let trade = |row: Row| {
-            let found = read_trade(&database, symbol, TradeId(row.id))?.ok_or_else(|| damaged(&row.key))?;
+            let found = pointed_to(&database, &row, read_trade(&database, symbol, TradeId(row.id)))?;
             let is_maker = row.key.last() == Some(&1);
-            Ok(AccountTrade { time: found.time, trade: found.trade, is_maker })
+            Some(found.map(|found| AccountTrade { time: found.time, trade: found.trade, is_maker }))
         };
-        found.into_iter().map(trade).collect()
+        found.into_iter().filter_map(trade).collect()
     }
 
     /// A symbol's trades; a page's id is the trade id.
@@ -296,9 +263,10 @@ impl History {
     ) -> Result<Vec<FiledPrevention>, HistoryError> {
         let database = self.database()?;
         let rows = Rows { database: &database, prefix: prevented_rows(uid, symbol, order_id) };
+        let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
         let prevented =
-            |row: Row| read_prevented(&database, symbol, PreventedMatchId(row.id))?.ok_or_else(|| damaged(&row.key));
-        rows.page(page, 0..u64::MAX, limit, |_| true)?.into_iter().map(prevented).collect()
+            |row: Row| pointed_to(&database, &row, read_prevented(&database, symbol, PreventedMatchId(row.id)));
+        found.into_iter().filter_map(prevented).collect()
     }
 
     /// The amendments of one order; a page's id is the execution's.
@@ -337,10 +305,10 @@ impl History {
         let found = Rows { database: &database, prefix }.page(page, 0..u64::MAX, limit, |_| true)?;
         let list = |row: Row| {
             // The number is the last part of both keys.
-            let number = number_at(&row.key, row.key.len() - 8).ok_or_else(|| damaged(&row.key))?;
-            read_list(&database, uid, number)?.ok_or_else(|| damaged(&row.key))
+            let Some(number) = number_at(&row.key, row.key.len() - 8) else { return Some(Err(damaged(&row.key))) };
+            pointed_to(&database, &row, read_list(&database, uid, number))
         };
-        found.into_iter().map(list).collect()
+        found.into_iter().filter_map(list).collect()
     }
 
     fn database(&self) -> Result<Arc<DB>, HistoryError> {
@@ -350,6 +318,19 @@ impl History {
 
 fn damaged(key: &[u8]) -> HistoryError {
     HistoryError::Damaged(format!("key {key:02x?} of column family `{HISTORY}`"))
+}
+
+/// What a row points to. Where that is gone and the row is too, the sweeper came between the two looks: it is as if the page
+/// had been asked for a moment later.
+fn pointed_to<T>(database: &DB, row: &Row, found: Result<Option<T>, HistoryError>) -> Option<Result<T, HistoryError>> {
+    match found.transpose() {
+        Some(found) => Some(found),
+        None => match get(database, &row.key) {
+            Ok(None) => None,
+            Ok(Some(_)) => Some(Err(damaged(&row.key))),
+            Err(error) => Some(Err(error)),
+        },
+    }
 }
 
 fn get(database: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, HistoryError> {
@@ -495,8 +476,12 @@ enum Message {
 }
 
 impl HistoryWriter {
-    /// Opens what there is and starts the thread.
-    pub(crate) fn start(database: Arc<DB>, failure: &Failure) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
+    /// Opens what there is and starts the thread, which keeps what is closed for so many days; 0 means for ever.
+    pub(crate) fn start(
+        database: Arc<DB>,
+        days: u32,
+        failure: &Failure,
+    ) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
         let found = database.get_cf(family(&database, HISTORY), WATERMARK_KEY);
         let place = || format!("the watermark in column family `{HISTORY}` in {}", database.path().display());
         let bytes = found.map_err(|error| StartError::damaged(place(), error))?;
@@ -505,7 +490,15 @@ impl HistoryWriter {
         let (messages, queue) = crossbeam_channel::bounded(QUEUE_MAX);
         let announced = watch::Sender::new(watermark);
         let writer = HistoryWriter { messages, database: Arc::downgrade(&database), watermark: announced.subscribe() };
-        let thread = Thread { database, queue, open: HashMap::new(), watermark, announced, failure: failure.clone() };
+        let thread = Thread {
+            database,
+            queue,
+            open: HashMap::new(),
+            watermark,
+            announced,
+            sweeper: Sweeper::new(days),
+            failure: failure.clone(),
+        };
         Ok((writer, failure.spawn("history", move || thread.run())))
     }
 
@@ -551,6 +544,7 @@ struct Thread {
     open: HashMap<SymbolId, OpenOrders>,
     watermark: Sequence,
     announced: watch::Sender<Sequence>,
+    sweeper: Option<Sweeper>,
     failure: Failure,
 }
 
@@ -565,7 +559,7 @@ struct Batch {
 
 impl Thread {
     fn run(mut self) {
-        while let Ok(message) = self.queue.recv() {
+        while let Some(message) = self.next_message() {
             let mut batch = Batch::after(self.watermark);
             let mut next = Some(message);
             let mut stop = false;
@@ -582,6 +576,28 @@ impl Thread {
                 break;
             }
         }
+    }
+
+    /// The next message; while there is none, and now and then while there are, old rows are swept out. None at the end.
+    fn next_message(&mut self) -> Option<Message> {
+        loop {
+            let Some(sweeper) = &mut self.sweeper else { return self.queue.recv().ok() };
+            if sweeper.due_at() > Instant::now() {
+                match self.queue.recv_deadline(sweeper.due_at()) {
+                    Ok(message) => return Some(message),
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+            if let Err(error) = sweeper.step(&self.database) {
+                self.fail(&error);
+                return None;
+            }
+        }
+    }
+
+    fn fail(&self, error: &rocksdb::Error) {
+        self.failure.report(format!("history in {} cannot be written: {error}", self.database.path().display()));
     }
 
     fn write(&mut self, mut batch: Batch) -> bool {
@@ -602,7 +618,7 @@ impl Thread {
         options.disable_wal(true);
         options.set_memtable_insert_hint_per_batch(true);
         if let Err(error) = self.database.write_opt(rows, &options) {
-            self.failure.report(format!("history in {} cannot be written: {error}", self.database.path().display()));
+            self.fail(&error);
             return false;
         }
         self.watermark = batch.watermark;
@@ -744,126 +760,5 @@ impl Batch {
         self.rows.push((list_key(list.uid, number), encode_timed(time, list)));
         self.rows.push((list_time_key(list.uid, list.created_at, number), created_at));
         self.rows.push((list_name_key(list.uid, &list.list_client_order_id), number.to_be_bytes().to_vec()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use engine::event::Fill;
-    use engine::order::{OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
-    use engine::{Amount, AssetId, Price, Quantity};
-
-    use super::*;
-
-    /// Numbers without a pattern, the same in every run.
-    struct Numbers(u64);
-
-    impl Numbers {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            self.0 >> (self.0 >> 58)
-        }
-
-        fn order(&mut self) -> Order {
-            Order {
-                order_id: OrderId(self.next()),
-                symbol: SymbolId(self.next() as u32),
-                uid: Uid(self.next()),
-                client_order_id: ClientOrderId::new(&format!("name-{}", self.next())).unwrap(),
-                side: [Side::Buy, Side::Sell][self.next() as usize % 2],
-                order_type: [OrderType::Limit, OrderType::Market, OrderType::LimitMaker][self.next() as usize % 3],
-                time_in_force: TimeInForce::Ioc,
-                price: Price(self.next()),
-                quantity: Quantity(self.next()),
-                quote_order_quantity: Amount(u128::from(self.next()) * u128::from(self.next())),
-                executed: Quantity(self.next()),
-                cumulative_quote: Amount(u128::from(self.next()) * u128::from(self.next())),
-                status: OrderStatus::Expired,
-                created_at: Time(self.next()),
-                updated_at: Time(self.next()),
-                self_trade_prevention: SelfTradePrevention::ExpireMaker,
-                special: self.next().is_multiple_of(2).then(|| Box::new(self.special())),
-            }
-        }
-
-        fn special(&mut self) -> Special {
-            Special {
-                stop_price: Some(Price(self.next())),
-                trailing: Some((Price(self.next()), Time(self.next()))),
-                prevented: Quantity(self.next()),
-                strategy_id: Some(-(self.next() as i64 & 0xffff)),
-                order_list_id: Some(OrderListId(self.next())),
-                ..Special::default()
-            }
-        }
-
-        fn fill(&mut self) -> Fill {
-            Fill {
-                order_id: OrderId(self.next()),
-                uid: Uid(self.next()),
-                fee: Amount(u128::from(self.next())),
-                fee_asset: AssetId(self.next() as u32),
-                executed: Quantity(self.next()),
-                cumulative_quote: Amount(u128::from(self.next())),
-                status: OrderStatus::PartiallyFilled,
-            }
-        }
-
-        fn trade(&mut self) -> MarketTrade {
-            let trade = Trade {
-                symbol: SymbolId(self.next() as u32),
-                trade_id: TradeId(self.next()),
-                aggregate_id: self.next(),
-                price: Price(self.next()),
-                quantity: Quantity(self.next()),
-                quote_amount: Amount(u128::from(self.next())),
-                taker: self.fill(),
-                maker: self.fill(),
-                taker_side: Side::Sell,
-            };
-            MarketTrade { time: Time(self.next()), sequence: Sequence(self.next()), trade }
-        }
-    }
-
-    #[test]
-    fn values_come_back_as_they_were() {
-        let mut numbers = Numbers(1);
-        for _ in 0..1_000 {
-            let (order, trade) = (numbers.order(), numbers.trade());
-            let known = KnownOrder { prevented_match: Some(PreventedMatchId(7)), ..order.clone().into() };
-            assert_eq!(decode::<KnownOrder>(&encode(&[], &known)), Some(known));
-            assert_eq!(decode_trade(&encode_trade(&trade)), Some(trade));
-            let row = encode_time_and_order(order.created_at, order.order_id);
-            assert_eq!((number_at(&row, 0), number_at(&row, 8)), (Some(order.created_at.0), Some(order.order_id.0)));
-        }
-    }
-
-    #[test]
-    fn the_order_of_keys_is_the_order_of_ids() {
-        let mut numbers = Numbers(2);
-        for _ in 0..1_000 {
-            let (uid, symbol, a, b) = (Uid(numbers.next()), SymbolId(7), numbers.next(), numbers.next());
-            let expected = a.cmp(&b);
-            assert_eq!(order_key(symbol, OrderId(a)).cmp(&order_key(symbol, OrderId(b))), expected);
-            let of = |id| user_order_key(uid, symbol, OrderId(id));
-            assert_eq!(of(a).cmp(&of(b)), expected);
-            assert_eq!(number_at(&of(a), user_order_rows(uid, symbol).len()), Some(a));
-            assert_eq!(trade_key(symbol, TradeId(a)).cmp(&trade_key(symbol, TradeId(b))), expected);
-            assert!(user_trade_key(uid, symbol, TradeId(a), false) < user_trade_key(uid, symbol, TradeId(a), true));
-        }
-    }
-
-    #[test]
-    fn a_list_is_found_by_its_public_number() {
-        let (symbol, id) = (SymbolId(7), OrderListId(12_345_678));
-        assert_eq!(list_of_number(list_number(symbol, id)), (symbol, id));
-        assert!(list_number(SymbolId(9), OrderListId(1)) < list_number(SymbolId(0), OrderListId(2)));
-    }
-
-    #[test]
-    fn damaged_values_are_not_read_as_something_else() {
-        assert_eq!(decode::<KnownOrder>(&[]), None);
-        assert_eq!(decode::<KnownOrder>(&[9, 1, 1]), None);
-        assert_eq!(decode_trade(&[0; 7]), None);
     }
 }

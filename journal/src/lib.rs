@@ -11,22 +11,29 @@ mod format;
 mod database;
 pub mod sequencer;
 pub mod node;
+mod space;
+mod identity;
 mod log_store;
+mod log_chain;
+mod compensation;
+mod retention;
 mod durable_mark;
 mod network;
 mod state_machine;
 mod snapshot_file;
 pub mod open_orders;
 pub mod history;
+mod sweeper;
 mod failure;
 
+pub use compensation::{CompensationError, compensate};
 pub use failure::StartError;
-pub use history::{
-    AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, MarketTrade, Page,
-    list_number, list_of_number,
-};
+pub use format::{list_number, list_of_number};
+pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
+pub use identity::adopt;
 pub use node::{Node, NodeConfig, Stats};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
-pub use record::{Answer, Applied, Caller, Entry, Published, Restored, execution_id};
+pub use record::{Answer, Applied, Caller, Compensation, Entry, MarketTrade, Published, Restored, execution_id};
 pub use sequencer::{Sequencer, SubmitError};
+pub use space::SpaceConfig;
 pub use state_machine::rehearse;

@@ -2,12 +2,12 @@
 //!
 //! One thread of its own writes. It takes all that is queued, writes it as one batch, syncs once, and only then says so:
 //! while the disk works, the next batch gathers. What a failed write left on the disk is unknown, so it is never tried
-//! again. Every entry is chained to the one before it; the chain is checked from end to end before anything is replayed.
+//! again. Every entry is chained to the one before it; the chain is checked (log_chain.rs) before any of it is replayed.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, Range, RangeBounds};
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,15 +19,18 @@ use futures_util::{Stream, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
-use rocksdb::{DB, Direction, IteratorMode, WriteBatch};
+use rocksdb::{DB, Direction, IteratorMode, Range, WriteBatch};
 use tokio::sync::oneshot;
 
+use crate::compensation::Compensations;
 use crate::database::{family, read_meta, synced};
 use crate::durable_mark::DurableMark;
 use crate::failure::{Failure, StartError};
 use crate::format::{
-    LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, VoteBytes, decode_log_entry, encode_log_entry, log_key, seal,
+    LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, VoteBytes, check_log_entry, decode_log_entry, encode_log_entry,
+    log_key, seal,
 };
+use crate::log_chain::{Point, entry_place, log_start, point_behind, scrub_piece, walk};
 use crate::record::{LogId, RaftEntry, TypeConfig, Vote};
 
 /// Jobs that may wait for the writer. When it is full, raft waits, then the sequencer, then the door is shut.
@@ -38,12 +41,10 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const TAIL_BYTES_MAX: usize = 32 << 20;
 /// How much one read of the database fetches.
 const READ_BYTES_MAX: usize = 4 << 20;
+/// How long a scrub rests between two pieces: it must not take the disk or a core from orders.
+const SCRUB_REST: Duration = Duration::from_millis(20);
 /// How far the durable mark may lag behind.
 const MARK_INTERVAL: Duration = Duration::from_millis(100);
-
-fn entry_place(database: &DB, index: u64) -> String {
-    format!("entry {index} of column family `{LOG}` in {}", database.path().display())
-}
 
 /// What the writer has done.
 #[derive(Default)]
@@ -52,6 +53,8 @@ pub(crate) struct LogCounters {
     pub entries: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_ns: AtomicU64,
+    /// Whether damage was found in what is only kept to look back on.
+    pub damaged: AtomicU64,
 }
 
 /// The raft log. Cheap to clone.
@@ -108,13 +111,23 @@ enum Job {
 }
 
 impl LogStore {
-    /// Checks the whole log and starts its writer.
+    /// Checks the log behind `snapshot`, the index of the last entry in the snapshot that the node starts from, notes the
+    /// rulings in it, and starts its writer. What stands before that is read without haste afterwards.
     pub(crate) fn open(
         database: Arc<DB>,
         data: &Path,
+        snapshot: Option<u64>,
         failure: &Failure,
-    ) -> Result<(LogStore, JoinHandle<()>), StartError> {
-        let log = verify(&database)?;
+    ) -> Result<(LogStore, Compensations, JoinHandle<()>), StartError> {
+        let start = log_start(&database)?;
+        let behind = snapshot.map(|index| point_behind(&database, &start, index)).transpose()?.flatten();
+        let from = behind.unwrap_or(start);
+        let mut compensations = Compensations::default();
+        let reached = walk(&database, from, |head, frame| {
+            compensations.note(head, frame);
+            true
+        })?;
+        let log = Log::new(&database, start, reached)?;
         let end = log.end();
         let mark = match DurableMark::open(data)? {
             Some(mark) => mark,
@@ -141,16 +154,52 @@ impl LogStore {
             counters: counters.clone(),
         };
         let thread = failure.spawn("log-writer", move || writer.run());
-        Ok((LogStore { database, log, jobs, counters }, thread))
+        let store = LogStore { database, log, jobs, counters };
+        store.scrub(start, from.next());
+        Ok((store, compensations, thread))
+    }
+
+    /// Reads the log from `start` to the entry before `end` on a thread of its own. Damage there does not touch what the node
+    /// does, only what can be looked back on, so it is reported and counted.
+    fn scrub(&self, start: Point, end: u64) {
+        let (database, counters) = (Arc::downgrade(&self.database), self.counters.clone());
+        let run = move || {
+            // The database is let go between two pieces, so that a stopping node does not wait for this.
+            let (mut at, mut whole) = (start, 0);
+            while at.next() < end {
+                let Some(database) = database.upgrade() else { return };
+                match scrub_piece(&database, at, end) {
+                    Ok(reached) if reached == at => break,
+                    Ok(reached) => {
+                        whole += reached.next() - at.next();
+                        at = reached;
+                    }
+                    Err(error) => {
+                        counters.damaged.fetch_add(1, Ordering::Relaxed);
+                        tracing::error!("the node runs on, but the log before its snapshot is not whole: {error}");
+                        return;
+                    }
+                }
+                drop(database);
+                std::thread::sleep(SCRUB_REST);
+            }
+            if whole > 0 {
+                tracing::info!("{whole} log entries before the snapshot were read again and are whole");
+            }
+        };
+        // Without a thread to give, the system has other worries.
+        let _ = std::thread::Builder::new().name("log-scrub".into()).spawn(run);
+    }
+
+    /// About how many bytes of log follow the entry `index`; what is only in memory yet is not counted.
+    pub(crate) fn bytes_after(&self, index: u64) -> u64 {
+        let (from, to) = (log_key(index.saturating_add(1)), log_key(u64::MAX));
+        let sizes = self.database.get_approximate_sizes_cf(family(&self.database, LOG), &[Range::new(&from, &to)]);
+        sizes.iter().sum()
     }
 
     pub(crate) fn counters(&self) -> Arc<LogCounters> {
         self.counters.clone()
-    }
-
-    /// The index of the last entry that is no longer in the log.
-    pub(crate) fn purged_index(&self) -> Option<u64> {
-        self.log.lock().purged.map(|log_id| log_id.index)
     }
 
     /// Tells the writer to finish what is queued and end.
@@ -164,7 +213,7 @@ impl LogStore {
     }
 
     /// Entries of `range` from its start on, as many as there are in memory or as one read of the database gives.
-    async fn read_some(&self, range: Range<u64>) -> io::Result<Vec<RaftEntry>> {
+    async fn read_some(&self, range: std::ops::Range<u64>) -> io::Result<Vec<RaftEntry>> {
         let from_disk = {
             let log = self.log.lock();
             let start = range.start.max(log.first);
@@ -202,47 +251,8 @@ pub(crate) async fn hand_over<T: Send + 'static>(queue: &Sender<T>, item: T) -> 
 #[derive(Debug)]
 pub(crate) struct Closed;
 
-/// Reads the log from end to end: every frame, every link, no hole.
-fn verify(database: &DB) -> Result<Log, StartError> {
-    let vote = read_meta::<VoteBytes>(database, VOTE_KEY)?.map(Vote::from);
-    let purged = read_meta::<(LogIdBytes, Link)>(database, PURGED_KEY)?;
-    let (purged, purged_link) = purged.map_or((None, Link::START), |(id, link)| (Some(LogId::from(id)), link));
-    let first = purged.map_or(0, |log_id| log_id.index + 1);
-    let (mut last, mut last_link, mut expected) = (purged, purged_link, first);
-    for item in database.iterator_cf(family(database, LOG), IteratorMode::From(&log_key(expected), Direction::Forward))
-    {
-        let damaged = |what: String| StartError::damaged(entry_place(database, expected), what);
-        let (found_key, bytes) = item.map_err(|error| damaged(error.to_string()))?;
-        if *found_key != log_key(expected) {
-            return Err(damaged("it is missing, and later entries are there".into()));
-        }
-        let found = decode_log_entry(&bytes).map_err(|error| damaged(error.to_string()))?;
-        if found.previous != last_link {
-            return Err(damaged("it does not follow the entry before it".into()));
-        }
-        if found.entry.log_id.index != expected {
-            return Err(damaged(format!("it holds entry {}", found.entry.log_id.index)));
-        }
-        last = Some(found.entry.log_id);
-        last_link = found.link;
-        expected += 1;
-    }
-    Ok(Log {
-        vote,
-        purged,
-        purged_link,
-        first,
-        last,
-        last_link,
-        tail: VecDeque::new(),
-        tail_bytes: 0,
-        written_end: expected,
-        truncations: 0,
-    })
-}
-
 /// The entries of `range`, which are all in the database; fewer when they are large.
-fn read_entries(database: &DB, range: Range<u64>) -> io::Result<Vec<RaftEntry>> {
+fn read_entries(database: &DB, range: std::ops::Range<u64>) -> io::Result<Vec<RaftEntry>> {
     let mut entries = Vec::new();
     let mut bytes_read = 0;
     let start = log_key(range.start);
@@ -253,7 +263,7 @@ fn read_entries(database: &DB, range: Range<u64>) -> io::Result<Vec<RaftEntry>> 
         if *found_key != log_key(index) {
             return Err(damaged("it is missing"));
         }
-        entries.push(decode_log_entry(&bytes).map_err(|error| damaged(&error.to_string()))?.entry);
+        entries.push(decode_log_entry(&bytes).map_err(|error| damaged(&error.to_string()))?);
         bytes_read += bytes.len();
         if bytes_read > READ_BYTES_MAX {
             break;
@@ -262,7 +272,7 @@ fn read_entries(database: &DB, range: Range<u64>) -> io::Result<Vec<RaftEntry>> 
     Ok(entries)
 }
 
-fn bounds(range: &impl RangeBounds<u64>) -> Range<u64> {
+fn bounds(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
     let start = match range.start_bound() {
         Bound::Included(start) => *start,
         Bound::Excluded(start) => start + 1,
@@ -277,6 +287,23 @@ fn bounds(range: &impl RangeBounds<u64>) -> Range<u64> {
 }
 
 impl Log {
+    /// A log from `start` to `end`, all of it written.
+    fn new(database: &DB, start: Point, end: Point) -> Result<Log, StartError> {
+        let vote = read_meta::<VoteBytes>(database, VOTE_KEY)?.map(Vote::from);
+        Ok(Log {
+            vote,
+            purged: start.log_id,
+            purged_link: start.link,
+            first: start.next(),
+            last: end.log_id,
+            last_link: end.link,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            written_end: end.next(),
+            truncations: 0,
+        })
+    }
+
     /// One more than the last index.
     fn end(&self) -> u64 {
         self.last.map_or(0, |log_id| log_id.index + 1)
@@ -351,7 +378,7 @@ impl LogStore {
         let damaged =
             |what: &str| io::Error::other(format!("{} is damaged: {what}", entry_place(&self.database, index)));
         let bytes = bytes.ok_or_else(|| damaged("it is missing"))?;
-        decode_log_entry(&bytes).map(|found| found.link).map_err(|error| damaged(&error.to_string()))
+        check_log_entry(&bytes).map(|head| head.link).map_err(|error| damaged(&error.to_string()))
     }
 }
 
@@ -483,6 +510,8 @@ struct Group {
     entries: u64,
     /// One more than the last index, if the group changes it.
     end: Option<u64>,
+    /// The highest index purged.
+    purged: Option<u64>,
     /// The lowest index truncated.
     truncated: Option<u64>,
     stop: bool,
@@ -550,7 +579,7 @@ impl Writer {
             }
             Job::Purge { upto, link } => {
                 group.batch.put_cf(meta, PURGED_KEY, seal(&(LogIdBytes::from(&upto), link)));
-                group.batch.delete_range_cf(log, log_key(0), log_key(upto.index + 1));
+                group.purged = Some(upto.index);
                 let end = group.end.unwrap_or(self.durable);
                 group.end = Some(end.max(upto.index + 1));
             }
@@ -562,6 +591,9 @@ impl Writer {
         let result = self.commit(group.batch, group.truncated);
         if result.is_ok() {
             self.counters.entries.fetch_add(group.entries, Ordering::Relaxed);
+            if let Some(purged) = group.purged {
+                self.drop_files(purged);
+            }
             if let Some(end) = group.end {
                 self.durable = end;
                 self.counters.last_index.store(end.saturating_sub(1), Ordering::Relaxed);
@@ -573,6 +605,15 @@ impl Writer {
         group.votes.into_iter().for_each(|done| drop(done.send(answer())));
         if self.mark_at.elapsed() >= MARK_INTERVAL {
             self.save_mark();
+        }
+    }
+
+    /// Drops the files that hold nothing but purged entries. What shares a file with later ones stays until that file goes:
+    /// the log starts behind the mark in meta, whatever stands before it. No tombstones, so nothing is ever compacted.
+    fn drop_files(&self, purged: u64) {
+        let log = family(&self.database, LOG);
+        if let Err(error) = self.database.delete_file_in_range_cf(log, log_key(0), log_key(purged)) {
+            tracing::warn!("files of the purged log in {} stay: {error}", self.database.path().display());
         }
     }
 
@@ -641,7 +682,8 @@ mod tests {
     }
 
     fn start(data: &Path) -> Result<(LogStore, JoinHandle<()>), StartError> {
-        LogStore::open(open_database(data)?, data, &Failure::new())
+        let (store, _, thread) = LogStore::open(open_database(data)?, data, None, &Failure::new())?;
+        Ok((store, thread))
     }
 
     fn error_after(folder: &TempDir, damage: impl FnOnce(&DB)) -> String {
@@ -728,7 +770,7 @@ mod tests {
         drop(store);
         thread.join().unwrap();
         let (mut store, thread) = start(folder.path()).unwrap();
-        assert_eq!(store.purged_index(), Some(3));
+        assert_eq!(store.log.lock().purged, Some(log_id(3)));
         let indexes: Vec<_> = store.try_get_log_entries(0..7).await.unwrap();
         assert_eq!(indexes.iter().map(|entry| entry.log_id.index).collect::<Vec<_>>(), [4, 5, 6]);
         drop(store);

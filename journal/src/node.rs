@@ -14,14 +14,18 @@ use openraft::{BasicNode, Config, Raft, ServerState, SnapshotPolicy};
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
+use crate::compensation::Compensations;
 use crate::database::{count_boot, open_database, upgrade};
 use crate::failure::{Failure, StartError};
 use crate::history::{History, HistoryWriter};
+use crate::identity;
+use crate::log_chain::log_start;
 use crate::log_store::{LogCounters, LogStore, hand_over};
 use crate::network::Network;
 use crate::record::{Published, TypeConfig};
 use crate::sequencer::{Door, Sequencer, SequencerTask};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
+use crate::space::{Space, SpaceConfig, make_room};
 use crate::state_machine::{EngineThread, Job, NextDeadline, SnapshotProgress, StateMachine, Waiting};
 
 /// The one voter of a cluster of one.
@@ -44,8 +48,18 @@ pub struct NodeConfig {
     pub entries_in_flight: usize,
     /// A snapshot is taken after so many entries.
     pub snapshot_every_entries: u64,
+    /// And after so many commands: a restart replays no more.
+    pub snapshot_every_commands: u64,
+    /// How many days history keeps what is closed; 0 keeps it for ever.
+    pub history_days: u32,
+    /// How much room is kept on the disk.
+    pub space: SpaceConfig,
+    /// About how many bytes of the log are kept behind the snapshots, to look back on.
+    pub log_bytes_kept: u64,
     /// How much may wait in the channel to the feed.
     pub published_capacity: usize,
+    /// For drills: the engine panics at this command as a faulty one would, until an operator rules that it is passed over.
+    pub drill_poison: Option<Sequence>,
 }
 
 impl NodeConfig {
@@ -57,7 +71,12 @@ impl NodeConfig {
             entry_commands_max: 4_096,
             entries_in_flight: 8,
             snapshot_every_entries: 100_000,
+            space: SpaceConfig { low_bytes: 256 << 20, ballast_bytes: 64 << 20 },
+            snapshot_every_commands: 5_000_000,
+            history_days: 0,
+            log_bytes_kept: 8 << 30,
             published_capacity: 1_024,
+            drill_poison: None,
         }
     }
 }
@@ -75,8 +94,14 @@ pub struct Stats {
     pub log_sync_ns: u64,
     /// Entries written to the log.
     pub log_entries: u64,
+    /// Bytes free on the disk.
+    pub free_bytes: u64,
+    /// Whether that is so little that only cancels are taken.
+    pub is_space_low: bool,
     /// Commands waiting in the sequencer's queue.
     pub queued_commands: u64,
+    /// How often damage was found in the log that is only kept to look back on.
+    pub log_damaged: u64,
     /// Snapshots written since the start.
     pub snapshots: u64,
     /// The last sequence that history holds.
@@ -99,6 +124,8 @@ pub struct Node {
     stop_sequencer: oneshot::Sender<()>,
     sequencing: tokio::task::JoinHandle<()>,
     leading: tokio::task::JoinHandle<()>,
+    space: Space,
+    watching_space: tokio::task::JoinHandle<()>,
     threads: Vec<JoinHandle<()>>,
     database: Arc<DB>,
 }
@@ -113,13 +140,14 @@ impl Node {
             let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
-        let Opened { database, boot, log, history, engine, meta, snapshots, mut threads } = opened;
+        let Opened { database, boot, log, compensations, history, engine, meta, snapshots, mut threads } = opened;
 
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
         let waiting = Arc::new(Waiting::default());
         let next_deadline = Arc::new(NextDeadline::none());
-        let applied = Arc::new(AtomicU64::new(engine.sequence().0));
+        let restored = engine.sequence();
+        let applied = Arc::new(AtomicU64::new(restored.0));
         let engine_thread = EngineThread {
             engine,
             node: NODE_ID,
@@ -129,18 +157,31 @@ impl Node {
             published,
             next_deadline: next_deadline.clone(),
             applied: applied.clone(),
+            deciding: Arc::default(),
+            compensations,
+            drill_poison: config.drill_poison,
             failure: failure.clone(),
         };
         let (jobs, thread) = engine_thread.start();
         threads.push(thread);
 
         // 2. Raft, which hands the engine what the log holds beyond that state.
-        let state_machine = StateMachine::new(jobs.clone(), meta, snapshots, history.clone());
+        let state_machine = StateMachine::new(
+            jobs.clone(),
+            meta,
+            restored,
+            snapshots,
+            history.clone(),
+            log.clone(),
+            config.log_bytes_kept,
+        );
         let snapshots = state_machine.progress();
         let raft_config = Arc::new(raft_config(&config)?);
         let raft = Raft::new(NODE_ID, raft_config, Network, log.clone(), state_machine).await.map_err(failed)?;
 
         // 3. The sequencer, whose door opens once this node leads and has applied its whole log.
+        let space = Space::default();
+        let watching_space = tokio::spawn(space.clone().watch(config.data.clone(), config.space));
         let door = Arc::new(Door::shut());
         let (stop_sequencer, stop) = oneshot::channel();
         let task = SequencerTask {
@@ -153,13 +194,15 @@ impl Node {
             entry_commands_max: config.entry_commands_max.max(1),
             entries_in_flight: config.entries_in_flight.max(1),
         };
-        let (sequencer, sequencing) = task.start(config.queue_commands.max(1), stop);
+        let (sequencer, sequencing) = task.start(config.queue_commands.max(1), space.clone(), stop);
         let (announce, recovered) = watch::channel(None);
         let leadership = Leadership {
             raft: raft.clone(),
             door: door.clone(),
             jobs: jobs.clone(),
+            applied: applied.clone(),
             snapshots: snapshots.clone(),
+            snapshot_every_commands: config.snapshot_every_commands.max(1),
             announce,
             failure: failure.clone(),
         };
@@ -181,6 +224,8 @@ impl Node {
             stop_sequencer,
             sequencing,
             leading,
+            space,
+            watching_space,
             threads,
             database,
         };
@@ -212,12 +257,16 @@ impl Node {
     /// Counters, for metrics.
     pub fn stats(&self) -> Stats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (free_bytes, is_space_low) = self.space.status();
         Stats {
+            free_bytes,
+            is_space_low,
             last_log_index: read(&self.log_counters.last_index),
             applied_sequence: read(&self.applied),
             log_syncs: read(&self.log_counters.syncs),
             log_sync_ns: read(&self.log_counters.sync_ns),
             log_entries: read(&self.log_counters.entries),
+            log_damaged: read(&self.log_counters.damaged),
             queued_commands: self.sequencer.queued() as u64,
             snapshots: read(&self.snapshots.written),
             history_watermark: self.history.reader().watermark().0,
@@ -240,6 +289,7 @@ impl Node {
         self.door.stop();
         let _ = self.stop_sequencer.send(());
         let _ = self.sequencing.await;
+        self.watching_space.abort();
         self.leading.abort();
         let _ = self.leading.await;
         if let Err(error) = self.raft.shutdown().await {
@@ -283,6 +333,7 @@ struct Opened {
     database: Arc<DB>,
     boot: u64,
     log: LogStore,
+    compensations: Compensations,
     history: HistoryWriter,
     engine: Engine,
     meta: SnapshotMeta,
@@ -291,22 +342,27 @@ struct Opened {
 }
 
 impl Opened {
-    /// Opens and checks everything on disk; this reads the whole log.
+    /// Opens and checks everything on disk that the node will stand on: the newest snapshot, and the log behind it.
     fn open(config: &NodeConfig, failure: &Failure) -> Result<Opened, StartError> {
         let data = &config.data;
         std::fs::create_dir_all(data).map_err(|error| StartError::disk(data, error))?;
+        let room = make_room(data, config.space);
+        room.map_err(|error| StartError::disk(data, error))?;
+        identity::check(data)?;
         let database = open_database(data)?;
         upgrade(&database)?;
         let snapshots = SnapshotDirectory::open(data)?;
-        let (log, log_thread) = LogStore::open(database.clone(), data, failure)?;
-        let (engine, meta) = match snapshots.load_newest(log.purged_index())? {
+        let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
+        let (engine, meta) = match snapshots.load_newest(purged)? {
             Some(found) => (Engine::from_snapshot(&found.state), found.meta),
             None => (Engine::new(), SnapshotMeta::default()),
         };
+        let snapshot = meta.last_log_id.map(|log_id| log_id.index);
+        let (log, compensations, log_thread) = LogStore::open(database.clone(), data, snapshot, failure)?;
         let boot = count_boot(&database)?;
-        let (history, history_thread) = HistoryWriter::start(database.clone(), failure)?;
+        let (history, history_thread) = HistoryWriter::start(database.clone(), config.history_days, failure)?;
         let threads = vec![log_thread, history_thread];
-        Ok(Opened { database, boot, log, history, engine, meta, snapshots, threads })
+        Ok(Opened { database, boot, log, compensations, history, engine, meta, snapshots, threads })
     }
 }
 
@@ -335,7 +391,9 @@ struct Leadership {
     raft: Raft<TypeConfig, StateMachine>,
     door: Arc<Door>,
     jobs: Sender<Job>,
+    applied: Arc<AtomicU64>,
     snapshots: Arc<SnapshotProgress>,
+    snapshot_every_commands: u64,
     announce: watch::Sender<Option<Sequence>>,
     failure: Failure,
 }
@@ -377,9 +435,20 @@ impl Leadership {
         let mut log_needed_after = self.snapshots.log_needed_after.subscribe();
         // Raft's metrics change with every entry; looking now and then costs nothing.
         let mut look = tokio::time::interval(LOOK_INTERVAL);
+        // The command at which a snapshot was last asked for.
+        let mut asked_at = 0;
         loop {
             tokio::select! {
-                _ = look.tick() => self.look(),
+                _ = look.tick() => {
+                    self.look();
+                    let applied = self.applied.load(Ordering::Relaxed);
+                    let last = asked_at.max(self.snapshots.sequence.load(Ordering::Relaxed));
+                    if applied.saturating_sub(last) >= self.snapshot_every_commands {
+                        asked_at = applied;
+                        // An error is raft's end, which `look` finds.
+                        let _ = self.raft.trigger().snapshot().await;
+                    }
+                }
                 _ = log_needed_after.changed() => {
                     let upto = *log_needed_after.borrow_and_update();
                     if let Some(upto) = upto {
@@ -442,11 +511,22 @@ mod tests {
                 published,
                 next_deadline: Arc::new(NextDeadline::none()),
                 applied: Arc::default(),
+                deciding: Arc::default(),
+                compensations: opened.compensations,
+                drill_poison: None,
                 failure,
             };
             let (jobs, thread) = engine_thread.start();
             let threads = std::iter::once(thread).chain(opened.threads).collect();
-            let state_machine = StateMachine::new(jobs, opened.meta, opened.snapshots, opened.history);
+            let state_machine = StateMachine::new(
+                jobs,
+                opened.meta,
+                Sequence(0),
+                opened.snapshots,
+                opened.history,
+                opened.log.clone(),
+                0,
+            );
             Ok((Guard { threads, _receiver: receiver, _folder: folder }, opened.log, state_machine))
         }
     }

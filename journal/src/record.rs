@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::event::Trade;
 use engine::{Command, Event, Sequence, Snapshot, Time};
 use openraft::BasicNode;
 use openraft::alias::{EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
@@ -56,6 +57,17 @@ impl Applied {
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         &self.events[start..self.ends[index] as usize]
     }
+}
+
+/// A trade as the market sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarketTrade {
+    /// When.
+    pub time: Time,
+    /// The command that made it.
+    pub sequence: Sequence,
+    /// The trade.
+    pub trade: Trade,
 }
 
 /// An execution's id is its command's sequence and its place among that command's events, which stays within what every
@@ -140,15 +152,33 @@ pub(crate) struct Origin {
     pub ticket: u64,
 }
 
-/// What is proposed to raft: an entry and where it comes from.
+/// An operator's ruling that a command is passed over, because deciding it stops the engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compensation {
+    /// The command.
+    pub sequence: Sequence,
+    /// When it was ruled.
+    pub time: Time,
+    /// By whom.
+    pub operator: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is proposed to raft.
 #[derive(Clone, Debug)]
-pub(crate) struct Proposal {
-    pub origin: Origin,
-    pub entry: Arc<Entry>,
+pub(crate) enum Proposal {
+    /// An entry and where it comes from.
+    Commands { origin: Origin, entry: Arc<Entry> },
+    /// A ruling on a command before it in the log.
+    Compensation(Arc<Compensation>),
 }
 
 impl std::fmt::Display for Proposal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} commands at {}", self.entry.commands.len(), self.entry.time)
+        match self {
+            Proposal::Commands { entry, .. } => write!(f, "{} commands at {}", entry.commands.len(), entry.time),
+            Proposal::Compensation(ruling) => write!(f, "a compensation of command {}", ruling.sequence),
+        }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::record::{Caller, Entry, Origin, Proposal, TypeConfig};
+use crate::space::Space;
 use crate::state_machine::{NextDeadline, StateMachine, Waiting};
 
 /// How often it is looked whether the engine's next deadline has come.
@@ -24,6 +25,7 @@ const TICK_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Sequencer {
     queue: mpsc::Sender<Queued>,
     door: Arc<Door>,
+    space: Space,
 }
 
 /// Why a command was not taken. It has no effect then, now or later.
@@ -32,6 +34,9 @@ pub enum SubmitError {
     /// The queue is full.
     #[error("the queue of commands is full")]
     Busy,
+    /// The disk has little room left; only cancels are taken.
+    #[error("the disk is nearly full: only cancels are taken")]
+    NoSpace,
     /// This node does not lead, or has not recovered yet.
     #[error("this node does not lead")]
     NotLeader,
@@ -61,6 +66,9 @@ impl Sequencer {
             OPEN => {}
             SHUT => return Err(SubmitError::NotLeader),
             _ => return Err(SubmitError::Stopping),
+        }
+        if !self.space.admits(&queued.command) {
+            return Err(SubmitError::NoSpace);
         }
         self.queue.try_send(queued).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
@@ -138,11 +146,12 @@ impl SequencerTask {
     pub(crate) fn start(
         self,
         queue_commands: usize,
+        space: Space,
         stop: oneshot::Receiver<()>,
     ) -> (Sequencer, tokio::task::JoinHandle<()>) {
         // When the queue is full, `submit` says `Busy`.
         let (sender, queue) = mpsc::channel(queue_commands);
-        let sequencer = Sequencer { queue: sender, door: self.door.clone() };
+        let sequencer = Sequencer { queue: sender, door: self.door.clone(), space };
         (sequencer, tokio::spawn(self.run(queue, stop)))
     }
 
@@ -196,7 +205,7 @@ impl SequencerTask {
         let entry = Arc::new(Entry { time: self.door.stamp(), commands });
         self.waiting.put(ticket, callers);
         let (responder, done) = ProgressResponder::complete_only();
-        let proposed = self.raft.client_write_ff(Proposal { origin, entry }, Some(responder)).await;
+        let proposed = self.raft.client_write_ff(Proposal::Commands { origin, entry }, Some(responder)).await;
         let waiting = self.waiting.clone();
         async move {
             let applied = proposed.is_ok() && done.await.is_ok_and(|result| result.is_ok());

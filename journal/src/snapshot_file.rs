@@ -1,22 +1,21 @@
 //! Snapshots on disk: one file each, `<index of the last log entry in it>.snapshot`, a header in a frame and then the
-//! state. A file appears whole or not at all, is read back before it counts, and the newest three are kept.
+//! state. A file appears whole or not at all, and is read back before it counts; retention.rs says how long it stays.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use engine::Snapshot;
+use engine::{Sequence, Snapshot};
 use openraft::alias::SnapshotMetaOf;
 use sha2::{Digest, Sha256};
 
 use crate::failure::StartError;
 use crate::format::{FrameError, LogIdBytes, MembershipBytes, SnapshotHeader, open_first, seal};
-use crate::record::{StoredMembership, TypeConfig};
+use crate::record::{LogId, StoredMembership, TypeConfig};
+use crate::retention;
 
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
-/// How many are kept: the newest, and two to fall back on when it turns out to be damaged.
-const KEPT: usize = 3;
 const SUFFIX: &str = "snapshot";
 
 /// A snapshot that was read and found whole.
@@ -98,7 +97,7 @@ impl SnapshotDirectory {
         }
     }
 
-    /// Writes one, reads it back, and removes those that are no longer kept.
+    /// Writes one and reads it back.
     pub(crate) fn write(&self, meta: &SnapshotMeta, state: &Snapshot) -> Result<(), SnapshotError> {
         let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.path.join(format!("{index:020}.{SUFFIX}"));
@@ -120,14 +119,23 @@ impl SnapshotDirectory {
         check(&fs::read(&temporary)?)?;
         fs::rename(&temporary, &path)?;
         File::open(&self.path)?.sync_all()?;
-        for (_, old) in self.list()?.into_iter().skip(KEPT) {
-            fs::remove_file(old)?;
-        }
         Ok(())
     }
 
     /// The newest one, open for reading, with what its header says.
     pub(crate) fn newest(&self) -> Result<Option<(SnapshotMeta, File)>, SnapshotError> {
+        let found = self.newest_header()?;
+        found.map(|(header, file)| Ok((header.meta()?, file))).transpose()
+    }
+
+    /// The last log entry and the last command in the newest one, as its header says.
+    pub(crate) fn newest_position(&self) -> Result<Option<(u64, Sequence)>, StartError> {
+        let damaged = |error: SnapshotError| StartError::damaged(self.path.display().to_string(), error);
+        let found = self.newest_header().map_err(damaged)?;
+        Ok(found.map(|(header, _)| (header.last_log_id.map_or(0, |log_id| LogId::from(log_id).index), header.sequence)))
+    }
+
+    fn newest_header(&self) -> Result<Option<(SnapshotHeader, File)>, SnapshotError> {
         let Some((_, path)) = self.list()?.into_iter().next() else { return Ok(None) };
         let mut file = File::open(path)?;
         let mut start = Vec::new();
@@ -135,12 +143,19 @@ impl SnapshotDirectory {
         (&file).take(1 << 20).read_to_end(&mut start)?;
         file.rewind()?;
         let (header, _) = open_first::<SnapshotHeader>(&start)?;
-        Ok(Some((header.meta()?, file)))
+        Ok(Some((header, file)))
     }
 
-    /// The log entry up to which no kept snapshot needs the log, once there are as many as are kept.
-    pub(crate) fn oldest_kept(&self) -> io::Result<Option<u64>> {
-        Ok(self.list()?.get(KEPT - 1).map(|(index, _)| *index))
+    /// Removes those that [`retention::plan`] drops; the log entry up to which the log may go.
+    pub(crate) fn prune(&self, log_bytes_after: impl Fn(u64) -> u64, log_bytes_kept: u64) -> io::Result<Option<u64>> {
+        let mut files = self.list()?;
+        files.reverse();
+        let indexes: Vec<u64> = files.iter().map(|(index, _)| *index).collect();
+        let plan = retention::plan(&indexes, log_bytes_after, log_bytes_kept);
+        for (_, old) in files.into_iter().filter(|(index, _)| plan.dropped.contains(index)) {
+            fs::remove_file(old)?;
+        }
+        Ok(plan.purge_upto)
     }
 
     /// Index and path of each, newest first.
@@ -200,7 +215,6 @@ mod tests {
     use openraft::alias::LeaderIdOf;
 
     use super::*;
-    use crate::record::LogId;
 
     fn meta(index: u64) -> SnapshotMeta {
         let log_id = LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index };
@@ -208,15 +222,16 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_comes_back_as_it_was_and_three_are_kept() {
+    fn a_snapshot_comes_back_as_it_was_and_old_ones_go() {
         let folder = tempfile::tempdir().unwrap();
         let directory = SnapshotDirectory::open(folder.path()).unwrap();
         let state = Engine::new().snapshot();
         for index in [5, 10, 15, 20] {
-            assert_eq!(directory.oldest_kept().unwrap(), if index == 20 { Some(5) } else { None });
             directory.write(&meta(index), &state).unwrap();
+            let purge_upto = directory.prune(|_| 0, 0).unwrap();
+            assert_eq!(purge_upto, [None, None, Some(5), Some(10)][index as usize / 5 - 1]);
         }
-        assert_eq!(directory.oldest_kept().unwrap(), Some(10));
+        assert_eq!(directory.list().unwrap().len(), 3);
         let found = directory.load_newest(Some(10)).unwrap().unwrap();
         assert_eq!((found.meta, found.state), (meta(20), state));
         assert_eq!(directory.newest().unwrap().unwrap().0, meta(20));

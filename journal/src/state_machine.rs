@@ -20,10 +20,13 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::compensation::Compensations;
 use crate::failure::Failure;
 use crate::history::HistoryWriter;
-use crate::log_store::hand_over;
-use crate::record::{Applied, Caller, LogId, Origin, Proposal, Published, Restored, StoredMembership, TypeConfig};
+use crate::log_store::{LogStore, hand_over};
+use crate::record::{
+    Applied, Caller, Entry, LogId, Origin, Proposal, Published, Restored, StoredMembership, TypeConfig,
+};
 use crate::snapshot_file::{self, SnapshotDirectory, SnapshotMeta};
 
 /// Entries that may wait for the engine; when it is full, raft waits.
@@ -85,7 +88,7 @@ pub fn rehearse<'a>(commands: impl IntoIterator<Item = &'a Command>) -> Result<(
 /// What the engine thread is told.
 pub(crate) enum Job {
     /// Apply an entry.
-    Apply { proposal: Proposal, responder: Option<ApplyResponder<TypeConfig>> },
+    Apply { origin: Origin, entry: Arc<Entry>, responder: Option<ApplyResponder<TypeConfig>> },
     /// Copy the engine: at the speed of memory, so that commands wait no longer than that. What is made of the copy is made
     /// elsewhere.
     Copy(oneshot::Sender<Box<Engine>>),
@@ -110,6 +113,12 @@ pub(crate) struct EngineThread {
     pub next_deadline: Arc<NextDeadline>,
     /// The last sequence applied, for all to see.
     pub applied: Arc<AtomicU64>,
+    /// The command under way: where the engine stopped, should it panic.
+    pub deciding: Arc<AtomicU64>,
+    /// The commands that an operator ruled are passed over.
+    pub compensations: Compensations,
+    /// See [`NodeConfig::drill_poison`](crate::NodeConfig::drill_poison).
+    pub drill_poison: Option<Sequence>,
     pub failure: Failure,
 }
 
@@ -117,8 +126,15 @@ impl EngineThread {
     /// Publishes the state as it is, then runs until it is stopped.
     pub(crate) fn start(self) -> (Sender<Job>, JoinHandle<()>) {
         let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
-        let failure = self.failure.clone();
-        let thread = failure.spawn("engine", move || self.run(&queue));
+        let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
+        let describe = move || {
+            format!(
+                "the engine panicked at the command with sequence {0}, and will again after every start. It is not lost. Send \
+                 the log to the makers; to go on without that command: rialto journal compensate --sequence {0}",
+                deciding.load(Ordering::Relaxed)
+            )
+        };
+        let thread = failure.spawn_described("engine", describe, move || self.run(&queue));
         (jobs, thread)
     }
 
@@ -128,7 +144,7 @@ impl EngineThread {
         while open {
             let Ok(job) = queue.recv() else { break };
             open = match job {
-                Job::Apply { proposal, responder } => self.apply(proposal, responder),
+                Job::Apply { origin, entry, responder } => self.apply(origin, &entry, responder),
                 Job::Copy(reply) => {
                     let _ = reply.send(Box::new(self.engine.clone()));
                     true
@@ -156,9 +172,9 @@ impl EngineThread {
         kept && self.publish(Published::Restored(Restored { snapshot: state }))
     }
 
-    fn apply(&mut self, proposal: Proposal, responder: Option<ApplyResponder<TypeConfig>>) -> bool {
-        let applied = Arc::new(self.decide(&proposal));
-        let callers = self.callers_of(&proposal.origin);
+    fn apply(&mut self, origin: Origin, entry: &Entry, responder: Option<ApplyResponder<TypeConfig>>) -> bool {
+        let applied = Arc::new(self.decide(entry));
+        let callers = self.callers_of(&origin);
         self.next_deadline.set(self.engine.next_deadline());
         self.applied.store(applied.last_sequence().0, Ordering::Release);
         let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers });
@@ -168,13 +184,18 @@ impl EngineThread {
         open
     }
 
-    fn decide(&mut self, proposal: &Proposal) -> Applied {
-        let entry = &proposal.entry;
+    fn decide(&mut self, entry: &Entry) -> Applied {
         let first_sequence = Sequence(self.engine.sequence().0 + 1);
         let mut events = Vec::with_capacity(4 * entry.commands.len());
         let mut ends = Vec::with_capacity(entry.commands.len());
-        for command in &entry.commands {
-            self.engine.apply(entry.time, command, &mut events);
+        for (sequence, command) in (first_sequence.0..).zip(&entry.commands) {
+            self.deciding.store(sequence, Ordering::Relaxed);
+            if self.compensations.contains(Sequence(sequence)) {
+                self.engine.skip(entry.time, &mut events);
+            } else {
+                assert_ne!(self.drill_poison, Some(Sequence(sequence)), "a drill: this command stops the engine");
+                self.engine.apply(entry.time, command, &mut events);
+            }
             ends.push(u32::try_from(events.len()).expect("an entry has fewer than 2^32 events"));
         }
         Applied { first_sequence, time: entry.time, events, ends }
@@ -201,6 +222,8 @@ pub(crate) struct StateMachine {
     membership: StoredMembership,
     snapshots: SnapshotDirectory,
     history: HistoryWriter,
+    log: LogStore,
+    log_bytes_kept: u64,
     progress: Arc<SnapshotProgress>,
 }
 
@@ -208,25 +231,36 @@ pub(crate) struct StateMachine {
 pub(crate) struct SnapshotProgress {
     /// How many were written.
     pub written: AtomicU64,
+    /// The last command in the newest one.
+    pub sequence: AtomicU64,
     /// The log is needed only behind this index.
     pub log_needed_after: watch::Sender<Option<u64>>,
 }
 
 impl StateMachine {
-    /// Over an engine that is at `meta`.
+    /// Over an engine that is at `meta` and `sequence`.
     pub(crate) fn new(
         jobs: Sender<Job>,
         meta: SnapshotMeta,
+        sequence: Sequence,
         snapshots: SnapshotDirectory,
         history: HistoryWriter,
+        log: LogStore,
+        log_bytes_kept: u64,
     ) -> StateMachine {
-        let progress = SnapshotProgress { written: AtomicU64::new(0), log_needed_after: watch::Sender::new(None) };
+        let progress = SnapshotProgress {
+            written: AtomicU64::new(0),
+            sequence: AtomicU64::new(sequence.0),
+            log_needed_after: watch::Sender::new(None),
+        };
         StateMachine {
             jobs,
             last_applied: meta.last_log_id,
             membership: meta.last_membership,
             snapshots,
             history,
+            log,
+            log_bytes_kept,
             progress: Arc::new(progress),
         }
     }
@@ -264,10 +298,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             }
             self.last_applied = Some(entry.log_id);
             let respond = match entry.payload {
-                EntryPayload::Normal(proposal) => {
-                    self.tell(Job::Apply { proposal, responder }).await?;
+                EntryPayload::Normal(Proposal::Commands { origin, entry }) => {
+                    self.tell(Job::Apply { origin, entry, responder }).await?;
                     None
                 }
+                // It was heeded before, when the log was read: see compensation.rs.
+                EntryPayload::Normal(Proposal::Compensation(_)) => responder,
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership);
                     responder
@@ -293,6 +329,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             state,
             snapshots: self.snapshots.clone(),
             history: self.history.clone(),
+            log: self.log.clone(),
+            log_bytes_kept: self.log_bytes_kept,
             progress: self.progress.clone(),
         }
     }
@@ -326,6 +364,8 @@ pub(crate) struct SnapshotBuilder {
     state: Option<oneshot::Receiver<Box<Engine>>>,
     snapshots: SnapshotDirectory,
     history: HistoryWriter,
+    log: LogStore,
+    log_bytes_kept: u64,
     progress: Arc<SnapshotProgress>,
 }
 
@@ -336,17 +376,20 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let copy = self.state.take().ok_or_else(|| io::Error::other("a builder builds once"))?;
         let engine = copy.await.map_err(|_| engine_ended())?;
         // The log before a snapshot may go. What history did not keep yet could then never be written again.
-        self.history.wait_for(engine.sequence()).await;
+        let sequence = engine.sequence();
+        self.history.wait_for(sequence).await;
         let (meta, snapshots, history) = (self.meta.clone(), self.snapshots.clone(), self.history.clone());
+        let (log, log_bytes_kept) = (self.log.clone(), self.log_bytes_kept);
         let write = move || -> io::Result<_> {
             history.flush()?;
             snapshots.write(&meta, &engine.snapshot())?;
             let newest = snapshots.newest()?.ok_or_else(|| io::Error::other("the snapshot just written is gone"))?;
-            Ok((newest, snapshots.oldest_kept()?))
+            Ok((newest, snapshots.prune(|index| log.bytes_after(index), log_bytes_kept)?))
         };
-        let ((meta, snapshot), oldest_kept) = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        let ((meta, snapshot), purge_upto) = tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
         self.progress.written.fetch_add(1, Ordering::Relaxed);
-        self.progress.log_needed_after.send_replace(oldest_kept);
+        self.progress.sequence.store(sequence.0, Ordering::Relaxed);
+        self.progress.log_needed_after.send_replace(purge_upto);
         Ok(SnapshotOf::<TypeConfig, File> { meta, snapshot })
     }
 }

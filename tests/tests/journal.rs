@@ -17,8 +17,10 @@ use engine::command::{
 use engine::order::{ClientOrderId, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
 use engine::units::{OrderListId, PreventedMatchId};
-use engine::{Amount, AssetId, Command, Engine, Event, OrderId, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
-use journal::{Answer, Applied, Node, NodeConfig, Page, Published, StartError, SubmitError};
+use engine::{
+    Amount, AssetId, Command, Engine, Event, OrderId, Rejection, Sequence, Snapshot, SymbolId, Time, TradeId, Uid,
+};
+use journal::{Answer, Applied, Compensation, Node, NodeConfig, Page, Published, SpaceConfig, StartError, SubmitError};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -252,7 +254,7 @@ async fn a_restart_from_the_log_alone_gives_the_same_events_and_the_same_state()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_from_snapshot_and_log_gives_the_same_state() {
     let folder = tempfile::tempdir().unwrap();
-    let config = NodeConfig { snapshot_every_entries: 30, ..config(&folder) };
+    let config = NodeConfig { snapshot_every_entries: 30, log_bytes_kept: 0, ..config(&folder) };
     let commands: Vec<_> = listing().into_iter().chain(trading(40)).collect();
     let running = Running::start(config.clone()).await;
     for command in &commands {
@@ -374,6 +376,116 @@ async fn a_second_node_on_the_directory_is_refused() {
     Running::start(config(&folder)).await.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_directory_is_refused_until_it_is_adopted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (image, commands) = crash_image(&folder).await;
+    let error = Node::start(NodeConfig::new(&image)).await.err().unwrap();
+    assert!(matches!(error, StartError::Copied(_)), "{error}");
+    journal::adopt(&image).unwrap();
+    let running = Running::start(NodeConfig::new(&image)).await;
+    assert_eq!(running.recovered, Sequence(commands));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_little_room_on_the_disk_only_cancels_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(config(&folder)).await;
+    running.submit_all(listing()).await;
+    running.submit(place(MAKER, Side::Sell, 100, 10, "resting")).await;
+    running.stop().await;
+
+    let space = SpaceConfig { low_bytes: u64::MAX, ballast_bytes: 0 };
+    let running = Running::start(NodeConfig { space, ..config(&folder) }).await;
+    while !running.node.stats().is_space_low {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let refused = running.node.sequencer().submit(place(MAKER, Side::Sell, 100, 10, "another"), None);
+    assert_eq!(refused, Err(SubmitError::NoSpace));
+    let answer = running.submit(cancel(MAKER, "resting")).await;
+    assert!(matches!(answer.events()[0], Event::OrderCanceled { .. }), "{:?}", answer.events());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_panics_the_engine_is_named_and_passed_over_once_an_operator_rules_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let commands: Vec<_> = listing().into_iter().chain(trading(10)).collect();
+    let poison = Sequence(listing().len() as u64 + 7);
+    let drill = NodeConfig { drill_poison: Some(poison), ..config(&folder) };
+
+    let (node, published) = Node::start(drill.clone()).await.unwrap();
+    let drain = std::thread::spawn(move || published.iter().count());
+    node.recovered().await.unwrap();
+    for command in &commands {
+        let _ = node.sequencer().submit(command.clone(), None);
+    }
+    let reason = node.failed().await;
+    assert!(reason.contains(&format!("compensate --sequence {poison}")), "{reason}");
+    node.stop().await;
+    drain.join().unwrap();
+
+    let (node, published) = Node::start(drill.clone()).await.unwrap();
+    let drain = std::thread::spawn(move || published.iter().count());
+    let error = node.recovered().await.unwrap_err().to_string();
+    assert!(error.contains(&format!("compensate --sequence {poison}")), "{error}");
+    node.stop().await;
+    drain.join().unwrap();
+
+    let ruling = |sequence, reason: &str| {
+        let ruling = Compensation { sequence, time: Time(1), operator: "anna".into(), reason: reason.into() };
+        journal::compensate(&drill.data, ruling).map_err(|error| error.to_string())
+    };
+    assert!(ruling(Sequence(1_000), "beyond").unwrap_err().contains("is not in the log"));
+    assert!(ruling(poison, " ").unwrap_err().contains("a reason"));
+    ruling(poison, "it panics").unwrap();
+
+    // The ruling holds also once the engine is mended, so that all replays agree.
+    let running = Running::start(drill.clone()).await;
+    assert_eq!(running.recovered, Sequence(commands.len() as u64));
+    let first = running.stop().await;
+    let running = Running::start(config(&folder)).await;
+    let second = running.stop().await;
+    assert_eq!(first.events(), second.events());
+    let passed_over: Vec<_> = first
+        .applied
+        .iter()
+        .flat_map(|applied| (0..applied.len()).map(|index| (applied.sequence(index), applied.events_of(index))))
+        .filter(|(_, events)| *events == [Event::Rejected(Rejection::Compensated)])
+        .map(|(sequence, _)| sequence)
+        .collect();
+    assert_eq!(passed_over, [poison]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_in_the_log_before_the_snapshot_is_reported_and_does_not_stop_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = NodeConfig { snapshot_every_entries: 30, ..config(&folder) };
+    let running = Running::start(config.clone()).await;
+    for command in listing().into_iter().chain(trading(20)) {
+        running.submit(command).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let recovered = running.node.stats().applied_sequence;
+    running.stop().await;
+    overwrite_log_entry(&config.data, 5);
+
+    let running = Running::start(config).await;
+    assert_eq!(running.recovered, Sequence(recovered));
+    while running.node.stats().log_damaged == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.stop().await;
+}
+
+/// Puts something else where the log has an entry.
+fn overwrite_log_entry(data: &Path, index: u64) {
+    let families = ["log", "meta", "history"];
+    let database = rocksdb::DB::open_cf(&rocksdb::Options::default(), data.join("db"), families).unwrap();
+    database.put_cf(database.cf_handle("log").unwrap(), index.to_be_bytes(), b"not an entry").unwrap();
+}
+
 fn flip_bit_in_the_middle(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -419,6 +531,7 @@ async fn start_damaged(image: &Path, damage: impl FnOnce(&mut Vec<u8>)) -> Resul
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     copy(image, &data);
+    journal::adopt(&data).unwrap();
     let log = write_ahead_log(&data);
     let mut bytes = fs::read(&log).unwrap();
     damage(&mut bytes);
