@@ -90,6 +90,7 @@ impl Metrics {
         page.counter("rialto_log_syncs_total", "Log writes that were synced.", node.log_syncs);
         page.counter("rialto_log_sync_nanoseconds_total", "Time spent in them.", node.log_sync_ns);
         page.counter("rialto_log_entries_total", "Entries written to the log.", node.log_entries);
+        page.counter("rialto_log_bytes_total", "Bytes written to the log.", node.log_bytes);
         page.gauge("rialto_queued_commands", "Commands waiting in the sequencer's queue.", node.queued_commands);
         page.counter("rialto_snapshots_total", "Snapshots written.", node.snapshots);
         page.counter("rialto_log_damaged_total", "Damage found in the log kept to look back on.", node.log_damaged);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::Sequence;
+use engine::{Command, Engine, Event, Sequence, Time};
 use openraft::EntryPayload;
 use rocksdb::DB;
 
@@ -39,6 +39,15 @@ impl Compensations {
     /// Whether that command is passed over.
     pub(crate) fn contains(&self, sequence: Sequence) -> bool {
         !self.sequences.is_empty() && self.sequences.contains(&sequence)
+    }
+
+    /// Applies the engine's next command, or passes it over.
+    pub(crate) fn apply(&self, engine: &mut Engine, time: Time, command: &Command, events: &mut Vec<Event>) {
+        if self.contains(Sequence(engine.sequence().0 + 1)) {
+            engine.skip(time, events);
+        } else {
+            engine.apply(time, command, events);
+        }
     }
 }
 

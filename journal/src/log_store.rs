@@ -51,6 +51,7 @@ const MARK_INTERVAL: Duration = Duration::from_millis(100);
 pub(crate) struct LogCounters {
     pub last_index: AtomicU64,
     pub entries: AtomicU64,
+    pub bytes: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_ns: AtomicU64,
     /// Whether damage was found in what is only kept to look back on.
@@ -191,6 +192,11 @@ impl LogStore {
         let _ = std::thread::Builder::new().name("log-scrub".into()).spawn(run);
     }
 
+    /// The index of the last entry that is no longer in the log.
+    pub(crate) fn purged_index(&self) -> Option<u64> {
+        self.log.lock().purged.map(|log_id| log_id.index)
+    }
+
     /// About how many bytes of log follow the entry `index`; what is only in memory yet is not counted.
     pub(crate) fn bytes_after(&self, index: u64) -> u64 {
         let (from, to) = (log_key(index.saturating_add(1)), log_key(u64::MAX));
@@ -213,7 +219,7 @@ impl LogStore {
     }
 
     /// Entries of `range` from its start on, as many as there are in memory or as one read of the database gives.
-    async fn read_some(&self, range: std::ops::Range<u64>) -> io::Result<Vec<RaftEntry>> {
+    pub(crate) async fn read_some(&self, range: std::ops::Range<u64>) -> io::Result<Vec<RaftEntry>> {
         let from_disk = {
             let log = self.log.lock();
             let start = range.start.max(log.first);
@@ -588,9 +594,11 @@ impl Writer {
     }
 
     fn write(&mut self, group: Group) {
+        let bytes = group.batch.size_in_bytes() as u64;
         let result = self.commit(group.batch, group.truncated);
         if result.is_ok() {
             self.counters.entries.fetch_add(group.entries, Ordering::Relaxed);
+            self.counters.bytes.fetch_add(bytes, Ordering::Relaxed);
             if let Some(purged) = group.purged {
                 self.drop_files(purged);
             }

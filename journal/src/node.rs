@@ -16,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::compensation::Compensations;
 use crate::database::{count_boot, open_database, upgrade};
+use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting};
 use crate::failure::{Failure, StartError};
 use crate::history::{History, HistoryWriter};
 use crate::identity;
@@ -24,9 +25,10 @@ use crate::log_store::{LogCounters, LogStore, hand_over};
 use crate::network::Network;
 use crate::record::{Published, TypeConfig};
 use crate::sequencer::{Door, Sequencer, SequencerTask};
+use crate::snapshot_builder::{SnapshotKeeping, SnapshotProgress};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
 use crate::space::{Space, SpaceConfig, make_room};
-use crate::state_machine::{EngineThread, Job, NextDeadline, SnapshotProgress, StateMachine, Waiting};
+use crate::state_machine::StateMachine;
 
 /// The one voter of a cluster of one.
 const NODE_ID: u64 = 1;
@@ -100,6 +102,8 @@ pub struct Stats {
     pub is_space_low: bool,
     /// Commands waiting in the sequencer's queue.
     pub queued_commands: u64,
+    /// Bytes written for them.
+    pub log_bytes: u64,
     /// How often damage was found in the log that is only kept to look back on.
     pub log_damaged: u64,
     /// Snapshots written since the start.
@@ -150,6 +154,7 @@ impl Node {
         let applied = Arc::new(AtomicU64::new(restored.0));
         let engine_thread = EngineThread {
             engine,
+            meta: meta.clone(),
             node: NODE_ID,
             boot,
             waiting: waiting.clone(),
@@ -158,7 +163,7 @@ impl Node {
             next_deadline: next_deadline.clone(),
             applied: applied.clone(),
             deciding: Arc::default(),
-            compensations,
+            compensations: compensations.clone(),
             drill_poison: config.drill_poison,
             failure: failure.clone(),
         };
@@ -166,16 +171,16 @@ impl Node {
         threads.push(thread);
 
         // 2. Raft, which hands the engine what the log holds beyond that state.
-        let state_machine = StateMachine::new(
-            jobs.clone(),
-            meta,
-            restored,
+        let progress = Arc::new(SnapshotProgress::from(restored));
+        let keeping = SnapshotKeeping {
             snapshots,
-            history.clone(),
-            log.clone(),
-            config.log_bytes_kept,
-        );
-        let snapshots = state_machine.progress();
+            log: log.clone(),
+            log_bytes_kept: config.log_bytes_kept,
+            compensations: compensations.clone(),
+            history: history.clone(),
+            progress: progress.clone(),
+        };
+        let state_machine = StateMachine::new(jobs.clone(), meta, keeping);
         let raft_config = Arc::new(raft_config(&config)?);
         let raft = Raft::new(NODE_ID, raft_config, Network, log.clone(), state_machine).await.map_err(failed)?;
 
@@ -201,7 +206,7 @@ impl Node {
             door: door.clone(),
             jobs: jobs.clone(),
             applied: applied.clone(),
-            snapshots: snapshots.clone(),
+            snapshots: progress.clone(),
             snapshot_every_commands: config.snapshot_every_commands.max(1),
             announce,
             failure: failure.clone(),
@@ -220,7 +225,7 @@ impl Node {
             recovered,
             applied,
             log_counters,
-            snapshots,
+            snapshots: progress,
             stop_sequencer,
             sequencing,
             leading,
@@ -266,6 +271,7 @@ impl Node {
             log_syncs: read(&self.log_counters.syncs),
             log_sync_ns: read(&self.log_counters.sync_ns),
             log_entries: read(&self.log_counters.entries),
+            log_bytes: read(&self.log_counters.bytes),
             log_damaged: read(&self.log_counters.damaged),
             queued_commands: self.sequencer.queued() as u64,
             snapshots: read(&self.snapshots.written),
@@ -333,7 +339,7 @@ struct Opened {
     database: Arc<DB>,
     boot: u64,
     log: LogStore,
-    compensations: Compensations,
+    compensations: Arc<Compensations>,
     history: HistoryWriter,
     engine: Engine,
     meta: SnapshotMeta,
@@ -362,6 +368,7 @@ impl Opened {
         let boot = count_boot(&database)?;
         let (history, history_thread) = HistoryWriter::start(database.clone(), config.history_days, failure)?;
         let threads = vec![log_thread, history_thread];
+        let compensations = Arc::new(compensations);
         Ok(Opened { database, boot, log, compensations, history, engine, meta, snapshots, threads })
     }
 }
@@ -504,6 +511,7 @@ mod tests {
             let (published, receiver) = crossbeam_channel::unbounded();
             let engine_thread = EngineThread {
                 engine: opened.engine,
+                meta: opened.meta.clone(),
                 node: NODE_ID,
                 boot: opened.boot,
                 waiting: Arc::default(),
@@ -512,21 +520,21 @@ mod tests {
                 next_deadline: Arc::new(NextDeadline::none()),
                 applied: Arc::default(),
                 deciding: Arc::default(),
-                compensations: opened.compensations,
+                compensations: opened.compensations.clone(),
                 drill_poison: None,
                 failure,
             };
             let (jobs, thread) = engine_thread.start();
             let threads = std::iter::once(thread).chain(opened.threads).collect();
-            let state_machine = StateMachine::new(
-                jobs,
-                opened.meta,
-                Sequence(0),
-                opened.snapshots,
-                opened.history,
-                opened.log.clone(),
-                0,
-            );
+            let keeping = SnapshotKeeping {
+                snapshots: opened.snapshots,
+                log: opened.log.clone(),
+                log_bytes_kept: 0,
+                compensations: opened.compensations,
+                history: opened.history,
+                progress: Arc::new(SnapshotProgress::from(Sequence(0))),
+            };
+            let state_machine = StateMachine::new(jobs, opened.meta, keeping);
             Ok((Guard { threads, _receiver: receiver, _folder: folder }, opened.log, state_machine))
         }
     }

@@ -13,9 +13,10 @@ use openraft::impls::ProgressResponder;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::engine_thread::{NextDeadline, Waiting};
 use crate::record::{Caller, Entry, Origin, Proposal, TypeConfig};
 use crate::space::Space;
-use crate::state_machine::{NextDeadline, StateMachine, Waiting};
+use crate::state_machine::StateMachine;
 
 /// How often it is looked whether the engine's next deadline has come.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);

@@ -58,8 +58,8 @@ impl Sweeper {
         Ok(())
     }
 
-    /// True when the last row was seen.
-    fn sweep_some(&mut self, database: &DB, cutoff: Time) -> Result<bool, rocksdb::Error> {
+    /// Looks at the next few rows for what is older than `cutoff`; true when the last row was seen.
+    pub(crate) fn sweep_some(&mut self, database: &DB, cutoff: Time) -> Result<bool, rocksdb::Error> {
         let history = family(database, HISTORY);
         let mut gone = WriteBatch::default();
         let mut rows = database.iterator_cf(history, IteratorMode::From(&self.next, Direction::Forward));
@@ -175,106 +175,4 @@ fn delete_if_it_points_to(
         delete(key);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
-    use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
-    use engine::symbol::SymbolConfig;
-    use engine::{Amount, AssetId, Command, Engine, OrderId, Sequence, SymbolId, TradeId, Uid};
-
-    use super::*;
-    use crate::database::open_database;
-    use crate::failure::Failure;
-    use crate::history::{HistoryWriter, Page};
-    use crate::record::Applied;
-
-    const SYMBOL: SymbolId = SymbolId(0);
-    const UID: Uid = Uid(1);
-
-    fn name(text: &str) -> ClientOrderId {
-        ClientOrderId::new(text).unwrap()
-    }
-
-    fn place(side: Side, quantity: u128, client_order_id: &str) -> Command {
-        Command::PlaceOrder(PlaceOrder {
-            uid: UID,
-            symbol: SYMBOL,
-            client_order_id: name(client_order_id),
-            side,
-            order_type: OrderType::Limit,
-            time_in_force: TimeInForce::Gtc,
-            price: Amount(100),
-            quantity: OrderQuantity::Base(Amount(quantity)),
-            self_trade_prevention: None,
-            special: None,
-        })
-    }
-
-    fn cancel(client_order_id: &str) -> Command {
-        let order = OrderReference { order_id: None, client_order_id: Some(name(client_order_id)) };
-        let cancel_client_order_id = name("c");
-        Command::CancelOrder(CancelOrder { uid: UID, symbol: SYMBOL, order, cancel_client_order_id, restriction: None })
-    }
-
-    #[tokio::test]
-    async fn what_is_closed_and_old_goes_with_its_rows_and_what_is_open_or_new_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = open_database(folder.path()).unwrap();
-        let (writer, thread) = HistoryWriter::start(database.clone(), 0, &Failure::new()).unwrap();
-        let asset = |name: &str| Command::AddAsset(AddAsset { name: name.into(), scale: 2 });
-        let deposit = |asset: u32| {
-            let external_id = asset.to_string();
-            Command::Deposit(Transfer { uid: UID, asset: AssetId(asset), amount: Amount(1 << 40), external_id })
-        };
-        let symbol = SymbolConfig::plain("ABCXYZ", AssetId(0), AssetId(1), Amount(100), Amount(1));
-        let commands = [
-            (1, asset("ABC")),
-            (1, asset("XYZ")),
-            (1, Command::AddSymbol(Box::new(symbol))),
-            (1, Command::OpenAccount { uid: UID }),
-            (1, deposit(0)),
-            (1, deposit(1)),
-            (10, place(Side::Buy, 5, "stays-open")),
-            (20, place(Side::Buy, 5, "reused")),
-            (20, cancel("reused")),
-            (30, place(Side::Sell, 2, "old-taker")),
-            (200, place(Side::Buy, 5, "reused")),
-            (200, cancel("reused")),
-            (210, place(Side::Sell, 1, "new-taker")),
-        ];
-        let mut engine = Engine::new();
-        for (time, command) in &commands {
-            let mut events = Vec::new();
-            engine.apply(Time(*time), command, &mut events);
-            let ends = vec![events.len() as u32];
-            let first_sequence = engine.sequence();
-            assert!(writer.applied(Arc::new(Applied { first_sequence, time: Time(*time), events, ends })));
-        }
-        writer.wait_for(Sequence(commands.len() as u64)).await;
-
-        let mut sweeper = Sweeper::new(1).unwrap();
-        assert!(sweeper.sweep_some(&database, Time(100)).unwrap());
-
-        let history = writer.reader();
-        let names = |page| {
-            let orders = history.orders(UID, SYMBOL, page, 100).unwrap();
-            orders.iter().map(|known| known.order.client_order_id.as_str().to_string()).collect::<Vec<_>>()
-        };
-        // "stays-open" is order 1; 2 and 3 are closed and old; 4 and 5 are new.
-        assert_eq!(names(Page::FromId(0)), ["stays-open", "reused", "new-taker"]);
-        assert_eq!(history.order(SYMBOL, OrderId(2)).unwrap(), None);
-        let reused = history.order_by_client_id(SYMBOL, UID, &name("reused")).unwrap().unwrap();
-        assert_eq!(reused.order.order_id, OrderId(4));
-        assert_eq!(history.order_by_client_id(SYMBOL, UID, &name("old-taker")).unwrap(), None);
-        let trades = history.trades(SYMBOL, Page::FromId(0), 100).unwrap();
-        assert_eq!(trades.iter().map(|trade| trade.trade.trade_id).collect::<Vec<_>>(), [TradeId(2)]);
-        assert_eq!(history.account_trades(UID, SYMBOL, None, Page::FromId(0), 100).unwrap().len(), 2);
-
-        writer.stop();
-        thread.join().unwrap();
-    }
 }

@@ -479,6 +479,37 @@ async fn damage_in_the_log_before_the_snapshot_is_reported_and_does_not_stop_the
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_node_whose_snapshots_vanish_writes_one_of_its_own_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = NodeConfig { snapshot_every_entries: 30, log_bytes_kept: 0, ..config(&folder) };
+    let commands: Vec<_> = listing().into_iter().chain(trading(40)).collect();
+    let running = Running::start(config.clone()).await;
+    let (first, rest) = commands.split_at(150);
+    for command in first {
+        running.submit(command.clone()).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let written = running.node.stats().snapshots;
+    assert!(written >= 4, "the log was purged");
+    for entry in fs::read_dir(config.data.join("snapshots")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for command in rest {
+        running.submit(command.clone()).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while running.node.stats().snapshots == written {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let before = running.stop().await;
+    let running = Running::start(config.clone()).await;
+    assert_eq!(running.recovered, Sequence(commands.len() as u64));
+    running.stop().await;
+    let state = state_of(&config).await;
+    assert_eq!(state.hash(), expected(&commands, &before.applied).state_hash());
+}
+
 /// Puts something else where the log has an entry.
 fn overwrite_log_entry(data: &Path, index: u64) {
     let families = ["log", "meta", "history"];

@@ -1,9 +1,10 @@
 //! Order to answer through the journal, every entry synced to disk: clients that each wait for their answer before they
-//! send again. Prints a table and appends to `target/bench.jsonl`.
+//! send again; then the same bytes in batches of the same size written to RocksDB by a bare loop, and a start that replays
+//! all of it. Prints a table and appends to `target/bench.jsonl`.
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,6 +16,7 @@ use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
 use engine::{Amount, AssetId, Command, SymbolId, Uid};
 use journal::{Answer, Node, NodeConfig, Published, Sequencer, Stats};
+use rocksdb::{DB, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
 #[derive(Parser)]
@@ -28,6 +30,9 @@ struct Arguments {
     /// How many clients, one case each.
     #[arg(long, value_delimiter = ',', default_value = "1,16,256,4096")]
     clients: Vec<usize>,
+    /// Fill this directory with the first case of clients and keep it; when it is there already, only measure its start.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Entries between snapshots.
     #[arg(long, default_value_t = 1_000_000)]
     snapshot_every_entries: u64,
@@ -36,9 +41,25 @@ struct Arguments {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
+    if let Some(data) = arguments.data.as_ref().filter(|data| data.exists()) {
+        return measure_start(data).await;
+    }
     println!(
-        "{:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12} {:>10}",
-        "clients", "commands/s", "p50 us", "p99 us", "p99.9 us", "syncs/s", "us/sync", "per entry", "restart s"
+        "{:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12} {:>12} {:>8} {:>10} {:>8} {:>12}",
+        "clients",
+        "commands/s",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "per sync",
+        "bytes/sync",
+        "us/sync",
+        "bare cmds/s",
+        "bare p50 us",
+        "ratio",
+        "p50 ratio",
+        "start s",
+        "replayed/s"
     );
     for clients in &arguments.clients {
         measure(&arguments, *clients).await;
@@ -48,7 +69,8 @@ async fn main() {
 async fn measure(arguments: &Arguments, clients: usize) {
     let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
     let snapshot_every_entries = arguments.snapshot_every_entries;
-    let config = NodeConfig { snapshot_every_entries, ..NodeConfig::new(folder.path()) };
+    let data = arguments.data.clone().unwrap_or_else(|| folder.path().join("data"));
+    let config = NodeConfig { snapshot_every_entries, snapshot_every_commands: u64::MAX, ..NodeConfig::new(data) };
     let (node, feed) = start(config.clone()).await;
     let sequencer = node.sequencer();
     for command in listing(clients) {
@@ -68,15 +90,88 @@ async fn measure(arguments: &Arguments, clients: usize) {
     let (seconds, after) = (started.elapsed().as_secs_f64(), node.stats());
     node.stop().await;
     feed.join().expect("the feed does not panic");
+    let mut latencies = std::mem::take(&mut *latencies.lock().expect("no client panics"));
+    latencies.sort_unstable();
+    let journal = Journal::of(seconds, &latencies, &before, &after);
+    let bare = bare(&folder.path().join("bare"), seconds.min(arguments.seconds), &journal);
+
     let started = Instant::now();
     let (node, feed) = start(config).await;
-    let restart_seconds = started.elapsed().as_secs_f64();
+    let start_seconds = started.elapsed().as_secs_f64();
     assert_eq!(node.stats().applied_sequence, after.applied_sequence);
     node.stop().await;
     feed.join().expect("the feed does not panic");
-    let mut latencies = std::mem::take(&mut *latencies.lock().expect("no client panics"));
+    report(clients, &latencies, &journal, &bare, start_seconds, after.applied_sequence as f64 / start_seconds);
+}
+
+async fn measure_start(data: &Path) {
+    let started = Instant::now();
+    let config = NodeConfig { snapshot_every_commands: u64::MAX, ..NodeConfig::new(data) };
+    let (node, feed) = start(config).await;
+    let (seconds, sequence) = (started.elapsed().as_secs_f64(), node.stats().applied_sequence);
+    println!("{sequence} commands in {seconds:.2} s: {:.0} a second", sequence as f64 / seconds);
+    node.stop().await;
+    feed.join().expect("the feed does not panic");
+}
+
+/// What a run came to.
+struct Journal {
+    commands_per_second: f64,
+    commands_per_sync: f64,
+    entries_per_sync: f64,
+    bytes_per_sync: f64,
+    us_per_sync: f64,
+    p50_us: f64,
+}
+
+impl Journal {
+    fn of(seconds: f64, latencies: &[u32], before: &Stats, after: &Stats) -> Journal {
+        let syncs = (after.log_syncs - before.log_syncs).max(1) as f64;
+        Journal {
+            commands_per_second: latencies.len() as f64 / seconds,
+            commands_per_sync: latencies.len() as f64 / syncs,
+            entries_per_sync: (after.log_entries - before.log_entries) as f64 / syncs,
+            bytes_per_sync: (after.log_bytes - before.log_bytes) as f64 / syncs,
+            us_per_sync: (after.log_sync_ns - before.log_sync_ns) as f64 / syncs / 1_000.0,
+            p50_us: at(latencies, 0.5),
+        }
+    }
+}
+
+/// What the same bytes cost without a journal.
+struct Bare {
+    commands_per_second: f64,
+    p50_us: f64,
+}
+
+/// One thread that writes batches of the size that the journal's had to RocksDB, synced, and does nothing else.
+fn bare(path: &Path, seconds: f64, like: &Journal) -> Bare {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    let database = DB::open(&options, path).expect("the directory can be written");
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    let entries = like.entries_per_sync.round().max(1.0) as usize;
+    let value = vec![0x5a; (like.bytes_per_sync / entries as f64) as usize];
+    let (mut latencies, mut index, started) = (Vec::new(), 0u64, Instant::now());
+    while started.elapsed().as_secs_f64() < seconds {
+        let mut batch = WriteBatch::default();
+        for _ in 0..entries {
+            batch.put(index.to_be_bytes(), &value);
+            index += 1;
+        }
+        let started = Instant::now();
+        database.write_opt(batch, &synced).expect("the disk takes it");
+        latencies.push((started.elapsed().as_nanos() / 100) as u32);
+    }
+    let syncs_per_second = latencies.len() as f64 / started.elapsed().as_secs_f64();
     latencies.sort_unstable();
-    report(clients, seconds, &latencies, &before, &after, restart_seconds);
+    Bare { commands_per_second: syncs_per_second * like.commands_per_sync, p50_us: at(&latencies, 0.5) }
+}
+
+/// In microseconds; `latencies` ascend, in tenths of one.
+fn at(latencies: &[u32], part: f64) -> f64 {
+    f64::from(latencies[((latencies.len() as f64 * part) as usize).min(latencies.len() - 1)]) / 10.0
 }
 
 /// A node that has recovered, with a feed that does nothing but answer.
@@ -114,25 +209,34 @@ fn answer(published: Published) {
     }
 }
 
-fn report(clients: usize, seconds: f64, latencies: &[u32], before: &Stats, after: &Stats, restart_seconds: f64) {
-    let count = latencies.len();
-    let at = |part: f64| f64::from(latencies[((count as f64 * part) as usize).min(count - 1)]) / 10.0;
-    let syncs = (after.log_syncs - before.log_syncs).max(1) as f64;
-    let entries = (after.log_entries - before.log_entries).max(1) as f64;
-    let sync_us = (after.log_sync_ns - before.log_sync_ns) as f64 / syncs / 1_000.0;
-    let rate = count as f64 / seconds;
+fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &Bare, start_seconds: f64, replayed: f64) {
+    let (p99, p999) = (at(latencies, 0.99), at(latencies, 0.999));
+    let ratio = journal.commands_per_second / bare.commands_per_second;
+    let p50_ratio = journal.p50_us / bare.p50_us;
     println!(
-        "{clients:>8} {rate:>12.0} {:>10.0} {:>10.0} {:>10.0} {:>10.0} {sync_us:>10.0} {:>12.1} {restart_seconds:>10.2}",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        syncs / seconds,
-        count as f64 / entries,
+        "{clients:>8} {:>12.0} {:>10.0} {p99:>10.0} {p999:>10.0} {:>10.1} {:>10.0} {:>10.0} {:>12.0} {:>12.0} {ratio:>8.2} \
+         {p50_ratio:>10.2} {start_seconds:>8.2} {replayed:>12.0}",
+        journal.commands_per_second,
+        journal.p50_us,
+        journal.commands_per_sync,
+        journal.bytes_per_sync,
+        journal.us_per_sync,
+        bare.commands_per_second,
+        bare.p50_us,
     );
     let mut file = File::options().create(true).append(true).open("target/bench.jsonl").expect("target can be written");
-    for (unit, value) in [("commands/s", rate), ("p50 us", at(0.5)), ("p99 us", at(0.99)), ("p99.9 us", at(0.999))] {
+    for (unit, value) in [
+        ("commands/s", journal.commands_per_second),
+        ("p50 us", journal.p50_us),
+        ("p99 us", p99),
+        ("p99.9 us", p999),
+        ("of bare", ratio),
+        ("p50 of bare", p50_ratio),
+        ("replayed/s", replayed),
+    ] {
         let case = format!("closed loop, {clients} clients");
-        let line = serde_json::json!({"bench": "journal", "case": case, "unit": unit, "value": value, "n": count});
+        let line =
+            serde_json::json!({"bench": "journal", "case": case, "unit": unit, "value": value, "n": latencies.len()});
         writeln!(file, "{line}").expect("target can be written");
     }
 }

@@ -1,0 +1,163 @@
+//! Builds snapshots without the engine that decides: a second one takes the last snapshot, is told what the log holds since, and
+//! is written out. Orders never wait for a snapshot, whatever is on the books, and each snapshot proves that the one before
+//! it can be read and that the log leads from it to here.
+//!
+//! The price is that every command is applied twice, the second time on a thread that gives way to all others. Where the disk
+//! cannot give the last snapshot or the log behind it any more, the engine that decides is copied after all, and the damage
+//! is reported: what is in memory is then the only whole state there is.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_channel::Sender;
+use engine::{Engine, Sequence};
+use openraft::EntryPayload;
+use openraft::alias::SnapshotOf;
+use openraft::storage::RaftSnapshotBuilder;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+
+use crate::compensation::Compensations;
+use crate::engine_thread::Job;
+use crate::history::HistoryWriter;
+use crate::log_store::LogStore;
+use crate::record::{Proposal, TypeConfig};
+use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
+
+/// The lowest priority there is.
+const NICENESS: i32 = 19;
+
+/// What building and keeping snapshots takes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SnapshotKeeping {
+    pub snapshots: SnapshotDirectory,
+    pub log: LogStore,
+    pub log_bytes_kept: u64,
+    pub compensations: Arc<Compensations>,
+    pub history: HistoryWriter,
+    pub progress: Arc<SnapshotProgress>,
+}
+
+/// What became of snapshots since the start.
+pub(crate) struct SnapshotProgress {
+    /// How many were written.
+    pub written: AtomicU64,
+    /// The last command in the newest one.
+    pub sequence: AtomicU64,
+    /// The log is needed only behind this index.
+    pub log_needed_after: watch::Sender<Option<u64>>,
+}
+
+impl SnapshotProgress {
+    /// None written yet by a node that started from a snapshot at `sequence`.
+    pub(crate) fn from(sequence: Sequence) -> SnapshotProgress {
+        SnapshotProgress {
+            written: AtomicU64::new(0),
+            sequence: AtomicU64::new(sequence.0),
+            log_needed_after: watch::Sender::new(None),
+        }
+    }
+}
+
+/// Builds one snapshot.
+pub(crate) struct SnapshotBuilder {
+    /// What it will be: the state after this entry.
+    meta: SnapshotMeta,
+    keeping: SnapshotKeeping,
+    /// To the engine that decides.
+    jobs: Sender<Job>,
+}
+
+impl SnapshotBuilder {
+    pub(crate) fn new(meta: SnapshotMeta, keeping: SnapshotKeeping, jobs: Sender<Job>) -> SnapshotBuilder {
+        SnapshotBuilder { meta, keeping, jobs }
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = File;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, File>, io::Error> {
+        let (meta, keeping, jobs) = (self.meta.clone(), self.keeping.clone(), self.jobs.clone());
+        let (reply, built) = oneshot::channel();
+        let runtime = Handle::current();
+        let build = move || {
+            // Where that is not allowed, the snapshot takes its share of the cores like all others.
+            let _ = rustix::process::setpriority_process(None, NICENESS);
+            let _ = reply.send(build(meta, &keeping, &jobs, &runtime));
+        };
+        std::thread::Builder::new().name("snapshot".into()).spawn(build)?;
+        let (meta, snapshot) = built.await.map_err(|_| io::Error::other("the thread snapshot panicked"))??;
+        Ok(SnapshotOf::<TypeConfig, File> { meta, snapshot })
+    }
+}
+
+fn build(
+    meta: SnapshotMeta,
+    keeping: &SnapshotKeeping,
+    jobs: &Sender<Job>,
+    runtime: &Handle,
+) -> io::Result<(SnapshotMeta, File)> {
+    let SnapshotKeeping { snapshots, log, log_bytes_kept, history, progress, .. } = keeping;
+    let (engine, meta) = match follow(&meta, keeping, runtime) {
+        Ok(engine) => (Box::new(engine), meta),
+        Err(error) => {
+            tracing::error!("a snapshot is taken of the engine itself, for the disk does not lead to it: {error}");
+            copy(jobs)?
+        }
+    };
+    let sequence = engine.sequence();
+    // The log before a snapshot may go. What history did not keep yet could then never be written again.
+    runtime.block_on(history.wait_for(sequence));
+    history.flush()?;
+    snapshots.write(&meta, &engine.snapshot())?;
+    let newest = snapshots.newest()?.ok_or_else(|| io::Error::other("the snapshot just written is gone"))?;
+    let purge_upto = snapshots.prune(|index| log.bytes_after(index), *log_bytes_kept)?;
+    progress.written.fetch_add(1, Ordering::Relaxed);
+    progress.sequence.store(sequence.0, Ordering::Relaxed);
+    progress.log_needed_after.send_replace(purge_upto);
+    Ok(newest)
+}
+
+/// The engine that decides, as it is, and where in the log that is.
+fn copy(jobs: &Sender<Job>) -> io::Result<(Box<Engine>, SnapshotMeta)> {
+    let (reply, copy) = oneshot::channel();
+    let ended = || io::Error::other("the engine thread has ended");
+    jobs.send(Job::Copy(reply)).map_err(|_| ended())?;
+    copy.blocking_recv().map_err(|_| ended())
+}
+
+/// An engine that has applied everything up to the last entry of `meta`.
+fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> io::Result<Engine> {
+    let base = keeping.snapshots.load_newest(keeping.log.purged_index());
+    let base = base.map_err(|error| io::Error::other(error.to_string()))?;
+    let (mut engine, mut next) = match &base {
+        Some(found) => {
+            (Engine::from_snapshot(&found.state), found.meta.last_log_id.map_or(0, |log_id| log_id.index + 1))
+        }
+        None => (Engine::new(), 0),
+    };
+    drop(base);
+    let end = meta.last_log_id.map_or(0, |log_id| log_id.index + 1);
+    let mut events = Vec::new();
+    while next < end {
+        let entries = runtime.block_on(keeping.log.read_some(next..end))?;
+        if entries.first().is_none_or(|entry| entry.log_id.index != next) {
+            return Err(io::Error::other(format!(
+                "entry {next} is not in the log, and the snapshot before it is gone"
+            )));
+        }
+        for entry in entries {
+            next = entry.log_id.index + 1;
+            if let EntryPayload::Normal(Proposal::Commands { entry, .. }) = entry.payload {
+                for command in &entry.commands {
+                    keeping.compensations.apply(&mut engine, entry.time, command, &mut events);
+                }
+                events.clear();
+            }
+        }
+    }
+    Ok(engine)
+}
