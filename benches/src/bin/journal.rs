@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
-use engine::{Amount, AssetId, Command, SymbolId, Uid};
+use engine::{Amount, AssetId, Command, Event, SymbolId, Uid};
 use journal::{Answer, Node, NodeConfig, Published, Sequencer, Stats};
 use rocksdb::{DB, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
@@ -30,20 +30,38 @@ struct Arguments {
     /// How many clients, one case each.
     #[arg(long, value_delimiter = ',', default_value = "1,16,256,4096")]
     clients: Vec<usize>,
-    /// Fill this directory with the first case of clients and keep it; when it is there already, only measure its start.
-    #[arg(long)]
-    data: Option<PathBuf>,
-    /// Entries between snapshots.
-    #[arg(long, default_value_t = 1_000_000)]
-    snapshot_every_entries: u64,
+    #[command(subcommand)]
+    case: Option<Case>,
+}
+
+#[derive(Subcommand)]
+enum Case {
+    /// How long an existing directory takes to start
+    Start { data: PathBuf },
+    /// What orders feel of snapshots being written without pause while so many orders rest
+    Snapshots {
+        #[arg(default_value_t = 1_000_000)]
+        resting: u64,
+    },
+    /// What the directory comes to after so many orders
+    Grow {
+        #[arg(default_value_t = 50_000_000)]
+        orders: u64,
+    },
 }
 
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    if let Some(data) = arguments.data.as_ref().filter(|data| data.exists()) {
-        return measure_start(data).await;
+    match &arguments.case {
+        None => measure_all(&arguments).await,
+        Some(Case::Start { data }) => measure_start(data).await,
+        Some(Case::Snapshots { resting }) => measure_snapshots(&arguments, *resting).await,
+        Some(Case::Grow { orders }) => measure_growth(&arguments, *orders).await,
     }
+}
+
+async fn measure_all(arguments: &Arguments) {
     println!(
         "{:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12} {:>12} {:>8} {:>10} {:>8} {:>12}",
         "clients",
@@ -62,36 +80,20 @@ async fn main() {
         "replayed/s"
     );
     for clients in &arguments.clients {
-        measure(&arguments, *clients).await;
+        measure(arguments, *clients).await;
     }
 }
 
 async fn measure(arguments: &Arguments, clients: usize) {
     let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
-    let snapshot_every_entries = arguments.snapshot_every_entries;
-    let data = arguments.data.clone().unwrap_or_else(|| folder.path().join("data"));
-    let config = NodeConfig { snapshot_every_entries, snapshot_every_commands: u64::MAX, ..NodeConfig::new(data) };
+    let config = without_snapshots(folder.path());
     let (node, feed) = start(config.clone()).await;
-    let sequencer = node.sequencer();
-    for command in listing(clients) {
-        ask(&sequencer, command).await;
-    }
-
-    let (stop, latencies) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-    let (before, started) = (node.stats(), Instant::now());
-    let running: Vec<_> = (0..clients)
-        .map(|client| tokio::spawn(run_client(client, sequencer.clone(), stop.clone(), latencies.clone())))
-        .collect();
-    tokio::time::sleep(Duration::from_secs_f64(arguments.seconds)).await;
-    stop.store(true, Ordering::Relaxed);
-    for client in running {
-        client.await.expect("no client panics");
-    }
-    let (seconds, after) = (started.elapsed().as_secs_f64(), node.stats());
+    list(&node, clients).await;
+    let before = node.stats();
+    let (seconds, latencies) = run_clients(&node, clients, arguments.seconds).await;
+    let after = node.stats();
     node.stop().await;
     feed.join().expect("the feed does not panic");
-    let mut latencies = std::mem::take(&mut *latencies.lock().expect("no client panics"));
-    latencies.sort_unstable();
     let journal = Journal::of(seconds, &latencies, &before, &after);
     let bare = bare(&folder.path().join("bare"), seconds.min(arguments.seconds), &journal);
 
@@ -106,12 +108,150 @@ async fn measure(arguments: &Arguments, clients: usize) {
 
 async fn measure_start(data: &Path) {
     let started = Instant::now();
-    let config = NodeConfig { snapshot_every_commands: u64::MAX, ..NodeConfig::new(data) };
-    let (node, feed) = start(config).await;
+    let (node, feed) = start(without_snapshots(data)).await;
     let (seconds, sequence) = (started.elapsed().as_secs_f64(), node.stats().applied_sequence);
     println!("{sequence} commands in {seconds:.2} s: {:.0} a second", sequence as f64 / seconds);
     node.stop().await;
     feed.join().expect("the feed does not panic");
+}
+
+/// So many clients in a closed loop without snapshots, with one after the other, and without again.
+async fn measure_snapshots(arguments: &Arguments, resting: u64) {
+    let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
+    let clients = arguments.clients[0];
+    let (node, feed) = start(without_snapshots(folder.path())).await;
+    list(&node, clients).await;
+    rest(&node, clients, resting).await;
+    node.stop().await;
+    feed.join().expect("the feed does not panic");
+    println!(
+        "{:>10} {:>12} {:>10} {:>10} {:>10} {:>10}",
+        "snapshots", "commands/s", "p50 us", "p99 us", "p99.9 us", "max us"
+    );
+    for every in [u64::MAX, 1, u64::MAX, 1] {
+        let config = NodeConfig { snapshot_every_commands: every, ..without_snapshots(folder.path()) };
+        let (node, feed) = start(config).await;
+        let (seconds, latencies) = run_clients(&node, clients, arguments.seconds).await;
+        println!(
+            "{:>10} {:>12.0} {:>10.0} {:>10.0} {:>10.0} {:>10.0}",
+            node.stats().snapshots,
+            latencies.len() as f64 / seconds,
+            at(&latencies, 0.5),
+            at(&latencies, 0.99),
+            at(&latencies, 0.999),
+            at(&latencies, 1.0)
+        );
+        node.stop().await;
+        feed.join().expect("the feed does not panic");
+    }
+}
+
+/// Buy orders far below the market, spread over the accounts and over prices.
+async fn rest(node: &Node, clients: usize, resting: u64) {
+    let mut under_way = std::collections::VecDeque::new();
+    for number in 0..resting {
+        let place = PlaceOrder {
+            uid: uid((number % clients as u64) as usize),
+            symbol: SymbolId(0),
+            client_order_id: ClientOrderId::new(&format!("r-{number}")).expect("a legal name"),
+            side: Side::Buy,
+            order_type: OrderType::Limit,
+            time_in_force: TimeInForce::Gtc,
+            price: Amount(u128::from(1 + number % 100_000) * 1_000_000),
+            quantity: OrderQuantity::Base(Amount(100_000)),
+            self_trade_prevention: None,
+            special: None,
+        };
+        let (caller, answer) = oneshot::channel();
+        node.sequencer().submit(Command::PlaceOrder(place), Some(caller)).expect("the queue has room");
+        under_way.push_back(answer);
+        if under_way.len() == 10_000
+            && let Some(oldest) = under_way.pop_front()
+        {
+            let _ = oldest.await;
+        }
+    }
+    for answer in under_way {
+        let answer: Answer = answer.await.expect("the node goes on");
+        assert!(!matches!(answer.events()[0], Event::Rejected(_)), "{:?}", answer.events());
+    }
+}
+
+/// The defaults, many clients, ten lines on the way; then a start.
+async fn measure_growth(arguments: &Arguments, orders: u64) {
+    let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
+    let config = NodeConfig::new(folder.path());
+    let (mut node, mut feed) = start(config.clone()).await;
+    let clients = arguments.clients.last().copied().unwrap_or(4_096);
+    list(&node, clients).await;
+    println!(
+        "{:>12} {:>10} {:>12} {:>12} {:>12} {:>10} {:>10} {:>10} {:>8}",
+        "orders", "seconds", "log bytes", "written", "directory", "database", "snapshots", "logged x", "start s"
+    );
+    let (mut placed, mut logged, mut elapsed) = (0, 0, 0.0);
+    let written_before = bytes_written();
+    while placed < orders {
+        let before = node.stats().log_bytes;
+        let (seconds, latencies) = run_clients(&node, clients, arguments.seconds).await;
+        // Two of three commands are orders.
+        placed += latencies.len() as u64 * 2 / 3;
+        elapsed += seconds;
+        logged += node.stats().log_bytes - before;
+        node.stop().await;
+        feed.join().expect("the feed does not panic");
+        let (all, database, snapshots) =
+            (size_of(folder.path()), size_of(&folder.path().join("db")), size_of(&folder.path().join("snapshots")));
+        let written = bytes_written() - written_before;
+        let started = Instant::now();
+        (node, feed) = start(config.clone()).await;
+        println!(
+            "{placed:>12} {elapsed:>10.0} {logged:>12} {written:>12} {all:>12} {database:>10} {snapshots:>10} {:>10.2} {:>8.2}",
+            written as f64 / logged as f64,
+            started.elapsed().as_secs_f64()
+        );
+    }
+    node.stop().await;
+    feed.join().expect("the feed does not panic");
+}
+
+/// What this process had the disk write.
+fn bytes_written() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").expect("Linux");
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|number| number.parse().ok()).expect("Linux counts it")
+}
+
+fn size_of(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else { return path.metadata().map_or(0, |found| found.len()) };
+    entries.flatten().map(|entry| size_of(&entry.path())).sum()
+}
+
+fn without_snapshots(data: &Path) -> NodeConfig {
+    NodeConfig { snapshot_every_entries: u64::MAX, snapshot_every_commands: u64::MAX, ..NodeConfig::new(data) }
+}
+
+async fn list(node: &Node, clients: usize) {
+    for command in listing(clients) {
+        ask(&node.sequencer(), command).await;
+    }
+}
+
+/// How long they really ran, and what each answer took, ascending, in tenths of a microsecond.
+async fn run_clients(node: &Node, clients: usize, seconds: f64) -> (f64, Vec<u32>) {
+    let (stop, latencies) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let started = Instant::now();
+    let running: Vec<_> = (0..clients)
+        .map(|client| tokio::spawn(run_client(client, node.sequencer(), stop.clone(), latencies.clone())))
+        .collect();
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    stop.store(true, Ordering::Relaxed);
+    for client in running {
+        client.await.expect("no client panics");
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let mut latencies = std::mem::take(&mut *latencies.lock().expect("no client panics"));
+    latencies.sort_unstable();
+    (seconds, latencies)
 }
 
 /// What a run came to.
