@@ -30,6 +30,7 @@ pub mod replay;
 pub mod demo;
 pub mod demo_market;
 pub mod sim;
+pub mod journal_cli;
 
 #[cfg(test)]
 mod testing;

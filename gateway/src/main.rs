@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
 use gateway::serve::{self, Running};
-use gateway::{demo, replay, sim};
+use gateway::{demo, journal_cli, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -27,8 +27,11 @@ Examples:
       Drives recorded orders through a running venue.
   rialto sim < commands.jsonl
       The engine alone in a pipe, one JSON command a line; \"rialto sim --help\" shows them.
+  rialto journal explain --data /var/lib/rialto BTCUSDT 4711
+      The life of an order, line by line; \"rialto journal --help\" lists what else can be asked of a data directory.
 
-Exit status: 0 after an orderly stop, 1 when something failed, 2 when the command line is wrong."
+Exit status: 0 after an orderly stop, 1 when something failed, 2 when the command line is wrong; \
+\"rialto journal\" has more."
 )]
 struct Rialto {
     #[command(subcommand)]
@@ -45,6 +48,8 @@ enum Command {
     Replay(Box<replay::Arguments>),
     /// Drive the engine with JSON commands on standard input
     Sim(sim::Arguments),
+    /// Look into a data directory, travel in its time, copy it, mend it
+    Journal(journal_cli::Arguments),
 }
 
 #[derive(Args)]
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
     let command = match Rialto::parse().command {
         // Needs neither a log nor a runtime.
         Command::Sim(arguments) => return sim::run(arguments),
+        Command::Journal(arguments) => return journal_cli::run(arguments),
         command => command,
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
@@ -90,6 +96,7 @@ fn main() -> ExitCode {
             Command::Demo(arguments) => demo::run(arguments, stop_signal()).await,
             Command::Replay(arguments) => replay::run(*arguments).await,
             Command::Sim(arguments) => sim::run(arguments),
+            Command::Journal(arguments) => journal_cli::run(arguments),
         }
     })
 }

@@ -55,7 +55,7 @@ pub(crate) fn database_options() -> Options {
     options
 }
 
-fn family_options(name: &str) -> Options {
+pub(crate) fn family_options(name: &str) -> Options {
     let mut options = Options::default();
     options.set_write_buffer_size(64 << 20);
     options.set_max_write_buffer_number(4);

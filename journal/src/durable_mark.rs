@@ -72,6 +72,20 @@ impl DurableMark {
     }
 }
 
+/// What the mark in `data` says, without touching it; `None` when there is none.
+pub(crate) fn read(data: &Path) -> Result<Option<u64>, StartError> {
+    let path = path(data);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StartError::disk(&path, error)),
+    };
+    let newest = [read_slot(&file, 0), read_slot(&file, 1)].into_iter().flatten().max();
+    let (_, entries) =
+        newest.ok_or_else(|| StartError::damaged(path.display().to_string(), "neither of its two slots is whole"))?;
+    Ok(Some(entries))
+}
+
 fn path(data: &Path) -> PathBuf {
     data.join(FILE_NAME)
 }

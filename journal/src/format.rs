@@ -108,7 +108,7 @@ fn body_of_first(bytes: &[u8]) -> Result<&[u8], FrameError> {
 
 /// The SHA-256 of a log entry's frame. Each frame holds the link of the one before it: that is the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Link([u8; 32]);
+pub(crate) struct Link(pub(crate) [u8; 32]);
 
 impl Link {
     /// What the first entry of a log is chained to.

@@ -27,6 +27,7 @@ pub mod open_orders;
 pub mod history;
 mod sweeper;
 mod failure;
+pub mod recovery;
 
 pub use compensation::{CompensationError, compensate};
 pub use engine_thread::rehearse;

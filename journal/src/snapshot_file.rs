@@ -183,7 +183,7 @@ impl SnapshotHeader {
 }
 
 /// The header and the body, if `bytes` are a whole snapshot file.
-fn check(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), SnapshotError> {
+pub(crate) fn check(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), SnapshotError> {
     let (header, length) = open_first::<SnapshotHeader>(bytes)?;
     let body = &bytes[length..];
     let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;

@@ -1,0 +1,462 @@
+//! The past again: from a snapshot or from the very beginning, forward through the log, to any command or any time.
+//!
+//! Entries are read, checked and decoded on one thread and applied on another. Where two stops are asked for, the second
+//! goes on from the first.
+
+use std::cell::Cell;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use crossbeam_channel::{Receiver, Sender};
+use engine::snapshot::StateHash;
+use engine::{Command, Engine, Event, OrderId, Sequence, Snapshot, Time};
+use openraft::EntryPayload;
+
+use super::directory::Directory;
+use super::log::Row;
+use super::snapshots::{self, SnapshotFile};
+use super::{Damage, Poison, Progress, RESTORE, RecoveryError};
+use crate::format::Link;
+use crate::record::{Applied, LogId, StoredMembership};
+use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
+
+/// Entries that are decoded and wait to be applied: so many batches of so many bytes.
+const BATCHES_MAX: usize = 4;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Which moment is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    /// After the last command.
+    End,
+    /// After this command.
+    Sequence(Sequence),
+    /// After the last command that is not later.
+    Time(Time),
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            At::End => f.write_str("the log's end"),
+            At::Sequence(sequence) => write!(f, "sequence {sequence}"),
+            At::Time(time) => write!(f, "time {time}"),
+        }
+    }
+}
+
+/// Where a replay begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The snapshot; `None` for the beginning of all.
+    pub file: Option<PathBuf>,
+    /// The last command in it.
+    pub sequence: Sequence,
+    /// That command's time.
+    pub time: Time,
+}
+
+/// What a replay must begin before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Before<'a> {
+    /// A moment: the newest base that is not after it.
+    Moment(At),
+    /// The acceptance of an order of a symbol.
+    Order(&'a str, OrderId),
+    /// Everything that is left.
+    Everything,
+}
+
+/// What one entry did, or the part of it that was to be applied.
+pub struct Played<'a> {
+    /// Its commands.
+    pub commands: &'a [Command],
+    /// What they did. It may be taken away.
+    pub applied: &'a mut Applied,
+}
+
+impl Played<'_> {
+    /// Each command with its sequence and what it did.
+    pub fn each(&self) -> impl Iterator<Item = (Sequence, &Command, &[Event])> {
+        let applied = &*self.applied;
+        let each = self.commands.iter().enumerate();
+        each.map(|(at, command)| (applied.sequence(at), command, applied.events_of(at)))
+    }
+}
+
+/// An engine on its way through the log.
+pub struct Replay<'d> {
+    directory: &'d Directory,
+    base: Base,
+    engine: Engine,
+    meta: SnapshotMeta,
+    /// The entry that comes next, and the link of the one before it.
+    next: u64,
+    link: Link,
+    /// So many commands of the next entry are applied already.
+    skip: usize,
+    /// How many commands were applied.
+    commands: u64,
+    /// How the last entry of the log in sight is numbered.
+    last: Option<u64>,
+    /// Whether who watches has seen enough.
+    has_enough: bool,
+}
+
+type Visit<'a> = dyn FnMut(&mut Played<'_>) -> Result<ControlFlow<()>, RecoveryError> + 'a;
+
+impl<'d> Replay<'d> {
+    /// From the newest base that is not after `at`. Damaged snapshots that are passed over go to `passed`.
+    pub fn towards(directory: &'d Directory, at: At, passed: &mut Vec<Damage>) -> Result<Replay<'d>, RecoveryError> {
+        Replay::before(directory, Before::Moment(at), passed)
+    }
+
+    /// From the oldest base there is.
+    pub fn from_oldest(directory: &'d Directory, passed: &mut Vec<Damage>) -> Result<Replay<'d>, RecoveryError> {
+        Replay::before(directory, Before::Everything, passed)
+    }
+
+    pub(crate) fn before(
+        directory: &'d Directory,
+        before: Before<'_>,
+        passed: &mut Vec<Damage>,
+    ) -> Result<Replay<'d>, RecoveryError> {
+        let start = directory.log_start()?;
+        let mut files = snapshots::list(directory.path())?;
+        files.retain(|file| start.purged.is_none_or(|purged| file.index >= purged.index));
+        if directory.is_running() {
+            // One that was written since the log was opened is of entries that are not seen here.
+            let last = directory.last_index()?.or(start.purged.map(|purged| purged.index));
+            files.retain(|file| last.is_some_and(|last| file.index <= last));
+        }
+        if matches!(before, Before::Everything) {
+            if start.purged.is_none() {
+                files.clear();
+            }
+            files.reverse();
+        }
+        let can_do_without = start.purged.is_none();
+        let mut oldest = None;
+        for file in &files {
+            let header = match file.header(can_do_without) {
+                Ok(header) => header,
+                Err(damage) => {
+                    passed.push(damage);
+                    continue;
+                }
+            };
+            oldest = Some(header.sequence);
+            if matches!(before, Before::Moment(At::Sequence(wanted)) if header.sequence > wanted) {
+                continue;
+            }
+            let found = match file.load(can_do_without) {
+                Ok(found) => found,
+                Err(damage) => {
+                    passed.push(damage);
+                    continue;
+                }
+            };
+            if serves(&found.state, before) {
+                return Replay::from_snapshot(directory, file, found);
+            }
+        }
+        if can_do_without {
+            return Replay::from_genesis(directory);
+        }
+        match oldest {
+            Some(oldest) => Err(RecoveryError::NotThere(format!(
+                "the oldest snapshot from which the log goes on is of sequence {oldest}, which is later; \
+                 a backup or an export may reach further back"
+            ))),
+            None => match passed.first() {
+                Some(damage) => Err(Damage { remedy: RESTORE, ..damage.clone() }.into()),
+                None => {
+                    let place = directory.path().join("snapshots").display().to_string();
+                    let what =
+                        format!("there is no snapshot in it, but the log starts only at entry {}", start.first());
+                    Err(Damage::new(place, what, RESTORE).into())
+                }
+            },
+        }
+    }
+
+    fn from_genesis(directory: &'d Directory) -> Result<Replay<'d>, RecoveryError> {
+        Ok(Replay {
+            base: Base { file: None, sequence: Sequence(0), time: Time(0) },
+            engine: Engine::new(),
+            meta: SnapshotMeta::default(),
+            next: 0,
+            link: Link::START,
+            skip: 0,
+            commands: 0,
+            last: directory.last_index()?,
+            has_enough: false,
+            directory,
+        })
+    }
+
+    fn from_snapshot(
+        directory: &'d Directory,
+        file: &SnapshotFile,
+        found: FoundSnapshot,
+    ) -> Result<Replay<'d>, RecoveryError> {
+        let start = directory.log_start()?;
+        let last_log_id = found.meta.last_log_id;
+        let link = match last_log_id {
+            Some(log_id) if start.purged.is_some_and(|purged| purged.index == log_id.index) => start.link,
+            Some(log_id) => {
+                let row = directory.row(log_id.index).map_err(|damage| damage.at(found.state.sequence))?;
+                check_same(file, log_id, &row)?;
+                row.found.link
+            }
+            None => Link::START,
+        };
+        let engine = revive(&found.state).map_err(|message| {
+            Damage::new(file.path.display().to_string(), format!("its state is not sound: {message}"), RESTORE)
+        })?;
+        Ok(Replay {
+            base: Base { file: Some(file.path.clone()), sequence: found.state.sequence, time: found.state.time },
+            engine,
+            next: last_log_id.map_or(0, |log_id| log_id.index + 1),
+            meta: found.meta,
+            link,
+            skip: 0,
+            commands: 0,
+            last: directory.last_index()?,
+            has_enough: false,
+            directory,
+        })
+    }
+
+    /// Where it began.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The last command applied.
+    pub fn sequence(&self) -> Sequence {
+        self.engine.sequence()
+    }
+
+    /// The last command's time.
+    pub fn time(&self) -> Time {
+        self.engine.time()
+    }
+
+    /// How many commands were applied since the base.
+    pub fn commands(&self) -> u64 {
+        self.commands
+    }
+
+    /// The whole state.
+    pub fn snapshot(&self) -> Snapshot {
+        self.engine.snapshot()
+    }
+
+    /// What tells this state from any other.
+    pub fn state_hash(&self) -> StateHash {
+        self.engine.state_hash()
+    }
+
+    /// What a snapshot of this state says beside it; `None` inside of an entry, where none can be taken.
+    pub(crate) fn meta(&self) -> Option<&SnapshotMeta> {
+        (self.skip == 0).then_some(&self.meta)
+    }
+
+    /// The moments between two entries that are nearest to this one, which may be one.
+    pub(crate) fn bounds(&self) -> (Sequence, Sequence) {
+        let here = self.sequence().0;
+        let before = here - self.skip as u64;
+        let whole = if self.skip == 0 { 0 } else { self.directory.row(self.next).map_or(0, |row| row.commands()) };
+        (Sequence(before), Sequence(before + whole))
+    }
+
+    /// Goes on with another state, as a snapshot of this very moment has it.
+    pub(crate) fn continue_as(&mut self, state: &Snapshot) -> Result<(), String> {
+        self.engine = revive(state)?;
+        Ok(())
+    }
+
+    /// Forward to a moment; `visit` sees what each entry did, and may say that it has seen enough.
+    pub fn run(
+        &mut self,
+        to: At,
+        progress: &mut dyn Progress,
+        mut visit: impl FnMut(&mut Played<'_>) -> Result<ControlFlow<()>, RecoveryError>,
+    ) -> Result<(), RecoveryError> {
+        if let At::Sequence(sequence) = to
+            && sequence < self.sequence()
+        {
+            return Err(RecoveryError::NotThere(format!("sequence {sequence} is before {}", self.sequence())));
+        }
+        let (sender, batches) = crossbeam_channel::bounded(BATCHES_MAX);
+        let (directory, first, link) = (self.directory, self.next, self.link);
+        std::thread::scope(|scope| {
+            scope.spawn(move || send_batches(directory, first, link, &sender));
+            // The receiver is dropped when this returns, so that the sender ends too.
+            self.take(batches, to, progress, &mut visit)
+        })?;
+        match to {
+            At::Sequence(sequence) if self.sequence() < sequence && !self.has_enough => Err(RecoveryError::NotThere(
+                format!("the log ends at sequence {}, before sequence {sequence}", self.sequence()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn take(
+        &mut self,
+        batches: Receiver<Result<Vec<Row>, Damage>>,
+        to: At,
+        progress: &mut dyn Progress,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), RecoveryError> {
+        let first = self.next;
+        progress.begin("replaying entries", self.last.map_or(0, |last| (last + 1).saturating_sub(first)));
+        let mut applied = Applied { first_sequence: Sequence(0), time: Time(0), events: Vec::new(), ends: Vec::new() };
+        for batch in batches {
+            let batch = batch.map_err(|damage| damage.at(Sequence(self.sequence().0 + 1)))?;
+            for row in batch {
+                if self.is_at(to) || !self.play(&row, to, &mut applied, visit)? {
+                    return Ok(());
+                }
+            }
+            progress.reach(self.next - first);
+        }
+        Ok(())
+    }
+
+    fn is_at(&self, to: At) -> bool {
+        matches!(to, At::Sequence(sequence) if self.engine.sequence() >= sequence)
+    }
+
+    /// Applies an entry; false when the moment came before its end.
+    fn play(&mut self, row: &Row, to: At, applied: &mut Applied, visit: &mut Visit<'_>) -> Result<bool, RecoveryError> {
+        let log_id = row.found.entry.log_id;
+        let entry = match &row.found.entry.payload {
+            EntryPayload::Normal(proposal) => &proposal.entry,
+            EntryPayload::Membership(membership) => {
+                self.meta.last_membership = StoredMembership::new(Some(log_id), membership.clone());
+                self.pass(log_id, row.found.link);
+                return Ok(true);
+            }
+            EntryPayload::Blank => {
+                self.pass(log_id, row.found.link);
+                return Ok(true);
+            }
+        };
+        if matches!(to, At::Time(time) if entry.time > time) {
+            return Ok(false);
+        }
+        let commands = entry.commands.get(self.skip..).unwrap_or_default();
+        let room = match to {
+            At::Sequence(sequence) => usize::try_from(sequence.0 - self.sequence().0).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let (commands, rest) = commands.split_at(commands.len().min(room));
+        self.apply(entry.time, commands, applied)?;
+        self.commands += commands.len() as u64;
+        if rest.is_empty() {
+            self.pass(log_id, row.found.link);
+        } else {
+            self.skip += commands.len();
+        }
+        if !commands.is_empty() && visit(&mut Played { commands, applied })?.is_break() {
+            self.has_enough = true;
+            return Ok(false);
+        }
+        Ok(rest.is_empty())
+    }
+
+    fn pass(&mut self, log_id: LogId, link: Link) {
+        (self.next, self.skip, self.link) = (log_id.index + 1, 0, link);
+        self.meta.last_log_id = Some(log_id);
+    }
+
+    /// A panic of the engine is named with the command that made it; the state is not to be used then.
+    fn apply(&mut self, time: Time, commands: &[Command], applied: &mut Applied) -> Result<(), RecoveryError> {
+        applied.events.clear();
+        applied.ends.clear();
+        applied.first_sequence = Sequence(self.engine.sequence().0 + 1);
+        applied.time = time;
+        let at = Cell::new(0);
+        let engine = &mut self.engine;
+        let apply = AssertUnwindSafe(|| {
+            for (index, command) in commands.iter().enumerate() {
+                at.set(index);
+                engine.apply(time, command, &mut applied.events);
+                applied.ends.push(u32::try_from(applied.events.len()).expect("an entry has fewer than 2^32 events"));
+            }
+        });
+        catch_unwind(apply).map_err(|panic| {
+            RecoveryError::Poisoned(Box::new(Poison {
+                sequence: applied.sequence(at.get()),
+                time,
+                command: commands[at.get()].clone(),
+                message: message_of(&*panic),
+            }))
+        })
+    }
+}
+
+/// Nobody watches.
+pub(crate) fn unseen(_played: &mut Played<'_>) -> Result<ControlFlow<()>, RecoveryError> {
+    Ok(ControlFlow::Continue(()))
+}
+
+fn serves(state: &Snapshot, before: Before<'_>) -> bool {
+    match before {
+        Before::Everything | Before::Moment(At::End) => true,
+        Before::Moment(At::Sequence(wanted)) => state.sequence <= wanted,
+        Before::Moment(At::Time(wanted)) => state.time <= wanted,
+        Before::Order(symbol, order_id) => {
+            let listed = state.symbols.iter().find(|listed| listed.symbol.config.name == symbol);
+            listed.is_none_or(|listed| listed.counters.order < order_id.0)
+        }
+    }
+}
+
+/// The engine of a state whose hash is right and which may yet be none that an engine was ever in.
+pub(crate) fn revive(state: &Snapshot) -> Result<Engine, String> {
+    catch_unwind(|| Engine::from_snapshot(state)).map_err(|panic| message_of(&*panic))
+}
+
+fn check_same(file: &SnapshotFile, log_id: LogId, row: &Row) -> Result<(), Damage> {
+    let found = row.found.entry.log_id;
+    if found == log_id {
+        return Ok(());
+    }
+    let what = format!("it goes up to entry {log_id}, which in the log is {found}: they are of different histories");
+    Err(Damage::new(file.path.display().to_string(), what, RESTORE))
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
+}
+
+fn send_batches(directory: &Directory, first: u64, link: Link, batches: &Sender<Result<Vec<Row>, Damage>>) {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    for row in directory.rows(first, Some(link)) {
+        match row {
+            Ok(row) => {
+                bytes += row.bytes.len();
+                batch.push(row);
+            }
+            Err(damage) => {
+                // What is whole before it is applied first. Nobody listens any more when this fails.
+                let _ = batches.send(Ok(std::mem::take(&mut batch)));
+                let _ = batches.send(Err(damage));
+                return;
+            }
+        }
+        if bytes >= BATCH_BYTES {
+            bytes = 0;
+            if batches.send(Ok(std::mem::take(&mut batch))).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = batches.send(Ok(batch));
+}
