@@ -162,6 +162,13 @@ pub(crate) fn check_log_entry(bytes: &[u8]) -> Result<LogEntryHead, FrameError> 
     Ok(LogEntryHead { log_id: log_id.into(), previous, link: Link::of(bytes), is_compensation })
 }
 
+/// Whether a frame, if it is whole, is that of a ruling: for whoever looks for rulings alone.
+pub(crate) fn seems_compensation(bytes: &[u8]) -> bool {
+    let head = bytes.get(FRAME_HEAD + size_of::<Link>()..);
+    let payload = head.and_then(|head| postcard::take_from_bytes::<LogIdBytes>(head).ok());
+    payload.is_some_and(|(_, payload)| payload.first() == Some(&COMPENSATION_TAG))
+}
+
 /// The bytes of a log entry that follows one with the link `previous`, and its own link.
 pub(crate) fn encode_log_entry(entry: &RaftEntry, previous: Link) -> (Vec<u8>, Link) {
     let payload = match &entry.payload {

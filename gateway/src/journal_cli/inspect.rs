@@ -290,6 +290,13 @@ fn entry_json(entry: &RawEntry) -> Value {
             said["kind"] = "membership".into();
             said["membership"] = members.as_str().into();
         }
+        EntryKind::Compensation(ruling) => {
+            said["kind"] = "compensation".into();
+            said["sequence"] = ruling.sequence.0.into();
+            said["operator"] = ruling.operator.as_str().into();
+            said["reason"] = ruling.reason.as_str().into();
+            said["time"] = moment::text(ruling.time).into();
+        }
         EntryKind::Commands { first_sequence, count, time, origin: (node, start, ticket) } => {
             said["kind"] = "commands".into();
             said["first_sequence"] = first_sequence.0.into();
@@ -305,6 +312,13 @@ fn entry_text(entry: &RawEntry) -> String {
     let what = match &entry.kind {
         EntryKind::Blank => "blank: a leader began its term".to_owned(),
         EntryKind::Membership(members) => format!("membership {members}"),
+        EntryKind::Compensation(ruling) => format!(
+            "command {} is passed over, as {} ruled at {}: {}",
+            ruling.sequence,
+            ruling.operator,
+            moment::text(ruling.time),
+            ruling.reason
+        ),
         EntryKind::Commands { first_sequence, count, time, origin: (node, start, ticket) } => format!(
             "{count} commands from sequence {first_sequence} at {}, number {ticket} of start {start} of node {node}",
             moment::text(*time)
@@ -402,7 +416,7 @@ fn dump_played(
 }
 
 /// What came of a command, in a few words.
-fn outcome(events: &[Event], names: &Names) -> String {
+pub(super) fn outcome(events: &[Event], names: &Names) -> String {
     let mut words = Vec::new();
     let trades = events.iter().filter(|event| matches!(event, Event::Trade(_))).count();
     for event in events {

@@ -1,14 +1,17 @@
-//! `snapshot` and `rebuild-history`: what writes into a directory that no node owns.
+//! `snapshot`, `rebuild-history`, `adopt` and `compensate`: what writes into a directory that no node owns.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use journal::recovery::{self, At};
+use engine::{Sequence, Time};
+use journal::Compensation;
+use journal::recovery::{self, At, RecoveryError, Verdict};
 use serde_json::json;
 
+use super::names::Names;
 use super::output::{Bar, Output, bytes_text, moment_json, moment_text, seconds_text, tell_passed};
-use super::{Common, Outcome, parse_moment, print_json};
+use super::{Common, Outcome, facts, inspect, moment, parse_moment, print_json};
 
 /// Write a snapshot, so that the next start and time travels are shorter
 #[derive(Debug, Args)]
@@ -87,6 +90,121 @@ pub(super) fn rebuild_history(arguments: &RebuildArguments) -> Outcome {
     }
     out.row("end", format_args!("{}, state {hash}", moment_text((sequence, time))))?;
     out.row("took", seconds_text(began.elapsed()))?;
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Make a copied data directory the directory of a node
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A node refuses a directory that was copied: an older copy in the place of the original would start without complaint and lose \
+what was acknowledged since. This says that the copy is meant, and that the original will not run again.
+
+Examples:
+  rialto journal adopt --data /var/lib/rialto")]
+pub(super) struct AdoptArguments {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+pub(super) fn adopt(arguments: &AdoptArguments) -> Outcome {
+    let data = &arguments.common.data;
+    recovery::adopt(data)?;
+    if arguments.common.json {
+        return print_json(&json!({ "data": data, "adopted": true }));
+    }
+    let mut out = Output::new();
+    out.row("adopted", format_args!("{}: a node may start on it", data.display()))?;
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Rule that a command is passed over, because deciding it stops the engine
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+A command that makes the engine panic stops every node, again after every start. A ruling makes all nodes pass over it: it keeps \
+its sequence and does nothing. The ruling is an entry of the log, with who made it and why, and cannot be taken back.
+
+Without --confirm nothing is changed: the command is shown, and what the engine does with it. Only commands behind the newest \
+snapshot can be ruled on. Send the log to the makers before: rialto journal export.
+
+Examples:
+  rialto journal compensate --data /var/lib/rialto --sequence 4711 --operator ann --reason \"panics, see incident 12\"
+  rialto journal compensate --data /var/lib/rialto --sequence 4711 --operator ann --reason \"panics, see incident 12\" --confirm 4711")]
+pub(super) struct CompensateArguments {
+    #[command(flatten)]
+    pub common: Common,
+    /// Which command
+    #[arg(long, value_name = "SEQUENCE")]
+    sequence: u64,
+    /// Who rules
+    #[arg(long, value_name = "NAME")]
+    operator: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// The sequence once more: do it
+    #[arg(long, value_name = "SEQUENCE")]
+    confirm: Option<u64>,
+}
+
+pub(super) fn compensate(arguments: &CompensateArguments) -> Outcome {
+    let CompensateArguments { common, sequence, operator, reason, confirm } = arguments;
+    if operator.trim().is_empty() || reason.trim().is_empty() {
+        return Err(RecoveryError::Refused("who rules, and why, must be said".to_owned()).into());
+    }
+    if confirm.is_some_and(|confirm| confirm != *sequence) {
+        let what = format!("--confirm must say {sequence} once more: nothing was changed");
+        return Err(RecoveryError::Refused(what).into());
+    }
+    let mut passed = Vec::new();
+    let sequence = Sequence(*sequence);
+    let considered = recovery::consider(&common.data, sequence, &mut Bar::new(), &mut passed)?;
+    if considered.is_running && confirm.is_some() {
+        return Err(RecoveryError::InUse(common.data.clone()).into());
+    }
+    tell_passed(&passed);
+    let names = Names::of(&considered.state);
+    let asked = facts::command(&considered.command, &names);
+    let (stops, verdict) = match &considered.verdict {
+        Verdict::Stops(message) => (true, format!("stops the engine: {message}")),
+        Verdict::Decides(events) => {
+            (false, format!("is decided by this program without harm: {}", inspect::outcome(events, &names)))
+        }
+    };
+    let ruled = match confirm {
+        None => None,
+        Some(_) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let time = Time(u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
+            let ruling = Compensation { sequence, time, operator: operator.clone(), reason: reason.clone() };
+            Some(recovery::compensate(&common.data, ruling, &mut Bar::new())?)
+        }
+    };
+    if common.json {
+        return print_json(&json!({
+            "sequence": sequence.0,
+            "time": moment::text(considered.time),
+            "command": asked.json(),
+            "stops_the_engine": stops,
+            "verdict": verdict,
+            "done": ruled.is_some(),
+            "end": ruled.map(|(sequence, time, hash)| {
+                json!({ "at": moment_json((sequence, time)), "state_hash": hash.to_string() })
+            }),
+        }));
+    }
+    let mut out = Output::new();
+    out.row("command", moment_text((sequence, considered.time)))?;
+    out.row("", asked.text())?;
+    out.row("", verdict)?;
+    match ruled {
+        None => out.row("dry run", format_args!("nothing was changed; to rule so, add --confirm {sequence}"))?,
+        Some((last, time, hash)) => {
+            out.row("ruled", format_args!("it is passed over from now on, by {operator}: {reason}"))?;
+            out.row("end", format_args!("{}, state {hash}", moment_text((last, time))))?;
+        }
+    }
     out.end()?;
     Ok(ExitCode::SUCCESS)
 }

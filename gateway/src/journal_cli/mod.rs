@@ -63,6 +63,8 @@ enum Verb {
     Export(copies::ExportArguments),
     Import(copies::ImportArguments),
     RebuildHistory(mend::RebuildArguments),
+    Adopt(mend::AdoptArguments),
+    Compensate(mend::CompensateArguments),
 }
 
 /// What every verb is told.
@@ -102,6 +104,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Verb::Export(arguments) => (arguments.common.json, copies::export(&arguments)),
         Verb::Import(arguments) => (arguments.common.json, copies::import(&arguments)),
         Verb::RebuildHistory(arguments) => (arguments.common.json, mend::rebuild_history(&arguments)),
+        Verb::Adopt(arguments) => (arguments.common.json, mend::adopt(&arguments)),
+        Verb::Compensate(arguments) => (arguments.common.json, mend::compensate(&arguments)),
     };
     match outcome {
         Ok(code) => code,

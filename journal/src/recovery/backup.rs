@@ -141,7 +141,7 @@ pub fn back_up(data: &Path, backup: &Path, progress: &mut dyn Progress) -> Resul
     let start = directory.log_start()?;
     let is_first = known.is_none();
     let mut manifest = known.unwrap_or_else(|| Manifest {
-        before: start.purged.map(|purged| (LogIdBytes::from(&purged), start.link)),
+        before: start.log_id.map(|purged| (LogIdBytes::from(&purged), start.link)),
         segments: Vec::new(),
         snapshots: Vec::new(),
         vote: None,
@@ -236,21 +236,21 @@ fn check_goes_on(directory: &Directory, manifest: &Manifest, backup: &Path, end:
         ))
     };
     let (backed_up, start) = (manifest.end(), directory.log_start()?);
-    if manifest.segments.is_empty() && manifest.before.is_none() && start.purged.is_none() {
+    if manifest.segments.is_empty() && manifest.before.is_none() && start.log_id.is_none() {
         return Ok(());
     }
     if backed_up > end {
         return Err(refused(format!("the backup holds entries before {backed_up}, the log only those before {end}")));
     }
-    if backed_up < start.first() {
+    if backed_up < start.next() {
         return Err(refused(format!(
             "the backup ends before entry {backed_up}, and the log begins only at entry {}, as older ones were purged",
-            start.first()
+            start.next()
         )));
     }
-    let link = match (backed_up == start.first(), backed_up.checked_sub(1)) {
+    let link = match (backed_up == start.next(), backed_up.checked_sub(1)) {
         (true, _) => start.link,
-        (false, Some(last)) => directory.row(last)?.found.link,
+        (false, Some(last)) => directory.row(last)?.head.link,
         (false, None) => Link::START,
     };
     if link == manifest.link() {

@@ -11,8 +11,9 @@ use super::{Damage, RESTORE, RecoveryError, open_if_there};
 use crate::database::{database_options, families, family, read_meta, upgrade};
 use crate::durable_mark;
 use crate::failure::StartError;
-use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, Link, LogIdBytes, PURGED_KEY, VOTE_KEY, VoteBytes};
-use crate::record::{LogId, Vote};
+use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, VOTE_KEY, VoteBytes};
+use crate::log_chain::{Point, entry_place, log_start};
+use crate::record::Vote;
 
 /// How often a directory that a node changes under our eyes is opened again.
 const ATTEMPTS: u32 = 5;
@@ -25,22 +26,6 @@ pub struct Directory {
     mark: Result<u64, Damage>,
     is_running: bool,
     scratch: Option<PathBuf>,
-}
-
-/// Where the log begins.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LogStart {
-    /// The last entry that is no longer in it.
-    pub purged: Option<LogId>,
-    /// That entry's link.
-    pub link: Link,
-}
-
-impl LogStart {
-    /// The first entry that it can hold.
-    pub(crate) fn first(&self) -> u64 {
-        self.purged.map_or(0, |purged| purged.index + 1)
-    }
 }
 
 impl Directory {
@@ -127,10 +112,9 @@ impl Directory {
         self.mark.clone()
     }
 
-    pub(crate) fn log_start(&self) -> Result<LogStart, RecoveryError> {
-        let purged = read_meta::<(LogIdBytes, Link)>(self.database(), PURGED_KEY)?;
-        let (purged, link) = purged.map_or((None, Link::START), |(id, link)| (Some(LogId::from(id)), link));
-        Ok(LogStart { purged, link })
+    /// Where the log begins: behind what was purged.
+    pub(crate) fn log_start(&self) -> Result<Point, RecoveryError> {
+        Ok(log_start(self.database())?)
     }
 
     pub(crate) fn vote(&self) -> Result<Option<Vote>, RecoveryError> {
@@ -160,7 +144,7 @@ impl Directory {
 
     /// How an entry of the log is named.
     pub(crate) fn entry_place(&self, index: u64) -> String {
-        format!("entry {index} of column family `log` in {}", self.data.join("db").display())
+        entry_place(self.database(), index)
     }
 
     /// The column family of that name.
@@ -179,7 +163,7 @@ impl Drop for Directory {
     }
 }
 
-fn check_there(data: &Path) -> Result<(), RecoveryError> {
+pub(crate) fn check_there(data: &Path) -> Result<(), RecoveryError> {
     if !data.join("db").is_dir() {
         return Err(RecoveryError::NoDirectory(data.to_owned()));
     }

@@ -7,10 +7,10 @@ use rocksdb::{IteratorMode, ReadOptions};
 use super::directory::Directory;
 use super::{Damage, Progress, REBUILD, RecoveryError};
 use crate::format::{
-    HISTORY, WATERMARK_KEY, amendment_key, decode, decode_timed, list_key, number_at, open, order_key, prevented_key,
-    trade_key,
+    HISTORY, WATERMARK_KEY, amendment_key, decode, decode_timed, decode_trade, list_key, list_number, number_at, open,
+    order_key, prevented_key, trade_key,
 };
-use crate::history::{Amendment, decode_trade, list_number};
+use crate::history::Amendment;
 use crate::open_orders::KnownOrder;
 
 /// The progress is told every so many rows.

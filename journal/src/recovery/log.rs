@@ -8,8 +8,9 @@ use rocksdb::{DBRawIterator, IteratorMode, ReadOptions};
 
 use super::directory::Directory;
 use super::{Damage, Progress, RESTORE, RecoveryError, snapshots};
-use crate::format::{FoundEntry, LOG, Link, decode_log_entry, log_key};
-use crate::record::{Entry, LogId};
+use crate::compensation::Compensations;
+use crate::format::{LOG, Link, LogEntryHead, check_log_entry, decode_log_entry, log_key, seems_compensation};
+use crate::record::{Compensation, Entry, LogId, Proposal, TypeConfig};
 
 /// What the database reads ahead: the log is read from its begin to its end.
 const READ_AHEAD_BYTES: usize = 4 << 20;
@@ -20,22 +21,39 @@ const TELL_EVERY: u64 = 1 << 12;
 pub(crate) struct Row {
     pub index: u64,
     pub bytes: Box<[u8]>,
-    pub found: FoundEntry,
+    pub head: LogEntryHead,
+    pub payload: Payload,
 }
 
+/// What an entry carries.
+pub(crate) type Payload = openraft::alias::EntryPayloadOf<TypeConfig>;
+
 impl Row {
+    /// The entry `index` from its frame, where the one before it has the link `previous`, if that is known.
+    pub(crate) fn of(index: u64, bytes: Box<[u8]>, previous: Option<Link>) -> Result<Row, String> {
+        let head = check_log_entry(&bytes).map_err(|error| error.to_string())?;
+        if previous.is_some_and(|previous| previous != head.previous) {
+            return Err("it does not follow the entry before it".to_owned());
+        }
+        if head.log_id.index != index {
+            return Err(format!("it holds entry {}", head.log_id.index));
+        }
+        let payload = decode_log_entry(&bytes).map_err(|error| error.to_string())?.payload;
+        Ok(Row { index, bytes, head, payload })
+    }
+
     /// Its commands, if it carries any.
     pub(crate) fn entry(&self) -> Option<&Arc<Entry>> {
-        match &self.found.entry.payload {
-            EntryPayload::Normal(proposal) => Some(&proposal.entry),
+        match &self.payload {
+            EntryPayload::Normal(Proposal::Commands { entry, .. }) => Some(entry),
             _ => None,
         }
     }
 
     /// The start of the node that took its commands; zero where nobody did.
     pub(crate) fn boot(&self) -> u64 {
-        match &self.found.entry.payload {
-            EntryPayload::Normal(proposal) => proposal.origin.boot,
+        match &self.payload {
+            EntryPayload::Normal(Proposal::Commands { origin, .. }) => origin.boot,
             _ => 0,
         }
     }
@@ -78,6 +96,25 @@ impl Directory {
         Ok(Some(index.map_err(|_| Damage::new(place(), "its key is no index", RESTORE))?))
     }
 
+    /// The rulings in the log from an entry on. What is damaged there, whoever applies it finds.
+    pub(crate) fn compensations(&self, first: u64) -> Compensations {
+        let mut found = Compensations::default();
+        let mut options = ReadOptions::default();
+        options.set_readahead_size(READ_AHEAD_BYTES);
+        options.fill_cache(false);
+        let mut rows = self.database().raw_iterator_cf_opt(self.family(LOG), options);
+        rows.seek(log_key(first));
+        while let Some(bytes) = rows.value() {
+            if seems_compensation(bytes)
+                && let Ok(head) = check_log_entry(bytes)
+            {
+                found.note(&head, bytes);
+            }
+            rows.next();
+        }
+        found
+    }
+
     /// One entry of the log.
     pub(crate) fn row(&self, index: u64) -> Result<Row, Damage> {
         match self.rows(index, None).next() {
@@ -91,12 +128,12 @@ impl Directory {
     pub(crate) fn sequence_before(&self, index: u64, progress: &mut dyn Progress) -> Result<Sequence, RecoveryError> {
         let start = self.log_start()?;
         let mut known: Vec<(u64, Sequence)> = Vec::new();
-        if start.purged.is_none() {
+        if start.log_id.is_none() {
             known.push((0, Sequence(0)));
         }
         for file in snapshots::list(self.path())? {
             if let Ok(header) = file.header(true)
-                && file.index + 1 >= start.first()
+                && file.index + 1 >= start.next()
             {
                 known.push((file.index + 1, header.sequence));
             }
@@ -133,7 +170,7 @@ impl Directory {
         progress: &mut dyn Progress,
         mut visit: impl FnMut(&RawEntry) -> Result<(), RecoveryError>,
     ) -> Result<(), RecoveryError> {
-        let first = (*range.start()).max(self.log_start()?.first());
+        let first = (*range.start()).max(self.log_start()?.next());
         let mut before = self.sequence_before(first, progress)?;
         let last = self.last_index()?.unwrap_or(0).min(*range.end());
         progress.begin("reading entries", (last + 1).saturating_sub(first));
@@ -170,22 +207,15 @@ impl Iterator for Rows<'_> {
         if key != log_key(index) {
             return damaged("it is missing, and later entries are there".to_owned());
         }
-        let found = match decode_log_entry(bytes) {
-            Ok(found) => found,
-            Err(error) => return damaged(error.to_string()),
+        let row = match Row::of(index, bytes.into(), self.link) {
+            Ok(row) => row,
+            Err(what) => return damaged(what),
         };
-        if self.link.is_some_and(|link| link != found.previous) {
-            return damaged("it does not follow the entry before it".to_owned());
-        }
-        if found.entry.log_id.index != index {
-            return damaged(format!("it holds entry {}", found.entry.log_id.index));
-        }
-        let bytes = bytes.into();
         self.ended = false;
         self.next = index + 1;
-        self.link = Some(found.link);
+        self.link = Some(row.head.link);
         self.rows.next();
-        Some(Ok(Row { index, bytes, found }))
+        Some(Ok(row))
     }
 }
 
@@ -215,6 +245,8 @@ pub enum EntryKind {
     Blank,
     /// Who belongs to the cluster, in words.
     Membership(String),
+    /// A ruling that a command is passed over.
+    Compensation(Compensation),
     /// Commands.
     Commands {
         /// The sequence of the first.
@@ -230,14 +262,15 @@ pub enum EntryKind {
 
 impl RawEntry {
     fn of(row: &Row, before: Sequence) -> RawEntry {
-        let LogId { leader_id, index } = row.found.entry.log_id;
-        let kind = match &row.found.entry.payload {
-            EntryPayload::Normal(proposal) => EntryKind::Commands {
+        let LogId { leader_id, index } = row.head.log_id;
+        let kind = match &row.payload {
+            EntryPayload::Normal(Proposal::Commands { origin, entry }) => EntryKind::Commands {
                 first_sequence: Sequence(before.0 + 1),
                 count: row.commands(),
-                time: proposal.entry.time,
-                origin: (proposal.origin.node, proposal.origin.boot, proposal.origin.ticket),
+                time: entry.time,
+                origin: (origin.node, origin.boot, origin.ticket),
             },
+            EntryPayload::Normal(Proposal::Compensation(ruling)) => EntryKind::Compensation((**ruling).clone()),
             EntryPayload::Membership(membership) => EntryKind::Membership(membership.to_string()),
             _ => EntryKind::Blank,
         };
@@ -246,8 +279,8 @@ impl RawEntry {
             term: leader_id.term,
             node: leader_id.node_id,
             bytes: row.bytes.len() as u64,
-            previous: row.found.previous.0,
-            link: row.found.link.0,
+            previous: row.head.previous.0,
+            link: row.head.link.0,
             kind,
         }
     }

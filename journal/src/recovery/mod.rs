@@ -19,6 +19,7 @@ mod stream;
 mod backup;
 mod restore;
 mod repair;
+mod ruling;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ pub use progress::Progress;
 pub use repair::{RebuildReport, SnapshotReport, rebuild_history, write_snapshot};
 pub use replay::{At, Base, Played, Replay};
 pub use restore::{RestoreReport, import, restore};
+pub use ruling::{Considered, Verdict, adopt, compensate, consider};
 pub use status::{SnapshotStatus, Status, Vote, status};
 pub use stream::{ExportReport, export};
 pub use verify::{Verified, verify};

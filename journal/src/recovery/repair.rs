@@ -45,9 +45,9 @@ pub(crate) fn rebuild(directory: &mut Directory, progress: &mut dyn Progress) ->
     // What cannot be written again must not be dropped: the log is read to its end first.
     let start = directory.log_start()?;
     let last = directory.last_index()?;
-    progress.begin("reading the log", last.map_or(0, |last| (last + 1).saturating_sub(start.first())));
-    for row in directory.rows(start.first(), Some(start.link)) {
-        progress.reach(row?.index - start.first());
+    progress.begin("reading the log", last.map_or(0, |last| (last + 1).saturating_sub(start.next())));
+    for row in directory.rows(start.next(), Some(start.link)) {
+        progress.reach(row?.index - start.next());
     }
     let base = Replay::before(directory, Before::Everything, &mut Vec::new())?.base().clone();
     let rows_left = match base.file {
@@ -141,7 +141,7 @@ impl Filing {
     fn begin(database: Arc<DB>, expected: Sequence) -> Result<Filing, RecoveryError> {
         let failure = Failure::new();
         let path = database.path().to_owned();
-        let (writer, thread) = HistoryWriter::start(database, &failure)?;
+        let (writer, thread) = HistoryWriter::start(database, 0, &failure)?;
         let found = writer.reader().watermark();
         if found < expected {
             return Err(RecoveryError::Refused(format!("history ends at {found}, and should at {expected}")));

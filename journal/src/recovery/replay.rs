@@ -17,8 +17,9 @@ use super::directory::Directory;
 use super::log::Row;
 use super::snapshots::{self, SnapshotFile};
 use super::{Damage, Poison, Progress, RESTORE, RecoveryError};
+use crate::compensation::Compensations;
 use crate::format::Link;
-use crate::record::{Applied, LogId, StoredMembership};
+use crate::record::{Applied, LogId, Proposal, StoredMembership};
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 
 /// Entries that are decoded and wait to be applied: so many batches of so many bytes.
@@ -96,6 +97,8 @@ pub struct Replay<'d> {
     link: Link,
     /// So many commands of the next entry are applied already.
     skip: usize,
+    /// The commands that are passed over.
+    compensations: Compensations,
     /// How many commands were applied.
     commands: u64,
     /// How the last entry of the log in sight is numbered.
@@ -124,19 +127,19 @@ impl<'d> Replay<'d> {
     ) -> Result<Replay<'d>, RecoveryError> {
         let start = directory.log_start()?;
         let mut files = snapshots::list(directory.path())?;
-        files.retain(|file| start.purged.is_none_or(|purged| file.index >= purged.index));
+        files.retain(|file| start.log_id.is_none_or(|purged| file.index >= purged.index));
         if directory.is_running() {
             // One that was written since the log was opened is of entries that are not seen here.
-            let last = directory.last_index()?.or(start.purged.map(|purged| purged.index));
+            let last = directory.last_index()?.or(start.log_id.map(|purged| purged.index));
             files.retain(|file| last.is_some_and(|last| file.index <= last));
         }
         if matches!(before, Before::Everything) {
-            if start.purged.is_none() {
+            if start.log_id.is_none() {
                 files.clear();
             }
             files.reverse();
         }
-        let can_do_without = start.purged.is_none();
+        let can_do_without = start.log_id.is_none();
         let mut oldest = None;
         for file in &files {
             let header = match file.header(can_do_without) {
@@ -173,8 +176,7 @@ impl<'d> Replay<'d> {
                 Some(damage) => Err(Damage { remedy: RESTORE, ..damage.clone() }.into()),
                 None => {
                     let place = directory.path().join("snapshots").display().to_string();
-                    let what =
-                        format!("there is no snapshot in it, but the log starts only at entry {}", start.first());
+                    let what = format!("there is no snapshot in it, but the log starts only at entry {}", start.next());
                     Err(Damage::new(place, what, RESTORE).into())
                 }
             },
@@ -185,6 +187,7 @@ impl<'d> Replay<'d> {
         Ok(Replay {
             base: Base { file: None, sequence: Sequence(0), time: Time(0) },
             engine: Engine::new(),
+            compensations: directory.compensations(0),
             meta: SnapshotMeta::default(),
             next: 0,
             link: Link::START,
@@ -204,11 +207,11 @@ impl<'d> Replay<'d> {
         let start = directory.log_start()?;
         let last_log_id = found.meta.last_log_id;
         let link = match last_log_id {
-            Some(log_id) if start.purged.is_some_and(|purged| purged.index == log_id.index) => start.link,
+            Some(log_id) if start.log_id.is_some_and(|purged| purged.index == log_id.index) => start.link,
             Some(log_id) => {
                 let row = directory.row(log_id.index).map_err(|damage| damage.at(found.state.sequence))?;
                 check_same(file, log_id, &row)?;
-                row.found.link
+                row.head.link
             }
             None => Link::START,
         };
@@ -218,6 +221,7 @@ impl<'d> Replay<'d> {
         Ok(Replay {
             base: Base { file: Some(file.path.clone()), sequence: found.state.sequence, time: found.state.time },
             engine,
+            compensations: directory.compensations(last_log_id.map_or(0, |log_id| log_id.index + 1)),
             next: last_log_id.map_or(0, |log_id| log_id.index + 1),
             meta: found.meta,
             link,
@@ -227,6 +231,11 @@ impl<'d> Replay<'d> {
             has_enough: false,
             directory,
         })
+    }
+
+    /// Whether a ruling says that a command is passed over.
+    pub(crate) fn is_passed_over(&self, sequence: Sequence) -> bool {
+        self.compensations.contains(sequence)
     }
 
     /// Where it began.
@@ -333,16 +342,17 @@ impl<'d> Replay<'d> {
 
     /// Applies an entry; false when the moment came before its end.
     fn play(&mut self, row: &Row, to: At, applied: &mut Applied, visit: &mut Visit<'_>) -> Result<bool, RecoveryError> {
-        let log_id = row.found.entry.log_id;
-        let entry = match &row.found.entry.payload {
-            EntryPayload::Normal(proposal) => &proposal.entry,
-            EntryPayload::Membership(membership) => {
-                self.meta.last_membership = StoredMembership::new(Some(log_id), membership.clone());
-                self.pass(log_id, row.found.link);
+        let log_id = row.head.log_id;
+        let entry = match &row.payload {
+            EntryPayload::Normal(Proposal::Commands { entry, .. }) => entry,
+            // It was heeded before, when the rulings were looked for.
+            EntryPayload::Normal(Proposal::Compensation(_)) | EntryPayload::Blank => {
+                self.pass(log_id, row.head.link);
                 return Ok(true);
             }
-            EntryPayload::Blank => {
-                self.pass(log_id, row.found.link);
+            EntryPayload::Membership(membership) => {
+                self.meta.last_membership = StoredMembership::new(Some(log_id), membership.clone());
+                self.pass(log_id, row.head.link);
                 return Ok(true);
             }
         };
@@ -358,7 +368,7 @@ impl<'d> Replay<'d> {
         self.apply(entry.time, commands, applied)?;
         self.commands += commands.len() as u64;
         if rest.is_empty() {
-            self.pass(log_id, row.found.link);
+            self.pass(log_id, row.head.link);
         } else {
             self.skip += commands.len();
         }
@@ -381,11 +391,15 @@ impl<'d> Replay<'d> {
         applied.first_sequence = Sequence(self.engine.sequence().0 + 1);
         applied.time = time;
         let at = Cell::new(0);
-        let engine = &mut self.engine;
+        let (engine, compensations, first) = (&mut self.engine, &self.compensations, applied.first_sequence.0);
         let apply = AssertUnwindSafe(|| {
             for (index, command) in commands.iter().enumerate() {
                 at.set(index);
-                engine.apply(time, command, &mut applied.events);
+                if compensations.contains(Sequence(first + index as u64)) {
+                    engine.skip(time, &mut applied.events);
+                } else {
+                    engine.apply(time, command, &mut applied.events);
+                }
                 applied.ends.push(u32::try_from(applied.events.len()).expect("an entry has fewer than 2^32 events"));
             }
         });
@@ -423,7 +437,7 @@ pub(crate) fn revive(state: &Snapshot) -> Result<Engine, String> {
 }
 
 fn check_same(file: &SnapshotFile, log_id: LogId, row: &Row) -> Result<(), Damage> {
-    let found = row.found.entry.log_id;
+    let found = row.head.log_id;
     if found == log_id {
         return Ok(());
     }

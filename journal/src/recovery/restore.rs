@@ -21,6 +21,7 @@ use crate::durable_mark::DurableMark;
 use crate::format::{
     BOOT_KEY, DATA_FORMAT, FORMAT_KEY, LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, VoteBytes, log_key, seal,
 };
+use crate::identity;
 use crate::record::{LogId, Vote};
 
 /// Entries are written in batches of so many bytes.
@@ -170,7 +171,7 @@ impl Making {
             let row = row?;
             batch.put_cf(family(self.database(), LOG), log_key(row.index), &row.bytes);
             self.boot = self.boot.max(row.boot());
-            (self.next, self.link, self.last) = (row.index + 1, row.found.link, Some(row.found.entry.log_id));
+            (self.next, self.link, self.last) = (row.index + 1, row.head.link, Some(row.head.log_id));
             if batch.size_in_bytes() >= BATCH_BYTES {
                 let full = std::mem::take(&mut batch);
                 self.database().write_opt(full, &options).map_err(|error| self.failed(error))?;
@@ -225,6 +226,7 @@ impl Making {
         let mut mark = DurableMark::create(&self.working)?;
         mark.set(self.next).map_err(|error| self.failed(error))?;
         drop(mark);
+        identity::adopt(&self.working)?;
         let first = self.before.map_or(0, |(last, _)| LogId::from(last).index + 1);
         let database = self.database.take().expect("it is open until it is finished");
         let mut directory = Directory::of(&self.working, database, self.next);

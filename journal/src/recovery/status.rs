@@ -76,12 +76,12 @@ pub fn status(data: &Path, progress: &mut dyn Progress) -> Result<Status, Recove
             path: file.path.clone(),
             bytes: file.bytes,
             index: file.index,
-            head: file.header(start.purged.is_none()).map(|header| (header.sequence, header.state_hash)),
+            head: file.header(start.log_id.is_none()).map(|header| (header.sequence, header.state_hash)),
         })
         .collect();
-    let end = last.map_or(start.first(), |last| last + 1);
+    let end = last.map_or(start.next(), |last| last + 1);
     let last_sequence = directory.sequence_before(end, progress)?;
-    let first_sequence = Sequence(directory.sequence_before(start.first(), progress)?.0 + 1);
+    let first_sequence = Sequence(directory.sequence_before(start.next(), progress)?.0 + 1);
     Ok(Status {
         data: data.to_owned(),
         is_running: directory.is_running(),
@@ -92,11 +92,11 @@ pub fn status(data: &Path, progress: &mut dyn Progress) -> Result<Status, Recove
             node: vote.leader_id.node_id,
             committed: vote.committed,
         }),
-        entries: last.map(|last| (start.first(), last)),
+        entries: last.map(|last| (start.next(), last)),
         durable: directory.mark(),
         first_sequence,
         last_sequence,
-        last_time: last_time(&directory, start.first(), end)?,
+        last_time: last_time(&directory, start.next(), end)?,
         snapshots,
         put_aside: snapshots::others(data)?,
         history: history_rows::watermark(&directory),

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::directory::Directory;
 use super::log::Row;
 use super::{Damage, Progress, RESTORE, RecoveryError, snapshots, sync_directory};
-use crate::format::{Link, LogIdBytes, VoteBytes, decode_log_entry, open, open_first, seal};
+use crate::format::{Link, LogIdBytes, VoteBytes, open, open_first, seal};
 
 const MAGIC: &[u8] = b"RIALTO-LOG-1\n";
 /// zstd's own default: at this level it is faster than the disk.
@@ -132,8 +132,8 @@ impl StreamWriter {
         self.next = row.index + 1;
         self.entries += 1;
         self.raw_bytes += row.bytes.len() as u64;
-        self.last = Some(LogIdBytes::from(&row.found.entry.log_id));
-        self.link = row.found.link;
+        self.last = Some(LogIdBytes::from(&row.head.log_id));
+        self.link = row.head.link;
         Ok(())
     }
 
@@ -239,18 +239,11 @@ impl StreamReader {
         let mut bytes = Vec::new();
         let read = (&mut self.decoder).take(length.into()).read_to_end(&mut bytes);
         read.map_err(|error| self.damage(error))?;
-        let found = decode_log_entry(&bytes).map_err(|error| self.damage(error))?;
-        if found.previous != self.link {
-            return Err(self.damage("it does not follow the entry before it"));
-        }
-        if found.entry.log_id.index != self.next {
-            return Err(self.damage(format!("it holds entry {}", found.entry.log_id.index)));
-        }
-        let index = self.next;
+        let row = Row::of(self.next, bytes.into(), Some(self.link)).map_err(|what| self.damage(what))?;
         self.next += 1;
         self.entries += 1;
-        self.link = found.link;
-        Ok(Some(Row { index, bytes: bytes.into(), found }))
+        self.link = row.head.link;
+        Ok(Some(row))
     }
 
     fn check_trailer(&mut self) -> Result<(), Damage> {
@@ -319,7 +312,7 @@ pub struct ExportReport {
 /// Which entries of a directory may leave it: beside a running node those that are surely durable; of a stopped one all that
 /// can be read, since what stands behind the mark may have been acknowledged too.
 pub(crate) fn end_of_copy(directory: &Directory) -> Result<u64, RecoveryError> {
-    let end = directory.last_index()?.map_or(directory.log_start()?.first(), |last| last + 1);
+    let end = directory.last_index()?.map_or(directory.log_start()?.next(), |last| last + 1);
     let mark = directory.mark()?;
     if mark > end {
         let what = format!("the log ends before it, yet the entries before {mark} were durable");
@@ -336,32 +329,32 @@ pub fn export(data: &Path, path: &Path, progress: &mut dyn Progress) -> Result<E
     let directory = Directory::read(data)?;
     let start = directory.log_start()?;
     let end = end_of_copy(&directory)?;
-    let snapshot = match start.purged {
+    let snapshot = match start.log_id {
         None => Vec::new(),
         Some(_) => oldest_snapshot(&directory)?,
     };
     let header = StreamHeader {
-        first: start.first(),
-        before: start.purged.map(|purged| (LogIdBytes::from(&purged), start.link)),
+        first: start.next(),
+        before: start.log_id.map(|purged| (LogIdBytes::from(&purged), start.link)),
         previous_file: None,
         vote: directory.vote()?.as_ref().map(VoteBytes::from),
         boot: directory.boot()?,
         snapshot_bytes: snapshot.len() as u64,
     };
     let mut writer = StreamWriter::create(path, &header, &snapshot)?;
-    progress.begin("writing entries", end.saturating_sub(start.first()));
-    for row in directory.rows(start.first(), Some(start.link)) {
+    progress.begin("writing entries", end.saturating_sub(start.next()));
+    for row in directory.rows(start.next(), Some(start.link)) {
         let row = row?;
         if row.index >= end {
             break;
         }
         writer.push(&row)?;
-        progress.reach(row.index - start.first());
+        progress.reach(row.index - start.next());
     }
     let written = writer.finish()?;
     Ok(ExportReport {
         path: path.to_owned(),
-        entries: (written.entries > 0).then(|| (start.first(), written.end - 1)),
+        entries: (written.entries > 0).then(|| (start.next(), written.end - 1)),
         has_snapshot: !snapshot.is_empty(),
         bytes: (written.raw_bytes, written.bytes),
     })
@@ -371,7 +364,7 @@ pub fn export(data: &Path, path: &Path, progress: &mut dyn Progress) -> Result<E
 fn oldest_snapshot(directory: &Directory) -> Result<Vec<u8>, RecoveryError> {
     let start = directory.log_start()?;
     let mut files = snapshots::list(directory.path())?;
-    files.retain(|file| start.purged.is_none_or(|purged| file.index >= purged.index));
+    files.retain(|file| start.log_id.is_none_or(|purged| file.index >= purged.index));
     let mut damage = None;
     for file in files.iter().rev() {
         match file.load(false) {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use engine::snapshot::StateHash;
 use engine::{Sequence, Time};
+use openraft::EntryPayload;
 use rocksdb::IteratorMode;
 
 use super::directory::Directory;
@@ -12,6 +13,7 @@ use super::log::Row;
 use super::replay::{At, Base, Before, Replay, unseen};
 use super::{Damage, Progress, RESTORE, RecoveryError, history_rows, snapshots};
 use crate::format::{LOG, Link, log_key};
+use crate::record::{Compensation, Proposal};
 
 /// More damaged entries than this are not named one by one.
 const NAMED_MAX: usize = 100;
@@ -79,12 +81,12 @@ pub fn verify(data: &Path, progress: &mut dyn Progress) -> Result<Verified, Reco
             Err(error) => return Err(error),
         }
     }
-    let can_do_without = start.is_some_and(|start| start.purged.is_none());
+    let can_do_without = start.is_some_and(|start| start.log_id.is_none());
     let mut log_is_whole = false;
     if let Some(start) = start {
         let before = found.damages.len();
-        check_log(&directory, start.first(), start.link, progress, &mut found)?;
-        check_mark(&directory, start.first(), &mut found)?;
+        check_log(&directory, start.next(), start.link, progress, &mut found)?;
+        check_mark(&directory, start.next(), &mut found)?;
         log_is_whole = found.damages.len() == before;
     }
     check_snapshots(data, can_do_without, &mut found)?;
@@ -156,6 +158,10 @@ fn read_on(
         found.bytes += row.bytes.len() as u64;
         if let Some(before) = before {
             before.0 += row.commands();
+        }
+        if let EntryPayload::Normal(Proposal::Compensation(ruling)) = &row.payload {
+            let Compensation { sequence, operator, reason, .. } = &**ruling;
+            found.notes.push(format!("command {sequence} is passed over, as {operator} ruled: {reason}"));
         }
         if row.index.is_multiple_of(TELL_EVERY) {
             progress.reach(row.index - first);
