@@ -8,8 +8,9 @@ use clap::Args;
 use journal::recovery::{self, RestoreReport};
 use serde_json::{Value, json};
 
-use super::output::{Bar, Output, Stop, bytes_text, moment_json, moment_text, seconds_text};
-use super::{Common, Outcome, print_json};
+use super::output::{
+    Bar, Common, Outcome, Output, Stop, bytes_text, moment_json, moment_text, print_json, seconds_text,
+};
 
 /// Add what is new to a backup, also while a node runs
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Commands and events as named facts: one list gives both the line for people and the JSON.
 
 use engine::command::{AccountSettings, Command, OrderQuantity, OrderReference, PlaceOrder, Transfer};
-use engine::event::{Event, Fill, OrderList, StatusCause};
+use engine::event::{Event, ExpiryReason, Fill, OrderList, StatusCause};
 use engine::symbol::Symbol;
 use engine::{Amount, AssetId, Order, Quantity, SymbolId, Uid};
 use serde_json::{Map, Value, json};
@@ -201,9 +201,9 @@ pub fn event(event: &Event, names: &Names) -> Facts {
             .put("maker_order_id", prevented.maker_order_id.0)
             .put("maker_prevented", names.quantity(prevented.symbol, prevented.maker_prevented)),
         Event::OrderCanceled { order: now, .. } => Facts::new("OrderCanceled").with(order(now, names)),
-        Event::OrderExpired { order: now, reason } => Facts::new("OrderExpired")
-            .put("reason", expiry_reason_word(*reason).map_or_else(|| format!("{reason:?}"), str::to_owned))
-            .with(order(now, names)),
+        Event::OrderExpired { order: now, reason } => {
+            Facts::new("OrderExpired").put("reason", reason_text(*reason)).with(order(now, names))
+        }
         Event::OrderAmended { order: now, previous_quantity, .. } => Facts::new("OrderAmended")
             .put("previous_quantity", names.quantity(now.symbol, *previous_quantity))
             .with(order(now, names)),
@@ -250,6 +250,28 @@ pub fn balance(asset: AssetId, free: Amount, locked: Amount, names: &Names) -> F
         .put("asset", names.asset_name(asset))
         .put("free", names.amount(asset, free))
         .put("locked", names.amount(asset, locked))
+}
+
+type Pair = (Amount, Amount);
+
+/// A balance before and after, as far as it moved.
+pub fn balance_text(asset: AssetId, free: Pair, locked: Pair, names: &Names) -> String {
+    let mut words = Vec::new();
+    for (name, (before, after)) in [("free", free), ("locked", locked)] {
+        if before != after {
+            words.push(format!("{name} {} -> {}", names.amount(asset, before), names.amount(asset, after)));
+        }
+    }
+    format!("{}: {}", names.asset_name(asset), words.join(", "))
+}
+
+/// Why an order ended by a rule.
+pub fn reason_text(reason: ExpiryReason) -> String {
+    match reason {
+        ExpiryReason::Rejected(rejection) => format!("REJECTED: {rejection:?}"),
+        ExpiryReason::SelfTradePrevention => "SELF_TRADE_PREVENTION".to_owned(),
+        other => expiry_reason_word(other).map_or_else(|| format!("{other:?}"), str::to_owned),
+    }
 }
 
 /// An order as it stands.

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::names::Names;
 use super::output::{
-    Bar, DAMAGE, Output, Stop, bytes_text, damage_json, moment_text, per_second, seconds_text, tell_passed,
+    Bar, Common, DAMAGE, Outcome, Output, Stop, bytes_text, damage_json, moment_text, per_second, seconds_text,
+    tell_passed,
 };
-use super::{Common, Outcome, facts, moment, parse_moment};
+use super::{facts, moment};
 
 /// What the directory holds, at a glance
 #[derive(Debug, Args)]
@@ -224,10 +225,10 @@ pub(super) struct DumpArguments {
     #[command(flatten)]
     pub common: Common,
     /// The first command [default: the first in the log]
-    #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
+    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
     from: Option<At>,
     /// The last command [default: the last in the log]
-    #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
+    #[arg(long, value_name = "MOMENT", value_parser = moment::parse)]
     to: Option<At>,
     /// What each command did, event by event
     #[arg(long, conflicts_with = "entries")]

@@ -10,8 +10,10 @@ use journal::recovery::{self, At, RecoveryError, Verdict};
 use serde_json::json;
 
 use super::names::Names;
-use super::output::{Bar, Output, bytes_text, moment_json, moment_text, seconds_text, tell_passed};
-use super::{Common, Outcome, facts, inspect, moment, parse_moment, print_json};
+use super::output::{
+    Bar, Common, Outcome, Output, bytes_text, moment_json, moment_text, print_json, seconds_text, tell_passed,
+};
+use super::{facts, inspect, moment};
 
 /// Write a snapshot, so that the next start and time travels are shorter
 #[derive(Debug, Args)]
@@ -26,7 +28,7 @@ pub(super) struct SnapshotArguments {
     #[command(flatten)]
     pub common: Common,
     /// Of when
-    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = parse_moment)]
+    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = moment::parse)]
     at: At,
 }
 

@@ -11,13 +11,9 @@ mod output;
 mod story;
 mod travel;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use journal::recovery::At;
-
-use output::{Output, Stop};
 
 /// Look into a data directory, travel in its time, copy it, mend it
 #[derive(Debug, Args)]
@@ -67,25 +63,6 @@ enum Verb {
     Compensate(mend::CompensateArguments),
 }
 
-/// What every verb is told.
-#[derive(Debug, Args)]
-struct Common {
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// A moment on the command line.
-fn parse_moment(text: &str) -> Result<At, String> {
-    moment::parse(text)
-}
-
-/// What a verb is to do with a whole [`Output`]; the exit code where it is not 0 without an error.
-type Outcome = Result<ExitCode, Stop>;
-
 /// Do what the verb says; how the program ends.
 pub fn run(arguments: Arguments) -> ExitCode {
     // A panic of the engine is caught and told of as what it is: a command that stops it.
@@ -111,12 +88,4 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(code) => code,
         Err(stop) => stop.report(is_json),
     }
-}
-
-/// One JSON value on one line, and that was it.
-fn print_json(value: &serde_json::Value) -> Outcome {
-    let mut out = Output::new();
-    out.line(value)?;
-    out.end()?;
-    Ok(ExitCode::SUCCESS)
 }

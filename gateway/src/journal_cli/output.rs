@@ -1,14 +1,30 @@
-//! What a verb prints, how far it is, and how it ends.
+//! What a verb is told, what it prints, how far it is, and how it ends.
 
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use journal::recovery::{Damage, Progress, RecoveryError};
 use serde_json::{Value, json};
 
 use super::moment;
+
+/// What every verb is told.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The data directory
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a verb ended, where it did not end early.
+pub type Outcome = Result<ExitCode, Stop>;
 
 /// Jobs that end sooner show no bar.
 const QUIET: Duration = Duration::from_secs(1);
@@ -113,6 +129,14 @@ impl Output {
     pub fn end(mut self) -> Result<(), Stop> {
         Ok(self.out.flush()?)
     }
+}
+
+/// One JSON value on one line, and that was it.
+pub fn print_json(value: &Value) -> Outcome {
+    let mut out = Output::new();
+    out.line(value)?;
+    out.end()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Snapshots that a time travel passed over are told of, and no more: the answer is right without them.

@@ -3,17 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use engine::event::{ExpiryReason, Trade};
+use engine::event::Trade;
 use engine::order::OrderType;
 use engine::{Order, OrderId};
 use journal::recovery::{At, Directory, Happening, Line, Story};
 use serde_json::{Value, json};
 
 use super::names::Names;
-use super::output::{Bar, Output, moment_json, tell_passed};
-use super::travel::balance_text;
-use super::{Common, Outcome, facts, moment, parse_moment, print_json};
-use crate::wire::{expiry_reason_word, list_status_words, side_word, status_word, time_in_force_word, type_word};
+use super::output::{Bar, Common, Outcome, Output, moment_json, print_json, tell_passed};
+use super::{facts, moment};
+use crate::wire::{list_status_words, side_word, status_word, time_in_force_word, type_word};
 
 /// The life of an order, line by line: what it held, with whom it traded, what moved, why it ended
 #[derive(Debug, Args)]
@@ -33,7 +32,7 @@ pub(super) struct ExplainArguments {
     /// The order's number in it
     order_id: u64,
     /// Up to when
-    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = parse_moment)]
+    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = moment::parse)]
     at: At,
 }
 
@@ -49,7 +48,7 @@ pub(super) fn explain(arguments: &ExplainArguments) -> Outcome {
         let lines: Vec<Value> = story.lines.iter().map(|line| line_json(line, order, &names)).collect();
         return print_json(&json!({
             "order": facts::order(order, &names).json(),
-            "expiry_reason": story.order.expiry.map(reason_text),
+            "expiry_reason": story.order.expiry.map(facts::reason_text),
             "open": order.status.is_open(),
             "whole": story.is_whole,
             "base_sequence": story.base.sequence.0,
@@ -77,7 +76,7 @@ pub(super) fn explain(arguments: &ExplainArguments) -> Outcome {
         match &line.what {
             Happening::Account(balances) => {
                 for balance in balances {
-                    let text = balance_text(balance.asset, balance.free, balance.locked, &names);
+                    let text = facts::balance_text(balance.asset, balance.free, balance.locked, &names);
                     out.line(format_args!("{place}  account {}", text))?;
                 }
             }
@@ -86,15 +85,6 @@ pub(super) fn explain(arguments: &ExplainArguments) -> Outcome {
     }
     out.end()?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Why an order ended by a rule.
-pub(super) fn reason_text(reason: ExpiryReason) -> String {
-    match reason {
-        ExpiryReason::Rejected(rejection) => format!("REJECTED: {rejection:?}"),
-        ExpiryReason::SelfTradePrevention => "SELF_TRADE_PREVENTION".to_owned(),
-        other => expiry_reason_word(other).map_or_else(|| format!("{other:?}"), str::to_owned),
-    }
 }
 
 fn terms_text(order: &Order, names: &Names) -> String {
@@ -134,7 +124,7 @@ fn ending_text(story: &Story, names: &Names) -> String {
     let (base, quote) = names.assets_of(order.symbol);
     let executed = names.quantity(order.symbol, order.executed);
     let worth = names.quote(order.symbol, order.cumulative_quote);
-    let reason = story.order.expiry.map_or_else(String::new, |reason| format!(" ({})", reason_text(reason)));
+    let reason = story.order.expiry.map_or_else(String::new, |reason| format!(" ({})", facts::reason_text(reason)));
     let is = if order.status.is_open() { "it is open" } else { "it ended" };
     format!("{is}: {}{reason}, {executed} {base} executed for {worth} {quote}", status_word(order.status))
 }
@@ -218,7 +208,7 @@ fn what_text(what: &Happening, line: &Line, order: &Order, names: &Names) -> Str
         }
         Happening::Canceled { released, .. } => format!("canceled by {asked}{}", released_text(released, names)),
         Happening::Expired { reason, released, .. } => {
-            format!("expired: {}{}", reason_text(*reason), released_text(released, names))
+            format!("expired: {}{}", facts::reason_text(*reason), released_text(released, names))
         }
         Happening::Account(_) => String::new(),
     }
@@ -292,7 +282,7 @@ fn line_json(line: &Line, order: &Order, names: &Names) -> Value {
         Happening::Expired { order, reason, released } => json!({
             "what": "expired",
             "order": facts::order(order, names).json(),
-            "reason": reason_text(*reason),
+            "reason": facts::reason_text(*reason),
             "released": money(released),
         }),
         Happening::Account(balances) => json!({

@@ -15,8 +15,10 @@ use journal::recovery::{
 use serde_json::{Value, json};
 
 use super::names::Names;
-use super::output::{Bar, Output, Stop, moment_json, moment_text, per_second, seconds_text, tell_passed};
-use super::{Common, Outcome, facts, parse_moment, print_json, story};
+use super::output::{
+    Bar, Common, Outcome, Output, Stop, moment_json, moment_text, per_second, print_json, seconds_text, tell_passed,
+};
+use super::{facts, moment};
 use crate::wire::{rate_text, side_word, symbol_status_word};
 
 /// Replay the log and say which state it comes to
@@ -33,7 +35,7 @@ pub(super) struct ReplayArguments {
     #[command(flatten)]
     pub common: Common,
     /// Where to stop
-    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = parse_moment)]
+    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = moment::parse)]
     to: At,
     /// Begin as far back as the log allows, whatever snapshots there are
     #[arg(long)]
@@ -138,7 +140,7 @@ struct When {
     #[command(flatten)]
     common: Common,
     /// When
-    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = parse_moment)]
+    #[arg(long, value_name = "MOMENT", default_value = "end", value_parser = moment::parse)]
     at: At,
 }
 
@@ -324,7 +326,7 @@ fn show_symbol(state: &Snapshot, name: &str, is_json: bool) -> Outcome {
 fn show_order(told: &Story, is_json: bool) -> Outcome {
     let names = Names::of_symbol(&told.symbol, &told.assets);
     let facts = facts::order(&told.order.order, &names);
-    let expiry = told.order.expiry.map(story::reason_text);
+    let expiry = told.order.expiry.map(facts::reason_text);
     if is_json {
         let mut said = facts.json();
         said["at"] = moment_json(told.until);
@@ -350,10 +352,10 @@ pub(super) struct DiffArguments {
     #[command(flatten)]
     pub common: Common,
     /// The earlier moment
-    #[arg(value_name = "A", value_parser = parse_moment)]
+    #[arg(value_name = "A", value_parser = moment::parse)]
     a: At,
     /// The later moment
-    #[arg(value_name = "B", value_parser = parse_moment)]
+    #[arg(value_name = "B", value_parser = moment::parse)]
     b: At,
 }
 
@@ -501,7 +503,7 @@ fn print_diff(diff: &Diff, counts: &Counts, names: &Names, out: &mut Output) -> 
             out.row("", format_args!("      ->:{}", facts::settings(after).text()))?;
         }
         for balance in &account.balances {
-            out.row("", balance_text(balance.asset, balance.free, balance.locked, names))?;
+            out.row("", facts::balance_text(balance.asset, balance.free, balance.locked, names))?;
         }
     }
     for change in &diff.symbols {
@@ -519,19 +521,6 @@ fn print_diff(diff: &Diff, counts: &Counts, names: &Names, out: &mut Output) -> 
         out.row("result", "nothing differs")?;
     }
     Ok(())
-}
-
-type Pair = (engine::Amount, engine::Amount);
-
-/// A balance before and after, as far as it moved.
-pub(super) fn balance_text(asset: engine::AssetId, free: Pair, locked: Pair, names: &Names) -> String {
-    let mut words = Vec::new();
-    for (name, (before, after)) in [("free", free), ("locked", locked)] {
-        if before != after {
-            words.push(format!("{name} {} -> {}", names.amount(asset, before), names.amount(asset, after)));
-        }
-    }
-    format!("{}: {}", names.asset_name(asset), words.join(", "))
 }
 
 fn print_symbol_change(change: &SymbolChange, names: &Names, out: &mut Output) -> Result<(), Stop> {

@@ -16,8 +16,10 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::directory::Directory;
+use super::fault::{BACK_UP_ANEW, Damage, RESTORE, RecoveryError, sync_directory};
+use super::progress::Progress;
+use super::snapshots;
 use super::stream::{self, StreamHeader, StreamWriter, Written, end_of_copy};
-use super::{BACK_UP_ANEW, Damage, Progress, RESTORE, RecoveryError, snapshots, sync_directory};
 use crate::format::{Link, LogIdBytes, VoteBytes, seal};
 
 /// A segment is closed at so many bytes of entries.

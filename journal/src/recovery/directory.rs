@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocksdb::{DB, ErrorKind};
 use rustix::fs::FlockOperation;
 
-use super::{Damage, RESTORE, RecoveryError, open_if_there};
+use super::fault::{Damage, RESTORE, RecoveryError, open_if_there};
 use crate::database::{database_options, families, family, read_meta, upgrade};
 use crate::durable_mark;
 use crate::failure::StartError;

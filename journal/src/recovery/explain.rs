@@ -16,8 +16,9 @@ use engine::{
 };
 
 use super::directory::Directory;
+use super::fault::{Damage, RecoveryError};
+use super::progress::Progress;
 use super::replay::{At, Base, Before, Played, Replay};
-use super::{Damage, Progress, RecoveryError};
 use crate::open_orders::KnownOrder;
 
 /// The life of an order.

@@ -5,7 +5,8 @@ use engine::{Sequence, Time};
 use rocksdb::{IteratorMode, ReadOptions};
 
 use super::directory::Directory;
-use super::{Damage, Progress, REBUILD, RecoveryError};
+use super::fault::{Damage, REBUILD, RecoveryError};
+use super::progress::Progress;
 use crate::format::{
     HISTORY, WATERMARK_KEY, amendment_key, decode, decode_timed, decode_trade, list_key, list_number, number_at, open,
     order_key, prevented_key, trade_key,
@@ -16,7 +17,7 @@ use crate::open_orders::KnownOrder;
 /// The progress is told every so many rows.
 const TELL_EVERY: u64 = 1 << 14;
 /// More damaged rows than this are counted and not named.
-const NAMED_MAX: usize = 100;
+const NAMED_MAX: usize = 20;
 
 /// The last command that history holds on disk.
 pub(crate) fn watermark(directory: &Directory) -> Result<Sequence, Damage> {

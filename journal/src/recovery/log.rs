@@ -7,7 +7,9 @@ use openraft::EntryPayload;
 use rocksdb::{DBRawIterator, IteratorMode, ReadOptions};
 
 use super::directory::Directory;
-use super::{Damage, Progress, RESTORE, RecoveryError, snapshots};
+use super::fault::{Damage, RESTORE, RecoveryError};
+use super::progress::Progress;
+use super::snapshots;
 use crate::compensation::Compensations;
 use crate::format::{LOG, Link, LogEntryHead, check_log_entry, decode_log_entry, log_key, seems_compensation};
 use crate::record::{Compensation, Entry, LogId, Proposal, TypeConfig};

@@ -10,8 +10,11 @@ use engine::{Sequence, Time};
 use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 
 use super::directory::Directory;
+use super::fault::{Damage, RESTORE, RecoveryError};
+use super::history_rows;
+use super::progress::Progress;
 use super::replay::{At, Base, Before, Played, Replay};
-use super::{Damage, Progress, RESTORE, RecoveryError, history_rows, snapshots};
+use super::snapshots;
 use crate::database::{family, family_options};
 use crate::failure::Failure;
 use crate::format::{HISTORY, WATERMARK_KEY};

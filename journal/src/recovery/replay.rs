@@ -14,9 +14,10 @@ use engine::{Command, Engine, Event, OrderId, Sequence, Snapshot, Time};
 use openraft::EntryPayload;
 
 use super::directory::Directory;
+use super::fault::{Damage, Poison, RESTORE, RecoveryError};
 use super::log::Row;
+use super::progress::Progress;
 use super::snapshots::{self, SnapshotFile};
-use super::{Damage, Poison, Progress, RESTORE, RecoveryError};
 use crate::compensation::Compensations;
 use crate::format::Link;
 use crate::record::{Applied, LogId, Proposal, StoredMembership};
@@ -325,6 +326,10 @@ impl<'d> Replay<'d> {
         progress.begin("replaying entries", self.last.map_or(0, |last| (last + 1).saturating_sub(first)));
         let mut applied = Applied { first_sequence: Sequence(0), time: Time(0), events: Vec::new(), ends: Vec::new() };
         for batch in batches {
+            // What stands behind the moment does not matter, not even its damage.
+            if self.is_at(to) {
+                return Ok(());
+            }
             let batch = batch.map_err(|damage| damage.at(Sequence(self.sequence().0 + 1)))?;
             for row in batch {
                 if self.is_at(to) || !self.play(&row, to, &mut applied, visit)? {

@@ -13,9 +13,12 @@ use serde::Serialize;
 
 use super::backup::Manifest;
 use super::directory::Directory;
+use super::fault::{BACK_UP_ANEW, Damage, RecoveryError, sync_directory};
 use super::log::Row;
+use super::progress::Progress;
+use super::repair;
+use super::snapshots;
 use super::stream::{StreamReader, hash_of, with_suffix};
-use super::{BACK_UP_ANEW, Damage, Progress, RecoveryError, repair, snapshots, sync_directory};
 use crate::database::{database_options, families, family, synced};
 use crate::durable_mark::DurableMark;
 use crate::format::{

@@ -1,17 +1,19 @@
 //! What an operator decides and the log, or the directory, then says for ever: that a copied directory is meant, that a
 //! poisoned command is passed over.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use engine::snapshot::StateHash;
 use engine::{Command, Event, Sequence, Snapshot, Time};
 
 use super::directory::{Directory, check_there, is_owned};
+use super::fault::{Damage, Poison, RecoveryError};
+use super::progress::Progress;
 use super::replay::{At, Replay, unseen};
-use super::{Damage, Poison, Progress, RecoveryError, snapshots};
+use super::snapshots;
 use crate::compensation::CompensationError;
 use crate::record::Compensation;
-use std::ops::ControlFlow;
 
 /// Makes a copied directory the directory of a node.
 pub fn adopt(data: &Path) -> Result<(), RecoveryError> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{DROP_SNAPSHOT, Damage, RESTORE, RecoveryError};
+use super::fault::{DROP_SNAPSHOT, Damage, RESTORE, RecoveryError};
 use crate::format::{SnapshotHeader, open_first};
 use crate::snapshot_file::{self, FoundSnapshot, SnapshotError};
 

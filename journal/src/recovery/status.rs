@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use engine::{Sequence, Time};
 
 use super::directory::Directory;
-use super::{Damage, Progress, RecoveryError, history_rows, snapshots};
+use super::fault::{Damage, RecoveryError};
+use super::history_rows;
+use super::progress::Progress;
+use super::snapshots;
 
 /// What a data directory holds.
 #[derive(Clone, Debug)]

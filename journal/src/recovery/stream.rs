@@ -17,8 +17,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::directory::Directory;
+use super::fault::{Damage, RESTORE, RecoveryError, sync_directory};
 use super::log::Row;
-use super::{Damage, Progress, RESTORE, RecoveryError, snapshots, sync_directory};
+use super::progress::Progress;
+use super::snapshots;
 use crate::format::{Link, LogIdBytes, VoteBytes, open, open_first, seal};
 
 const MAGIC: &[u8] = b"RIALTO-LOG-1\n";

@@ -9,14 +9,17 @@ use openraft::EntryPayload;
 use rocksdb::IteratorMode;
 
 use super::directory::Directory;
+use super::fault::{Damage, RESTORE, RecoveryError};
+use super::history_rows;
 use super::log::Row;
+use super::progress::Progress;
 use super::replay::{At, Base, Before, Replay, unseen};
-use super::{Damage, Progress, RESTORE, RecoveryError, history_rows, snapshots};
+use super::snapshots;
 use crate::format::{LOG, Link, log_key};
 use crate::record::{Compensation, Proposal};
 
 /// More damaged entries than this are not named one by one.
-const NAMED_MAX: usize = 100;
+const NAMED_MAX: usize = 20;
 /// The progress is told every so many entries.
 const TELL_EVERY: u64 = 1 << 12;
 
@@ -218,7 +221,7 @@ fn check_watermark(directory: &Directory, watermark: Sequence, found: &mut Verif
     {
         let place = format!("column family `history` in {}", directory.path().join("db").display());
         let what = format!("it ends at sequence {watermark}, before the newest snapshot's {}", newest.sequence);
-        found.damages.push(Damage::new(place, what, super::REBUILD).at(watermark));
+        found.damages.push(Damage::new(place, what, super::fault::REBUILD).at(watermark));
     }
     Ok(())
 }
