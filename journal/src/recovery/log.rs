@@ -146,6 +146,10 @@ impl Directory {
             Damage::new(place, "there is no whole snapshot in it, and the log does not begin at its begin", RESTORE)
         })?;
         let (first, end) = (at.min(index), at.max(index));
+        if first == end {
+            // What stands there, damaged or not, does not matter.
+            return Ok(sequence);
+        }
         progress.begin("counting commands", end - first);
         let mut counted = 0;
         for row in self.rows(first, None) {

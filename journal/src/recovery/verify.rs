@@ -9,12 +9,12 @@ use openraft::EntryPayload;
 use rocksdb::IteratorMode;
 
 use super::directory::Directory;
-use super::fault::{Damage, RESTORE, RecoveryError};
+use super::fault::{Damage, REBUILD, RESTORE, RecoveryError};
 use super::history_rows;
 use super::log::Row;
 use super::progress::Progress;
 use super::replay::{At, Base, Before, Replay, unseen};
-use super::snapshots;
+use super::snapshots::{self, SnapshotFile};
 use crate::format::{LOG, Link, log_key};
 use crate::record::{Compensation, Proposal};
 
@@ -53,6 +53,8 @@ pub struct Verified {
 /// Looks at everything.
 pub fn verify(data: &Path, progress: &mut dyn Progress) -> Result<Verified, RecoveryError> {
     let mut found = Verified::default();
+    // First: of a snapshot that a running node writes meanwhile, the log and history seen here may know nothing.
+    let snapshots = snapshots::list(data)?;
     let directory = match Directory::read(data) {
         Ok(directory) => Some(directory),
         Err(RecoveryError::Damaged(damage)) => {
@@ -63,7 +65,7 @@ pub fn verify(data: &Path, progress: &mut dyn Progress) -> Result<Verified, Reco
     };
     let Some(directory) = directory else {
         found.notes.push("the database cannot be opened: of the rest, only files were looked at".to_owned());
-        check_snapshots(data, false, &mut found)?;
+        check_snapshots(data, &snapshots, false, &mut found)?;
         return Ok(found);
     };
     if directory.is_running() {
@@ -92,9 +94,9 @@ pub fn verify(data: &Path, progress: &mut dyn Progress) -> Result<Verified, Reco
         check_mark(&directory, start.next(), &mut found)?;
         log_is_whole = found.damages.len() == before;
     }
-    check_snapshots(data, can_do_without, &mut found)?;
+    check_snapshots(data, &snapshots, can_do_without, &mut found)?;
     match history_rows::watermark(&directory) {
-        Ok(watermark) => check_watermark(&directory, watermark, &mut found)?,
+        Ok(watermark) => check_watermark(&directory, &snapshots, watermark, &mut found),
         Err(damage) => found.damages.push(damage),
     }
     found.history_rows = history_rows::check(&directory, progress, &mut found.damages)?;
@@ -200,10 +202,17 @@ fn check_mark(directory: &Directory, first: u64, found: &mut Verified) -> Result
     Ok(())
 }
 
-fn check_snapshots(data: &Path, can_do_without: bool, found: &mut Verified) -> Result<(), RecoveryError> {
-    for file in snapshots::list(data)? {
+fn check_snapshots(
+    data: &Path,
+    files: &[SnapshotFile],
+    can_do_without: bool,
+    found: &mut Verified,
+) -> Result<(), RecoveryError> {
+    for file in files {
         match file.load(can_do_without) {
             Ok(_) => found.snapshots += 1,
+            // A running node removes old ones.
+            Err(_) if !file.path.exists() => {}
             Err(damage) => found.damages.push(damage),
         }
     }
@@ -214,16 +223,15 @@ fn check_snapshots(data: &Path, can_do_without: bool, found: &mut Verified) -> R
 }
 
 /// A node starts from its newest snapshot; what history lacks before that is never written again by itself.
-fn check_watermark(directory: &Directory, watermark: Sequence, found: &mut Verified) -> Result<(), RecoveryError> {
-    let newest = snapshots::list(directory.path())?.into_iter().find_map(|file| file.header(true).ok());
+fn check_watermark(directory: &Directory, files: &[SnapshotFile], watermark: Sequence, found: &mut Verified) {
+    let newest = files.iter().find_map(|file| file.header(true).ok());
     if let Some(newest) = newest
         && watermark < newest.sequence
     {
         let place = format!("column family `history` in {}", directory.path().join("db").display());
         let what = format!("it ends at sequence {watermark}, before the newest snapshot's {}", newest.sequence);
-        found.damages.push(Damage::new(place, what, super::fault::REBUILD).at(watermark));
+        found.damages.push(Damage::new(place, what, REBUILD).at(watermark));
     }
-    Ok(())
 }
 
 /// From the oldest base through every snapshot to the end: each time the same state.
