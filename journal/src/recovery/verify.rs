@@ -101,7 +101,7 @@ pub fn verify(data: &Path, progress: &mut dyn Progress) -> Result<Verified, Reco
     }
     found.history_rows = history_rows::check(&directory, progress, &mut found.damages)?;
     if log_is_whole {
-        check_replay(&directory, progress, &mut found)?;
+        check_replay(&directory, &snapshots, progress, &mut found)?;
     } else {
         found.notes.push("the log was not replayed, because it is damaged".to_owned());
     }
@@ -235,8 +235,13 @@ fn check_watermark(directory: &Directory, files: &[SnapshotFile], watermark: Seq
 }
 
 /// From the oldest base through every snapshot to the end: each time the same state.
-fn check_replay(directory: &Directory, progress: &mut dyn Progress, found: &mut Verified) -> Result<(), RecoveryError> {
-    let outcome = replay_through(directory, progress, found);
+fn check_replay(
+    directory: &Directory,
+    files: &[SnapshotFile],
+    progress: &mut dyn Progress,
+    found: &mut Verified,
+) -> Result<(), RecoveryError> {
+    let outcome = replay_through(directory, files, progress, found);
     match outcome {
         Ok(()) => Ok(()),
         Err(RecoveryError::Damaged(damage)) => {
@@ -264,15 +269,14 @@ const COMPENSATE: &str = "pass over it with a compensation (rialto journal compe
 
 fn replay_through(
     directory: &Directory,
+    files: &[SnapshotFile],
     progress: &mut dyn Progress,
     found: &mut Verified,
 ) -> Result<(), RecoveryError> {
     // Damaged ones are named already.
     let mut replay = Replay::before(directory, Before::Everything, &mut Vec::new())?;
     found.base = Some(replay.base().clone());
-    let mut files = snapshots::list(directory.path())?;
-    files.reverse();
-    for file in files {
+    for file in files.iter().rev() {
         let Ok(header) = file.header(true) else { continue };
         if header.sequence <= replay.base().sequence {
             continue;
