@@ -81,6 +81,8 @@ pub fn status(data: &Path, progress: &mut dyn Progress) -> Result<Status, Recove
             index: file.index,
             head: file.header(start.log_id.is_none()).map(|header| (header.sequence, header.state_hash)),
         })
+        // A running node removes old ones.
+        .filter(|snapshot| snapshot.head.is_ok() || snapshot.path.exists())
         .collect();
     let end = last.map_or(start.next(), |last| last + 1);
     let last_sequence = directory.sequence_before(end, progress)?;
