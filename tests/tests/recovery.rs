@@ -670,6 +670,46 @@ async fn reading_verbs_read_beside_a_running_node_and_writing_ones_are_refused()
     assert_eq!(asked(&["verify"], &data)["whole"], true);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_verbs_see_no_damage_while_a_node_writes_snapshots_and_purges_its_log() {
+    let folder = folder();
+    let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
+    let settings = "[journal]\nsnapshot_every_entries = 10\nlog_bytes_kept = 0\n";
+    let server = Server::start(&data, &market(), settings).unwrap_or_else(|complaint| panic!("{complaint}"));
+    let rest = Rest::new(&server.address);
+    let trading = tokio::spawn(async move {
+        let terms = [("symbol", "BTCUSD"), ("side", "SELL"), ("type", "LIMIT"), ("timeInForce", "GTC")];
+        let parameters = [&terms[..], &[("quantity", "0.01"), ("price", "110")]].concat();
+        loop {
+            let answer = rest.signed(Method::POST, "/api/v3/order", &parameters, &credentials(1)).await;
+            assert!(answer.expect("an answer").is_success());
+        }
+    });
+    let look = move || {
+        let to = backup.to_str().expect("text").to_owned();
+        let verbs: [&[&str]; 5] =
+            [&["status"], &["verify"], &["replay"], &["show", "account", "1"], &["backup", "--to", &to]];
+        for round in 0..10 {
+            for words in verbs {
+                let (code, out, complaint) = run(words, &data);
+                // A log that was purged beyond the end of the backup is for a new backup.
+                let purged = words[0] == "backup" && code == REFUSED && complaint.contains("older ones were purged");
+                assert!(code == 0 || purged, "round {round}, {words:?}: exit {code}: {out}{complaint}");
+                if purged {
+                    fs::remove_dir_all(&backup).expect("it is there");
+                }
+            }
+        }
+        data
+    };
+    let data = tokio::task::spawn_blocking(look).await.expect("no verb sees damage");
+    trading.abort();
+    let status = asked(&["status"], &data);
+    assert!(status["log"]["first_entry"].as_u64() > Some(0), "it was purged meanwhile: {status}");
+    server.stop();
+    assert_eq!(asked(&["verify"], &data)["whole"], true);
+}
+
 // Copies.
 
 #[tokio::test]
