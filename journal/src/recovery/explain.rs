@@ -430,7 +430,8 @@ impl<'a> Teller<'a> {
         for event in events {
             let Event::BalanceChanged { uid, asset, free, locked } = event else { continue };
             let before = self.balances.insert((*uid, *asset), (*free, *locked)).unwrap_or_default();
-            if owner == Some(*uid) {
+            // A trade with oneself can leave a balance as it was.
+            if owner == Some(*uid) && before != (*free, *locked) {
                 moved.push(Account { asset: *asset, free: (before.0, *free), locked: (before.1, *locked) });
             }
         }
