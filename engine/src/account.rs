@@ -4,12 +4,13 @@
 //! must equal deposits less withdrawals after every command ([`Accounts::assert_conserved`]). A balance is found once by
 //! uid and asset; from then on it is known by its place, which never changes.
 
-use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{AccountSettings, ExchangeLimits};
 use crate::event::{Event, Rejection, emit};
+use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_uid;
+use crate::paged::Paged;
 use crate::units::{Amount, AssetId, Time, Uid};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
@@ -28,14 +29,15 @@ pub struct Balance {
     pub locked: Amount,
 }
 
-/// A balance, whose it is, and when it last moved. As large as a cache line.
+/// A balance, whose it is, and whether it moved. A cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Entry {
     balance: Balance,
     uid: Uid,
-    /// The command that last moved it, by [`Accounts::commands`]: whether it stands in [`Accounts::moved`].
-    moved_at: u64,
     asset: AssetId,
+    /// Whether it stands in [`Accounts::moved`].
+    has_moved: bool,
 }
 
 /// How many unfilled orders an account placed in one window.
@@ -85,8 +87,8 @@ struct Sums {
 #[derive(Clone, Debug)]
 pub struct Accounts {
     accounts: Vec<Account>,
-    by_uid: HashTable<u32>,
-    entries: Vec<Entry>,
+    by_uid: HashIndex,
+    entries: Paged<Entry>,
     sums: Vec<Sums>,
     /// The balances that moved since the last [`Accounts::report`], in the order of their first move.
     moved: Vec<BalanceIndex>,
@@ -101,8 +103,8 @@ impl Accounts {
     pub fn new() -> Accounts {
         let mut accounts = Accounts {
             accounts: Vec::new(),
-            by_uid: HashTable::new(),
-            entries: Vec::new(),
+            by_uid: HashIndex::default(),
+            entries: Paged::default(),
             sums: Vec::new(),
             moved: Vec::new(),
             counted: Vec::new(),
@@ -126,7 +128,7 @@ impl Accounts {
             account.order_counts = state.order_counts;
             for &(asset, free, locked) in &state.balances {
                 let at = restored.place(state.uid, asset);
-                restored.entries[at.0 as usize].balance = Balance { free, locked };
+                restored.entries[at.0].balance = Balance { free, locked };
                 let sums = &mut restored.sums[asset.0 as usize];
                 sums.balances = sums.balances.plus(free).plus(locked);
             }
@@ -171,8 +173,7 @@ impl Accounts {
             order_counts: Default::default(),
             counted_at: 0,
         });
-        let accounts = &self.accounts;
-        self.by_uid.insert_unique(hash_of_uid(uid), at, |&at| hash_of_uid(accounts[at as usize].uid));
+        self.by_uid.insert(hash_of_uid(uid), at);
         true
     }
 
@@ -205,9 +206,9 @@ impl Accounts {
         match balances.binary_search_by_key(&asset, |&(of, _)| of) {
             Ok(found) => balances[found].1,
             Err(missing) => {
-                let at = BalanceIndex(u32::try_from(self.entries.len()).expect("fewer than 2^32 balances"));
+                let entry = Entry { balance: Balance::default(), uid, asset, has_moved: false };
+                let at = BalanceIndex(self.entries.push(entry));
                 balances.insert(missing, (asset, at));
-                self.entries.push(Entry { balance: Balance::default(), uid, moved_at: 0, asset });
                 at
             }
         }
@@ -216,7 +217,7 @@ impl Accounts {
     /// A balance.
     #[inline]
     pub fn at(&self, index: BalanceIndex) -> &Balance {
-        &self.entries[index.0 as usize].balance
+        &self.entries[index.0].balance
     }
 
     /// Deposits less withdrawals of an asset.
@@ -278,7 +279,7 @@ impl Accounts {
     pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
         let payer = self.moved(from);
         payer.locked = payer.locked.minus(amount);
-        let asset = self.entries[from.0 as usize].asset;
+        let asset = self.entries[from.0].asset;
         let sums = &mut self.sums[asset.0 as usize];
         sums.balances = sums.balances.minus(amount);
         self.add(to, amount.minus(fee));
@@ -338,7 +339,9 @@ impl Accounts {
             events.push(Event::OrderCountChanged { uid: account.uid, counts });
         }
         for at in self.moved.drain(..) {
-            let Entry { balance: Balance { free, locked }, uid, asset, .. } = self.entries[at.0 as usize];
+            let entry = &mut self.entries[at.0];
+            entry.has_moved = false;
+            let Entry { balance: Balance { free, locked }, uid, asset, .. } = *entry;
             emit(events, || Event::BalanceChanged { uid, asset, free, locked });
         }
     }
@@ -347,7 +350,7 @@ impl Accounts {
     #[inline]
     pub fn assert_conserved(&self) {
         for at in &self.moved {
-            let asset = self.entries[at.0 as usize].asset;
+            let asset = self.entries[at.0].asset;
             let sums = &self.sums[asset.0 as usize];
             assert_eq!(sums.balances, sums.supply, "asset {asset} is not conserved");
         }
@@ -356,7 +359,7 @@ impl Accounts {
     /// Count everything anew: every asset's balances sum to its supply. For tests and after a restore.
     pub fn validate(&self) {
         let mut counted = vec![Amount::ZERO; self.sums.len()];
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             let sum = &mut counted[entry.asset.0 as usize];
             *sum = sum.plus(entry.balance.free).plus(entry.balance.locked);
         }
@@ -366,7 +369,7 @@ impl Accounts {
     }
 
     fn find(&self, uid: Uid) -> Option<u32> {
-        self.by_uid.find(hash_of_uid(uid), |&at| self.accounts[at as usize].uid == uid).copied()
+        self.by_uid.find(hash_of_uid(uid), |at| self.accounts[at as usize].uid == uid)
     }
 
     fn account_mut(&mut self, uid: Uid) -> &mut Account {
@@ -377,7 +380,7 @@ impl Accounts {
     fn add(&mut self, to: BalanceIndex, amount: Amount) {
         let balance = self.moved(to);
         balance.free = balance.free.plus(amount);
-        let asset = self.entries[to.0 as usize].asset;
+        let asset = self.entries[to.0].asset;
         let sums = &mut self.sums[asset.0 as usize];
         sums.balances = sums.balances.plus(amount);
     }
@@ -389,7 +392,7 @@ impl Accounts {
     }
 
     fn move_fee(&mut self, from: BalanceIndex, fee: Amount) {
-        let asset = self.entries[from.0 as usize].asset;
+        let asset = self.entries[from.0].asset;
         let sums = &mut self.sums[asset.0 as usize];
         sums.balances = sums.balances.minus(fee);
         self.collect(asset, fee);
@@ -404,8 +407,9 @@ impl Accounts {
     /// The balance about to be moved.
     #[inline]
     fn moved(&mut self, at: BalanceIndex) -> &mut Balance {
-        let entry = &mut self.entries[at.0 as usize];
-        if std::mem::replace(&mut entry.moved_at, self.commands) != self.commands {
+        let entry = &mut self.entries[at.0];
+        if !entry.has_moved {
+            entry.has_moved = true;
             self.moved.push(at);
         }
         &mut entry.balance

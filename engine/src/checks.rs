@@ -232,11 +232,11 @@ impl Market {
 
     /// MAX_NUM_ORDERS and its kin.
     pub fn check_counts(&self, trader: TraderIndex, opening: Opening, floor: &Floor) -> Result<(), Rejection> {
-        let (config, trader, elsewhere) = (&self.symbol.config, self.book.traders.at(trader), floor.elsewhere);
+        let (config, elsewhere, rare) = (&self.symbol.config, floor.elsewhere, self.book.traders.rare(trader));
         let open = Opening {
-            orders: trader.open_orders() + opening.orders,
-            stops: trader.stop_orders + opening.stops,
-            icebergs: trader.iceberg_orders + opening.icebergs,
+            orders: self.book.traders.at(trader).open_orders() + opening.orders,
+            stops: rare.stop_orders + opening.stops,
+            icebergs: rare.iceberg_orders + opening.icebergs,
         };
         let over = |opens: u32, count: u32, limit: u32| opens > 0 && limit > 0 && count > limit;
         let limits = &floor.limits;

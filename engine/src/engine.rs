@@ -468,11 +468,11 @@ impl Engine {
         let (mut open, mut lists) = (Opening::default(), 0);
         for market in self.markets.iter().filter(|market| market.symbol.id != symbol) {
             let Some(trader) = market.book.traders.find(uid) else { continue };
-            let trader = market.book.traders.at(trader);
-            open.orders += trader.open_orders();
-            open.stops += trader.stop_orders;
-            open.icebergs += trader.iceberg_orders;
-            lists += trader.order_lists;
+            let rare = market.book.traders.rare(trader);
+            open.orders += market.book.traders.at(trader).open_orders();
+            open.stops += rare.stop_orders;
+            open.icebergs += rare.iceberg_orders;
+            lists += rare.order_lists;
         }
         self.floor.elsewhere = open;
         self.floor.elsewhere_lists = lists;

@@ -178,7 +178,7 @@ impl Engine {
         restore_orders(market, state, &mut self.floor.accounts);
         for list in &state.lists {
             let trader = market.book.traders.find(list.list.uid).expect("an open list has open orders");
-            market.book.traders.at_mut(trader).order_lists += 1;
+            market.book.traders.rare_mut(trader).order_lists += 1;
             market.lists.insert(trader, list.clone());
         }
     }
