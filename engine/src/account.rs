@@ -11,6 +11,7 @@ use crate::event::{Event, Rejection, emit};
 use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_uid;
 use crate::paged::Paged;
+use crate::prefetch::prefetch;
 use crate::units::{Amount, AssetId, Time, Uid};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
@@ -218,6 +219,16 @@ impl Accounts {
     #[inline]
     pub fn at(&self, index: BalanceIndex) -> &Balance {
         &self.entries[index.0].balance
+    }
+
+    /// How many balances there are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Begin to fetch a balance.
+    pub fn prefetch(&self, at: BalanceIndex) {
+        prefetch(&self.entries[at.0]);
     }
 
     /// Deposits less withdrawals of an asset.

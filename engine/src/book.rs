@@ -14,6 +14,7 @@ use crate::hashing::hash_of_name;
 use crate::numbers::Numbers;
 use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
 use crate::paged::Paged;
+use crate::prefetch::prefetch;
 use crate::radix::{NONE, RadixMap};
 use crate::trader::{TraderIndex, Traders};
 use crate::units::{Amount, Notional, OrderId, Price, Quantity, Scale, SymbolId, Time, Uid};
@@ -251,7 +252,7 @@ impl Book {
     #[inline]
     pub fn by_name(&self, trader: TraderIndex, name: ClientOrderId) -> Option<Slot> {
         let is_it = |at| self.name(Slot(at)) == name && self.trader_of(Slot(at)) == trader;
-        self.by_name.find(hash_of_name(trader.0, name), is_it).map(Slot)
+        self.by_name.find(hash_of_name(self.traders.at(trader).uid, name), is_it).map(Slot)
     }
 
     /// A trader's oldest open order.
@@ -268,6 +269,57 @@ impl Book {
     /// How many orders are open.
     pub fn len(&self) -> usize {
         self.by_number.len()
+    }
+
+    // Fetching beforehand what a command will touch, one step along its chain after the other (foresight.rs).
+
+    /// What [`Book::by_number`] takes.
+    pub fn prefetch_number(&self, order_id: OrderId) {
+        self.by_number.prefetch(order_id.0);
+    }
+
+    /// What [`Book::by_name`] takes first.
+    pub fn prefetch_name(&self, uid: Uid, name: ClientOrderId) {
+        self.by_name.prefetch(hash_of_name(uid, name));
+    }
+
+    /// An order itself.
+    pub fn prefetch(&self, slot: Slot) {
+        prefetch(self.link(slot));
+        prefetch(&self.name_tails[slot.0]);
+    }
+
+    /// What an order is linked to: its level, its trader, its neighbours at both, its name.
+    pub fn prefetch_around(&self, slot: Slot) {
+        let order = self.link(slot);
+        prefetch(self.traders.at(order.trader));
+        self.by_name.prefetch(order.name_hash);
+        if let Some(level) = self.levels.get(order.level as usize) {
+            prefetch(level);
+        }
+        for neighbour in [order.previous, order.next, order.trader_previous, order.trader_next] {
+            if neighbour != NONE {
+                prefetch(&self.open_orders[neighbour]);
+            }
+        }
+        if let Some(note) = self.notes.get(order.note as usize) {
+            prefetch(note);
+        }
+    }
+
+    /// The newest order of a trader, after which the next is linked.
+    pub fn prefetch_last_of(&self, trader: TraderIndex) {
+        let last = self.traders.at(trader).last_order;
+        if last != NONE {
+            prefetch(&self.open_orders[last]);
+        }
+    }
+
+    /// The last order at a price, after which the next is linked.
+    pub fn prefetch_last_at(&self, ladder: Ladder, price: Price) {
+        if let Some(level) = self.level(ladder, price) {
+            prefetch(&self.open_orders[level.last]);
+        }
     }
 
     // One order.
@@ -447,7 +499,7 @@ impl Book {
     /// Open an order: it can be found, and belongs to its trader, but stands on no ladder yet.
     pub fn admit(&mut self, order: &Order, trader: TraderIndex) -> Slot {
         let [name_head, name_tail @ ..] = order.client_order_id.words();
-        let name_hash = hash_of_name(trader.0, order.client_order_id);
+        let name_hash = hash_of_name(order.uid, order.client_order_id);
         let at = self.occupy(
             OpenOrder {
                 order_id: order.order_id,
@@ -673,7 +725,7 @@ impl Book {
     pub fn rename(&mut self, slot: Slot, name: ClientOrderId) {
         self.forget_name(slot);
         let [name_head, name_tail @ ..] = name.words();
-        let name_hash = hash_of_name(self.trader_of(slot).0, name);
+        let name_hash = hash_of_name(self.uid_of(slot), name);
         let link = &mut self.open_orders[slot.0];
         (link.name_head, link.name_hash) = (name_head, name_hash);
         self.name_tails[slot.0] = name_tail;

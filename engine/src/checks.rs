@@ -12,7 +12,7 @@ use crate::matching::{Stopped, Taker};
 use crate::order::{Order, OrderStatus, OrderType, Peg, PegPrice, Side, Special, TimeInForce};
 use crate::preview::{Goal, Preview};
 use crate::symbol::SymbolStatus;
-use crate::trader::{Opening, TraderIndex};
+use crate::trader::{Opening, RareCounts, TraderIndex};
 use crate::units::{Amount, Notional, OrderId, Price, Quantity, Uid};
 
 impl Market {
@@ -232,30 +232,28 @@ impl Market {
 
     /// MAX_NUM_ORDERS and its kin.
     pub fn check_counts(&self, trader: TraderIndex, opening: Opening, floor: &Floor) -> Result<(), Rejection> {
-        let (config, elsewhere, rare) = (&self.symbol.config, floor.elsewhere, self.book.traders.rare(trader));
-        let open = Opening {
-            orders: self.book.traders.at(trader).open_orders() + opening.orders,
-            stops: rare.stop_orders + opening.stops,
-            icebergs: rare.iceberg_orders + opening.icebergs,
-        };
-        let over = |opens: u32, count: u32, limit: u32| opens > 0 && limit > 0 && count > limit;
-        let limits = &floor.limits;
-        if over(opening.orders, open.orders, config.max_num_orders) {
+        let (config, limits, elsewhere) = (&self.symbol.config, &floor.limits, floor.elsewhere);
+        let over = |count: u32, limit: u32| limit > 0 && count > limit;
+        let orders = self.book.traders.at(trader).open_orders() + opening.orders;
+        let is_rare = opening.stops > 0 || opening.icebergs > 0;
+        let rare = if is_rare { *self.book.traders.rare(trader) } else { RareCounts::default() };
+        let (stops, icebergs) = (rare.stop_orders + opening.stops, rare.iceberg_orders + opening.icebergs);
+        if over(orders, config.max_num_orders) {
             return Err(Rejection::MaxNumOrders);
         }
-        if over(opening.stops, open.stops, config.max_num_algo_orders) {
+        if opening.stops > 0 && over(stops, config.max_num_algo_orders) {
             return Err(Rejection::MaxNumAlgoOrders);
         }
-        if over(opening.icebergs, open.icebergs, config.max_num_iceberg_orders) {
+        if opening.icebergs > 0 && over(icebergs, config.max_num_iceberg_orders) {
             return Err(Rejection::MaxNumIcebergOrders);
         }
-        if over(opening.orders, open.orders + elsewhere.orders, limits.max_num_orders) {
+        if over(orders + elsewhere.orders, limits.max_num_orders) {
             return Err(Rejection::ExchangeMaxNumOrders);
         }
-        if over(opening.stops, open.stops + elsewhere.stops, limits.max_num_algo_orders) {
+        if opening.stops > 0 && over(stops + elsewhere.stops, limits.max_num_algo_orders) {
             return Err(Rejection::ExchangeMaxNumAlgoOrders);
         }
-        if over(opening.icebergs, open.icebergs + elsewhere.icebergs, limits.max_num_iceberg_orders) {
+        if opening.icebergs > 0 && over(icebergs + elsewhere.icebergs, limits.max_num_iceberg_orders) {
             return Err(Rejection::ExchangeMaxNumIcebergOrders);
         }
         Ok(())

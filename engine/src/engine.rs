@@ -53,6 +53,8 @@ pub struct Engine {
     pub(crate) withdrawals: BTreeMap<(Uid, String), (AssetId, Amount)>,
     pub(crate) countdowns: BTreeMap<(SymbolId, Uid), Time>,
     pub(crate) timers: Timers<Deadline>,
+    /// Whether looking ahead pays (foresight.rs).
+    pub(crate) is_large: bool,
 }
 
 impl Engine {
@@ -68,6 +70,7 @@ impl Engine {
             withdrawals: BTreeMap::new(),
             countdowns: BTreeMap::new(),
             timers: Timers::new(Time(0)),
+            is_large: false,
         }
     }
 
@@ -103,6 +106,7 @@ impl Engine {
         assert!(time >= self.floor.now, "time runs forward in the log");
         self.floor.now = time;
         self.sequence.0 += 1;
+        self.measure();
         let before = events.len();
         if let Err(rejection) = self.decide(command, events) {
             assert_eq!(events.len(), before, "a refused command changes nothing");

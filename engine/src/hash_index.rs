@@ -8,6 +8,8 @@
 //!
 //! Iterated by nobody: the order of equal hashes depends on what came before.
 
+use crate::prefetch::prefetch;
+
 /// No entry: larger than any.
 const GAP: u64 = u64::MAX;
 /// The entries of a new table.
@@ -48,6 +50,14 @@ impl HashIndex {
             }
         }
         None
+    }
+
+    /// Begin to fetch what an answer takes.
+    #[inline]
+    pub fn prefetch(&self, hash: u32) {
+        if let Some(entry) = self.entries.get(self.home(hash)) {
+            prefetch(entry);
+        }
     }
 
     /// Add a place that is not there.

@@ -10,9 +10,9 @@ pub fn hash_of_uid(uid: Uid) -> u32 {
 
 /// Names are chosen by clients, and this is no secret: one who makes names collide lengthens the search among their own open
 /// orders alone, of which the filters allow few.
-pub fn hash_of_name(trader: u32, name: ClientOrderId) -> u32 {
+pub fn hash_of_name(uid: Uid, name: ClientOrderId) -> u32 {
     let [a, b, c, d, e, f, g] = name.words().map(u64::from);
-    let seed = u64::from(trader) ^ 0x2d35_8dcc_aa6c_78a5;
+    let seed = uid.0 ^ 0x2d35_8dcc_aa6c_78a5;
     let fold = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
         product as u64 ^ (product >> 64) as u64

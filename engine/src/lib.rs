@@ -15,6 +15,7 @@ pub mod symbol;
 pub mod filter;
 pub mod commission;
 pub mod account;
+mod prefetch;
 mod hashing;
 mod hash_index;
 mod paged;
@@ -34,6 +35,7 @@ pub mod average;
 pub mod breaker;
 mod timer;
 pub mod engine;
+mod foresight;
 pub mod snapshot;
 pub mod snapshot_bytes;
 

@@ -2,6 +2,7 @@
 //! place: an answer takes one cache line, and a new order stands beside the last. An order that is still open when the ring
 //! comes round to its place goes to a trie; the ring grows where that would be many.
 
+use crate::prefetch::prefetch;
 use crate::radix::RadixMap;
 
 /// The places of a new ring; always a power of two.
@@ -33,6 +34,14 @@ impl Numbers {
             return self.old.get(number);
         }
         self.ring[self.place(number)].checked_sub(1)
+    }
+
+    /// Begin to fetch what an answer takes.
+    #[inline]
+    pub fn prefetch(&self, number: u64) {
+        if let Some(value) = self.ring.get(self.place(number)) {
+            prefetch(value);
+        }
     }
 
     /// Give a number that is not there a value.

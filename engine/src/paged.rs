@@ -27,6 +27,11 @@ impl<T: Copy> Paged<T> {
         at
     }
 
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// All records.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.pages.iter().flat_map(|page| page.iter()).take(self.len)

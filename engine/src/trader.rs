@@ -8,6 +8,7 @@ use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_uid;
 use crate::order::Side;
 use crate::paged::Paged;
+use crate::prefetch::prefetch;
 use crate::radix::NONE;
 use crate::units::{AssetId, Uid};
 
@@ -62,6 +63,18 @@ impl Traders {
     #[inline]
     pub fn find(&self, uid: Uid) -> Option<TraderIndex> {
         self.by_uid.find(hash_of_uid(uid), |at| self.all[at].uid == uid).map(TraderIndex)
+    }
+
+    /// Begin to fetch what [`Traders::find`] takes first.
+    pub fn prefetch_index(&self, uid: Uid) {
+        self.by_uid.prefetch(hash_of_uid(uid));
+    }
+
+    /// Begin to fetch a trader's line.
+    pub fn prefetch(&self, uid: Uid) {
+        if let Some(at) = self.by_uid.find(hash_of_uid(uid), |_| true) {
+            prefetch(&self.all[at]);
+        }
     }
 
     /// The place of a user whose account is open.

@@ -173,7 +173,8 @@ impl EngineThread {
         let first_sequence = Sequence(self.engine.sequence().0 + 1);
         let mut events = Vec::with_capacity(4 * entry.commands.len());
         let mut ends = Vec::with_capacity(entry.commands.len());
-        for command in &entry.commands {
+        for (at, command) in entry.commands.iter().enumerate() {
+            self.engine.foresee(&entry.commands[at..]);
             self.engine.apply(entry.time, command, &mut events);
             ends.push(u32::try_from(events.len()).expect("an entry has fewer than 2^32 events"));
         }
