@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::{AccountSettings, ExchangeLimits};
-use crate::event::{Event, Rejection, emit};
+use crate::event::{Event, Rejection};
 use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_uid;
 use crate::paged::Paged;
@@ -95,6 +95,8 @@ pub struct Accounts {
     moved: Vec<BalanceIndex>,
     /// The accounts whose order counts changed since the last report, in the same way.
     counted: Vec<u32>,
+    /// Whether any sum was touched since the last [`Accounts::assert_conserved`].
+    changed_hands: bool,
     /// How often was reported.
     commands: u64,
 }
@@ -109,6 +111,7 @@ impl Accounts {
             sums: Vec::new(),
             moved: Vec::new(),
             counted: Vec::new(),
+            changed_hands: false,
             commands: 1,
         };
         accounts.open(FEE_ACCOUNT);
@@ -238,7 +241,7 @@ impl Accounts {
 
     /// An amount comes into the exchange. Refused when the asset's supply would no longer fit.
     pub fn deposit(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
-        let sums = &mut self.sums[asset.0 as usize];
+        let sums = self.sums_mut(asset);
         sums.supply = sums.supply.checked_add(amount).ok_or(Rejection::Overflow)?;
         let at = self.place(uid, asset);
         self.add(at, amount);
@@ -291,10 +294,16 @@ impl Accounts {
         let payer = self.moved(from);
         payer.locked = payer.locked.minus(amount);
         let asset = self.entries[from.0].asset;
-        let sums = &mut self.sums[asset.0 as usize];
-        sums.balances = sums.balances.minus(amount);
-        self.add(to, amount.minus(fee));
-        self.collect(asset, fee);
+        let mut arrived = amount.minus(fee);
+        let receiver = self.moved(to);
+        receiver.free = receiver.free.plus(arrived);
+        if !fee.is_zero() {
+            let fees = self.moved(self.sums[asset.0 as usize].fees);
+            fees.free = fees.free.plus(fee);
+            arrived = arrived.plus(fee);
+        }
+        let balances = &mut self.sums_mut(asset).balances;
+        *balances = balances.minus(amount).plus(arrived);
     }
 
     /// A fee out of what is locked.
@@ -344,26 +353,37 @@ impl Accounts {
     #[inline]
     pub fn report(&mut self, events: &mut Vec<Event>) {
         self.commands += 1;
+        if !self.counted.is_empty() {
+            self.report_counts(events);
+        }
+        let Accounts { moved, entries, .. } = self;
+        events.extend(moved.iter().map(|at| {
+            let entry = &mut entries[at.0];
+            entry.has_moved = false;
+            let Entry { balance: Balance { free, locked }, uid, asset, .. } = *entry;
+            Event::BalanceChanged { uid, asset, free, locked }
+        }));
+        self.moved.clear();
+    }
+
+    fn report_counts(&mut self, events: &mut Vec<Event>) {
         for at in self.counted.drain(..) {
             let account = &self.accounts[at as usize];
             let counts = account.order_counts.map(|count| count.count);
             events.push(Event::OrderCountChanged { uid: account.uid, counts });
         }
-        for at in self.moved.drain(..) {
-            let entry = &mut self.entries[at.0];
-            entry.has_moved = false;
-            let Entry { balance: Balance { free, locked }, uid, asset, .. } = *entry;
-            emit(events, || Event::BalanceChanged { uid, asset, free, locked });
-        }
     }
 
-    /// For the assets that moved since the last report: what is on the accounts is what came in and did not leave.
+    /// For the assets of which something came, went or changed hands since the last report: what is on the accounts is what
+    /// came in and did not leave. A hold and a release move an amount within a balance.
     #[inline]
-    pub fn assert_conserved(&self) {
-        for at in &self.moved {
-            let asset = self.entries[at.0].asset;
-            let sums = &self.sums[asset.0 as usize];
-            assert_eq!(sums.balances, sums.supply, "asset {asset} is not conserved");
+    pub fn assert_conserved(&mut self) {
+        if std::mem::take(&mut self.changed_hands) {
+            for at in &self.moved {
+                let asset = self.entries[at.0].asset;
+                let sums = &self.sums[asset.0 as usize];
+                assert_eq!(sums.balances, sums.supply, "asset {asset} is not conserved");
+            }
         }
     }
 
@@ -392,7 +412,7 @@ impl Accounts {
         let balance = self.moved(to);
         balance.free = balance.free.plus(amount);
         let asset = self.entries[to.0].asset;
-        let sums = &mut self.sums[asset.0 as usize];
+        let sums = self.sums_mut(asset);
         sums.balances = sums.balances.plus(amount);
     }
 
@@ -404,13 +424,18 @@ impl Accounts {
 
     fn move_fee(&mut self, from: BalanceIndex, fee: Amount) {
         let asset = self.entries[from.0].asset;
-        let sums = &mut self.sums[asset.0 as usize];
+        let sums = self.sums_mut(asset);
         sums.balances = sums.balances.minus(fee);
         self.collect(asset, fee);
     }
 
+    fn sums_mut(&mut self, asset: AssetId) -> &mut Sums {
+        self.changed_hands = true;
+        &mut self.sums[asset.0 as usize]
+    }
+
     fn leave(&mut self, asset: AssetId, amount: Amount) {
-        let sums = &mut self.sums[asset.0 as usize];
+        let sums = self.sums_mut(asset);
         sums.supply = sums.supply.minus(amount);
         sums.balances = sums.balances.minus(amount);
     }

@@ -415,9 +415,22 @@ pub fn budget_of(place: &PlaceOrder) -> Option<Amount> {
 }
 
 /// That kind, price, quantity and the rest go together; `in_list` where the order may be for another's proceeds.
+#[inline]
 pub fn check_shape(place: &PlaceOrder, in_list: bool) -> Result<(), Rejection> {
-    let none = SpecialTerms::default();
-    let terms = place.special.as_deref().unwrap_or(&none);
+    if let Some(terms) = &place.special {
+        return check_special_shape(place, terms, in_list);
+    }
+    let has_price = !place.price.is_zero();
+    let quantity_fits = match place.quantity {
+        OrderQuantity::Base(_) => true,
+        OrderQuantity::Quote(_) => place.order_type == OrderType::Market && !in_list,
+        OrderQuantity::Proceeds => in_list && place.side == Side::Sell,
+    };
+    let fits = has_price != place.order_type.is_market() && !place.order_type.is_stop() && quantity_fits;
+    fits.then_some(()).ok_or(Rejection::InvalidCombination)
+}
+
+fn check_special_shape(place: &PlaceOrder, terms: &SpecialTerms, in_list: bool) -> Result<(), Rejection> {
     let has_price = !place.price.is_zero();
     let stops = terms.stop_price.is_some() || terms.trailing_delta.is_some();
     let is_iceberg = terms.iceberg_quantity.is_some_and(|part| !part.is_zero());

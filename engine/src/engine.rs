@@ -456,8 +456,10 @@ impl Engine {
     ) -> Decision {
         let market = self.markets.get_mut(symbol.0 as usize).ok_or(Rejection::UnknownSymbol)?;
         decide(market, &mut self.floor, events)?;
-        if !market.walks.is_empty() {
+        if market.symbol.config.circuit_breaker.is_some() {
             self.check_breaker(symbol, events);
+        } else {
+            market.walks.clear();
         }
         Ok(())
     }

@@ -108,7 +108,15 @@ impl Market {
     }
 
     /// A walk traded from `first` to `last`: set down the stops whose price came.
+    #[inline]
     pub fn collect_triggered(&mut self, first: Price, last: Price, now: Time) {
+        let none_wait = [Ladder::Rising, Ladder::Falling].iter().all(|&ladder| self.book.best(ladder).is_none());
+        if !none_wait || !self.trackers.all.is_empty() {
+            self.collect_all_triggered(first, last, now);
+        }
+    }
+
+    fn collect_all_triggered(&mut self, first: Price, last: Price, now: Time) {
         let mut triggered = Vec::new();
         for price in [first, last] {
             if !self.trackers.all.is_empty() && !self.trackers.is_quiet(price) {
