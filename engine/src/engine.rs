@@ -465,12 +465,14 @@ impl Engine {
     }
 
     /// Count what an account has open in other symbols, where limits over all symbols hold.
+    #[inline]
     fn count_elsewhere(&mut self, uid: Uid, symbol: SymbolId) {
-        let ExchangeLimits { max_num_orders, max_num_algo_orders, max_num_iceberg_orders, max_num_order_lists, .. } =
-            self.floor.limits;
-        if [max_num_orders, max_num_algo_orders, max_num_iceberg_orders, max_num_order_lists] == [0; 4] {
-            return;
+        if self.floor.limits.counts_open_orders() {
+            self.count_open_elsewhere(uid, symbol);
         }
+    }
+
+    fn count_open_elsewhere(&mut self, uid: Uid, symbol: SymbolId) {
         let (mut open, mut lists) = (Opening::default(), 0);
         for market in self.markets.iter().filter(|market| market.symbol.id != symbol) {
             let Some(trader) = market.book.traders.find(uid) else { continue };

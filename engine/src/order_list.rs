@@ -100,7 +100,8 @@ impl Market {
             let pending = at >= working_orders;
             check_shape(order, pending)?;
             self.check_order_count(place.uid, together, floor)?;
-            takers.push(self.terms(order, trader, pending, floor)?);
+            let terms = self.terms(order, trader, pending, floor)?;
+            takers.push(terms.taker(order, trader, pending, floor.now));
         }
         self.check_counts(trader, opening, floor)?;
         self.check_list_counts(trader, floor)?;

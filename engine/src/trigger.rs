@@ -181,7 +181,14 @@ impl Market {
     }
 
     /// Work off what the command set off, until nothing is left.
+    #[inline]
     pub fn finish_tasks(&mut self, floor: &mut Floor, events: &mut Vec<Event>) {
+        if !self.tasks.is_empty() {
+            self.finish_all_tasks(floor, events);
+        }
+    }
+
+    fn finish_all_tasks(&mut self, floor: &mut Floor, events: &mut Vec<Event>) {
         while let Some(task) = self.tasks.pop_front() {
             match task {
                 Task::Trigger(order_id) => {
