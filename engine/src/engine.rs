@@ -53,6 +53,8 @@ pub struct Engine {
     pub(crate) withdrawals: BTreeMap<(Uid, String), (AssetId, Amount)>,
     pub(crate) countdowns: BTreeMap<(SymbolId, Uid), Time>,
     pub(crate) timers: Timers<Deadline>,
+    /// Whether looking ahead pays (foresight.rs).
+    pub(crate) is_large: bool,
 }
 
 impl Engine {
@@ -68,6 +70,7 @@ impl Engine {
             withdrawals: BTreeMap::new(),
             countdowns: BTreeMap::new(),
             timers: Timers::new(Time(0)),
+            is_large: false,
         }
     }
 
@@ -103,6 +106,7 @@ impl Engine {
         assert!(time >= self.floor.now, "time runs forward in the log");
         self.floor.now = time;
         self.sequence.0 += 1;
+        self.measure();
         let before = events.len();
         if let Err(rejection) = self.decide(command, events) {
             assert_eq!(events.len(), before, "a refused command changes nothing");
@@ -481,27 +485,31 @@ impl Engine {
     ) -> Decision {
         let market = self.markets.get_mut(symbol.0 as usize).ok_or(Rejection::UnknownSymbol)?;
         decide(market, &mut self.floor, events)?;
-        if !market.walks.is_empty() {
+        if market.symbol.config.circuit_breaker.is_some() {
             self.check_breaker(symbol, events);
+        } else {
+            market.walks.clear();
         }
         Ok(())
     }
 
     /// Count what an account has open in other symbols, where limits over all symbols hold.
+    #[inline]
     fn count_elsewhere(&mut self, uid: Uid, symbol: SymbolId) {
-        let ExchangeLimits { max_num_orders, max_num_algo_orders, max_num_iceberg_orders, max_num_order_lists, .. } =
-            self.floor.limits;
-        if [max_num_orders, max_num_algo_orders, max_num_iceberg_orders, max_num_order_lists] == [0; 4] {
-            return;
+        if self.floor.limits.counts_open_orders() {
+            self.count_open_elsewhere(uid, symbol);
         }
+    }
+
+    fn count_open_elsewhere(&mut self, uid: Uid, symbol: SymbolId) {
         let (mut open, mut lists) = (Opening::default(), 0);
         for market in self.markets.iter().filter(|market| market.symbol.id != symbol) {
             let Some(trader) = market.book.traders.find(uid) else { continue };
-            let trader = market.book.traders.at(trader);
-            open.orders += trader.open_orders();
-            open.stops += trader.stop_orders;
-            open.icebergs += trader.iceberg_orders;
-            lists += trader.order_lists;
+            let rare = market.book.traders.rare(trader);
+            open.orders += market.book.traders.at(trader).open_orders();
+            open.stops += rare.stop_orders;
+            open.icebergs += rare.iceberg_orders;
+            lists += rare.order_lists;
         }
         self.floor.elsewhere = open;
         self.floor.elsewhere_lists = lists;

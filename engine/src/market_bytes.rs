@@ -79,8 +79,8 @@ struct Head<'a> {
 /// Writes a symbol.
 pub(crate) fn write(market: &Market, out: &mut Writer) {
     let book = &market.book;
-    let trading = (0u32..).zip(book.traders.iter()).filter(|(_, trader)| trader.open_orders() > 0);
-    let mut traders: Vec<(Uid, u32)> = trading.map(|(at, trader)| (trader.uid, at)).collect();
+    let trading = (0u32..).zip(book.traders.iter()).filter(|(_, (trader, _))| trader.open_orders() > 0);
+    let mut traders: Vec<(Uid, u32)> = trading.map(|(at, (trader, _))| (trader.uid, at)).collect();
     traders.sort_unstable();
     let levels = LADDERS.map(|ladder| book.level_places(ladder));
     out.block(&Head {
@@ -169,8 +169,7 @@ fn note_of(book: &Book, slot: Slot, order: &PlainOrder, note: &Note) -> Option<(
     let shown = if resting && is_iceberg { book.shown(slot) } else { Quantity::ZERO };
     let price = if resting { Price(0) } else { note.price };
     let held = if holds_by_note(order, note) { note.held } else { Amount::ZERO };
-    let quantity = book.quantity(slot);
-    let says = quantity != order.open
+    let says = note.quantity != order.open
         || note.cumulative != Notional::ZERO
         || note.updated_at != order.created_at
         || price.0 > 0
@@ -182,7 +181,7 @@ fn note_of(book: &Book, slot: Slot, order: &PlainOrder, note: &Note) -> Option<(
     }
     let special = special.map_or(Vec::new(), to_postcard);
     let mut record = Record::<NOTE_BYTES>::default();
-    for number in [quantity.0, note.cumulative.0, note.updated_at.0, shown.0, price.0] {
+    for number in [note.quantity.0, note.cumulative.0, note.updated_at.0, shown.0, price.0] {
         record.put(&number.to_le_bytes());
     }
     record.put(&held.0.to_le_bytes()).put(&u32::from(note.pending).to_le_bytes());
@@ -223,7 +222,7 @@ pub(crate) fn read(input: &mut Reader, id: SymbolId, engine: &mut Engine, needs:
     let count = orders as usize;
     ensure(count <= input.0.len() / ORDER_BYTES, "fewer orders than it says")?;
     let last_price_amount = last_price.map(|price| symbol.scale.price_amount(price));
-    let book = Book::restore(id, symbol.scale, traders, &levels, count);
+    let book = Book::restore(id, symbol.scale, traders, &levels);
     engine.list(symbol, base_scale);
     engine.floor.desk.quotes.last_mut().expect("it was just listed").last_price = last_price_amount;
     if let Some(at) = breaker.resumes_at {
@@ -285,7 +284,7 @@ impl Holds {
 
     /// All orders of the symbol are in.
     fn add_to(&self, market: &Market, needs: &mut Needs) -> Decoded<()> {
-        for (trader, held) in market.book.traders.iter().zip(&self.0) {
+        for ((trader, _), held) in market.book.traders.iter().zip(&self.0) {
             ensure(trader.open_orders() > 0, "a trader without an order")?;
             for side in SIDES {
                 found(needs.add(trader.pays_from(side), held[side as usize]), "holds that do not fit")?;
@@ -318,22 +317,22 @@ fn read_orders(
         };
         let at = ladder.map(|level| (level.ladder, level.price));
         let rests = at.filter(|(ladder, _)| *ladder == Ladder::of(order.side));
-        let (quantity, note, price) = if has_note {
-            let (quantity, note) = read_note(input, &order)?;
-            let note = settle_note(&order, quantity, note, at, highest, now)?;
+        let (note, price) = if has_note {
+            let note = read_note(input, &order)?;
+            let note = settle_note(&order, note, at, highest, now)?;
             in_lists += usize::from(note.special.as_ref().is_some_and(|special| special.order_list_id.is_some()));
             let price = note.price;
-            (quantity, Some(note), price)
+            (Some(note), price)
         } else {
             let plain = matches!(order.order_type, OrderType::Limit | OrderType::LimitMaker);
             ensure(plain && !order.open.is_zero(), "an order that says too little")?;
             let (_, price) = found(rests, "an order that rests nowhere")?;
-            (order.open, None, price)
+            (None, price)
         };
         let held = held_by(market, &order, price, note.as_ref())?;
         holds.add(order.trader, order.side, held)?;
         let waits = order.level == NONE && note.as_ref().is_some_and(|note| !note.pending);
-        let slot = market.book.restore_order(&order, quantity, note);
+        let slot = market.book.restore_order(&order, note);
         let slot = found(slot, "a level whose sum does not fit")?;
         if waits {
             tracking.push((slot, held));
@@ -380,7 +379,7 @@ fn read_order(record: &[u8; ORDER_BYTES]) -> Decoded<(PlainOrder, bool)> {
 }
 
 #[cold]
-fn read_note(input: &mut Reader, order: &PlainOrder) -> Decoded<(Quantity, Note)> {
+fn read_note(input: &mut Reader, order: &PlainOrder) -> Decoded<Note> {
     let mut record = Reader(&input.take::<NOTE_BYTES>()?);
     let quantity = Quantity(u64::from_le_bytes(record.take()?));
     let cumulative = Notional(u64::from_le_bytes(record.take()?));
@@ -402,13 +401,12 @@ fn read_note(input: &mut Reader, order: &PlainOrder) -> Decoded<(Quantity, Note)
         || flags != 0
         || special.is_some();
     ensure(says && flags <= 1, "a note that says nothing")?;
-    Ok((quantity, Note { cumulative, updated_at, shown, held, price, pending: flags == 1, special }))
+    Ok(Note { quantity, cumulative, updated_at, shown, held, price, pending: flags == 1, special })
 }
 
 /// The note as the book has it, if the order may be where it is: at this level or at none.
 fn settle_note(
     order: &PlainOrder,
-    quantity: Quantity,
     mut note: Note,
     at: Option<(Ladder, Price)>,
     highest: Price,
@@ -416,7 +414,7 @@ fn settle_note(
 ) -> Decoded<Note> {
     let none = Special::default();
     let special = note.special.as_deref().unwrap_or(&none);
-    let gone = quantity.0.checked_sub(order.open.0).and_then(|gone| gone.checked_sub(special.prevented.0));
+    let gone = note.quantity.0.checked_sub(order.open.0).and_then(|gone| gone.checked_sub(special.prevented.0));
     let executed = found(gone, "an order with more open than it asks")?;
     ensure((executed == 0) == (note.cumulative == Notional::ZERO), "an order whose trades were worth nothing")?;
     let times = [order.created_at, note.updated_at];
@@ -522,7 +520,7 @@ fn read_lists(lists: Vec<Cow<List>>, market: &mut Market, now: Time, holds: &mut
             let sum = holds.of(trader, side);
             *sum = found(sum.checked_sub(second), "holds that do not fit")?;
         }
-        market.book.traders.at_mut(trader).order_lists += 1;
+        market.book.traders.rare_mut(trader).order_lists += 1;
         ensure(market.lists.insert(trader, list), "two lists of one name")?;
     }
     Ok(listed)

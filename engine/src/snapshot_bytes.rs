@@ -60,7 +60,7 @@ struct Head {
 /// About how many bytes there will be: not fewer by much.
 pub(crate) fn about(engine: &Engine) -> usize {
     let orders: usize = engine.markets.iter().map(|market| market.book.len()).sum();
-    let accounts = engine.floor.accounts.count() * (ACCOUNT_BYTES + 2 * BALANCE_BYTES);
+    let accounts = engine.floor.accounts.open_accounts() * (ACCOUNT_BYTES + 2 * BALANCE_BYTES);
     orders * market_bytes::ORDER_BYTES + accounts + engine.transfers.len() * (TRANSFER_BYTES + 16)
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         api_keys: engine.api_keys.values().cloned().collect(),
         withdrawals: engine.withdrawals.iter().map(|(name, held)| (name.clone(), *held)).collect(),
         countdowns: engine.countdowns.iter().map(|(whose, at)| (*whose, *at)).collect(),
-        accounts: engine.floor.accounts.count() as u64,
+        accounts: engine.floor.accounts.open_accounts() as u64,
         transfers: engine.transfers.len() as u64,
         symbols: engine.markets.len() as u32,
     });
@@ -176,8 +176,7 @@ fn write_account(state: &AccountState, out: &mut Writer) {
 fn read_accounts(input: &mut Reader, count: u64, supplies: &[Amount]) -> Decoded<Accounts> {
     let most = input.0.len() / ACCOUNT_BYTES;
     let count = usize::try_from(count).ok().filter(|&count| count <= most).ok_or(DecodeError::Cut)?;
-    // Those who trade mostly have two balances: less is reserved than was given.
-    let mut accounts = Accounts::restore(supplies, count, count.min(input.0.len() / BALANCE_BYTES));
+    let mut accounts = Accounts::restore(supplies, count);
     let (mut previous, mut state) = (None, AccountState::default());
     for _ in 0..count {
         read_account(input, supplies.len(), &mut state)?;

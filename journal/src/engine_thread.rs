@@ -195,7 +195,9 @@ impl EngineThread {
         let first_sequence = Sequence(self.engine.sequence().0 + 1);
         let mut events = Vec::with_capacity(4 * entry.commands.len());
         let mut ends = Vec::with_capacity(entry.commands.len());
-        for (sequence, command) in (first_sequence.0..).zip(&entry.commands) {
+        for (at, command) in entry.commands.iter().enumerate() {
+            let sequence = first_sequence.0 + at as u64;
+            self.engine.foresee(&entry.commands[at..]);
             self.deciding.store(sequence, Ordering::Relaxed);
             assert!(!self.is_drill(Sequence(sequence)), "a drill: this command stops the engine");
             self.compensations.apply(&mut self.engine, entry.time, command, &mut events);

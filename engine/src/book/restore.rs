@@ -4,8 +4,6 @@
 //! What comes in is not believed. What would break a link or a sum of the book is refused here; whether an order may be where
 //! it is, the caller has checked.
 
-use hashbrown::hash_table::Entry;
-
 use super::*;
 
 /// An open order, but for what few orders have.
@@ -57,13 +55,13 @@ impl Book {
     /// All open orders, by number.
     pub fn slots_by_number(&self) -> Vec<Slot> {
         let mut slots = Vec::with_capacity(self.len());
-        self.by_number.for_each(|_, at| slots.push(Slot(at)));
+        slots.extend(self.slots());
         slots
     }
 
     /// One more than the highest place of a slot.
     pub fn places_end(&self) -> usize {
-        self.links.len()
+        self.open_orders.len()
     }
 
     /// An open order, but for what few orders have.
@@ -73,10 +71,10 @@ impl Book {
         PlainOrder {
             order_id: link.order_id,
             open: link.open,
-            created_at: self.terms[slot.0 as usize].created_at,
+            created_at: link.created_at,
             trader: link.trader,
             level: link.level,
-            name: self.names[slot.0 as usize],
+            name: self.name(slot),
             side: link.side,
             order_type: link.order_type,
             time_in_force: link.time_in_force,
@@ -91,8 +89,8 @@ impl Book {
         (previous != NONE).then_some(Slot(previous))
     }
 
-    /// A book of these traders and levels, the levels of each ladder best first, with room for so many orders.
-    pub fn restore(symbol: SymbolId, scale: Scale, traders: Traders, levels: &[Vec<Price>; 4], orders: usize) -> Book {
+    /// A book of these traders and levels, the levels of each ladder best first.
+    pub fn restore(symbol: SymbolId, scale: Scale, traders: Traders, levels: &[Vec<Price>; 4]) -> Book {
         let mut book = Book::new(symbol, scale);
         book.traders = traders;
         book.levels.reserve_exact(levels.iter().map(Vec::len).sum());
@@ -101,16 +99,13 @@ impl Book {
                 book.level_for(ladder, price);
             });
         }
-        book.links.reserve_exact(orders);
-        book.terms.reserve_exact(orders);
-        book.names.reserve_exact(orders);
         book
     }
 
     /// The next order by number: it belongs to its trader and stands last in the queue of its level. `None` where the sums of
     /// that level have no room for it.
-    pub fn restore_order(&mut self, order: &PlainOrder, quantity: Quantity, note: Option<Note>) -> Option<Slot> {
-        let at = self.links.len() as u32;
+    pub fn restore_order(&mut self, order: &PlainOrder, note: Option<Note>) -> Option<Slot> {
+        let at = self.open_orders.len() as u32;
         let shown = note.as_ref().map_or(order.open, |note| order.open.min(note.shown));
         let is_iceberg = note.as_ref().and_then(|note| note.special.as_ref()?.iceberg_quantity).is_some();
         let note = note.map_or(NONE, |note| {
@@ -132,16 +127,26 @@ impl Book {
                 self.resting += u128::from(order.open.0);
             }
         }
+        let is_stop = order.order_type.is_stop();
+        if is_stop || is_iceberg {
+            let rare = self.traders.rare_mut(order.trader);
+            rare.stop_orders += u32::from(is_stop);
+            rare.iceberg_orders += u32::from(is_iceberg);
+        }
         let trader = self.traders.at_mut(order.trader);
-        let bought = if order.side == Side::Buy { order.open } else { Quantity::ZERO };
-        trader.opened(order.side, order.order_type.is_stop(), is_iceberg, bought);
+        trader.open_by_side[order.side as usize] += 1;
+        if order.side == Side::Buy {
+            trader.buying += u128::from(order.open.0);
+        }
         let trader_previous = std::mem::replace(&mut trader.last_order, at);
         if trader_previous == NONE {
             trader.first_order = at;
         }
-        self.links.push(Link {
+        let [name_head, name_tail @ ..] = order.name.words();
+        self.open_orders.push(OpenOrder {
             order_id: order.order_id,
             open: order.open,
+            created_at: order.created_at,
             level: order.level,
             previous,
             next: NONE,
@@ -149,13 +154,14 @@ impl Book {
             trader_previous,
             trader_next: NONE,
             note,
+            name_hash: hash_of_name(trader.uid, order.name),
+            name_head,
             side: order.side,
             order_type: order.order_type,
             time_in_force: order.time_in_force,
             self_trade_prevention: order.self_trade_prevention,
         });
-        self.terms.push(Terms { quantity, created_at: order.created_at });
-        self.names.push(order.name);
+        self.name_tails.push(name_tail);
         Some(Slot(at))
     }
 
@@ -169,25 +175,24 @@ impl Book {
         // From the last to the first, so that only small vectors are jumped about in.
         let mut behind = vec![NONE; self.levels.len()];
         let mut later = vec![NONE; self.traders.len()];
-        for (at, link) in self.links.iter_mut().enumerate().rev() {
-            let at = at as u32;
-            if let Some(behind) = behind.get_mut(link.level as usize) {
-                link.next = std::mem::replace(behind, at);
+        let count = self.open_orders.len() as u32;
+        for at in (0..count).rev() {
+            let order = &mut self.open_orders[at];
+            if let Some(behind) = behind.get_mut(order.level as usize) {
+                order.next = std::mem::replace(behind, at);
             }
-            link.trader_next = std::mem::replace(&mut later[link.trader.0 as usize], at);
+            order.trader_next = std::mem::replace(&mut later[order.trader.0 as usize], at);
         }
-        let Book { links, names, by_number, by_name, .. } = self;
-        let hash = |at: u32| hash_of_name(links[at as usize].trader.0, names[at as usize]);
-        *by_name = HashTable::with_capacity(links.len());
-        for (at, link) in (0..).zip(&*links) {
-            by_number.insert(link.order_id.0, at);
-            let same = |&other: &u32| {
-                names[other as usize] == names[at as usize] && links[other as usize].trader == link.trader
-            };
-            match by_name.entry(hash(at), same, |&at| hash(at)) {
-                Entry::Occupied(_) => return false,
-                Entry::Vacant(entry) => entry.insert(at),
-            };
+        self.by_number = Numbers::restore((0..count).map(|at| self.open_orders[at].order_id.0));
+        self.by_name = HashIndex::with_room(count as usize);
+        for at in 0..count {
+            let OpenOrder { trader, name_hash, .. } = self.open_orders[at];
+            let name = self.name(Slot(at));
+            let same = |other| self.trader_of(Slot(other)) == trader && self.name(Slot(other)) == name;
+            if self.by_name.find(name_hash, same).is_some() {
+                return false;
+            }
+            self.by_name.insert(name_hash, at);
         }
         true
     }
@@ -195,7 +200,7 @@ impl Book {
     /// The queue at a level is not in the order of the numbers, but in this one: the places of its orders by number. False
     /// where they are not the orders of that level, each once.
     pub fn restore_queue(&mut self, level: u32, queue: &[u32]) -> bool {
-        let at_level = |&at: &u32| self.links.get(at as usize).is_some_and(|link| link.level == level);
+        let at_level = |&at: &u32| (at as usize) < self.open_orders.len() && self.open_orders[at].level == level;
         let mut sorted = queue.to_vec();
         sorted.sort_unstable();
         let each_once = sorted.windows(2).all(|pair| pair[0] < pair[1]);
@@ -205,11 +210,11 @@ impl Book {
         }
         (found.first, found.last) = (*first, *last);
         for pair in queue.windows(2) {
-            self.links[pair[0] as usize].next = pair[1];
-            self.links[pair[1] as usize].previous = pair[0];
+            self.open_orders[pair[0]].next = pair[1];
+            self.open_orders[pair[1]].previous = pair[0];
         }
-        self.links[*first as usize].previous = NONE;
-        self.links[*last as usize].next = NONE;
+        self.open_orders[*first].previous = NONE;
+        self.open_orders[*last].next = NONE;
         true
     }
 }
