@@ -295,6 +295,18 @@ impl Accounts {
         self.entries.len()
     }
 
+    /// Begin to fetch where an account is told to be.
+    pub fn prefetch_index(&self, uid: Uid) {
+        self.by_uid.prefetch(hash_of_uid(uid));
+    }
+
+    /// Begin to fetch an account.
+    pub fn prefetch_account(&self, uid: Uid) {
+        if let Some(at) = self.by_uid.find(hash_of_uid(uid), |_| true) {
+            prefetch(&self.accounts[at as usize]);
+        }
+    }
+
     /// Begin to fetch a balance.
     pub fn prefetch(&self, at: BalanceIndex) {
         prefetch(&self.entries[at.0]);

@@ -10,7 +10,8 @@ use crate::book::Ladder;
 use crate::command::{Command, PlaceOrder};
 use crate::engine::Engine;
 use crate::market::Market;
-use crate::units::{OrderId, SymbolId};
+use crate::order::Side;
+use crate::units::{Amount, OrderId, SymbolId};
 
 /// How many commands before its turn a command is looked at for each step.
 const STEPS: [usize; 4] = [12, 9, 6, 3];
@@ -24,8 +25,8 @@ const INTERVAL: u64 = 1_024;
 enum Target<'a> {
     /// What a new order does.
     New(&'a PlaceOrder),
-    /// One open order.
-    Open(OrderId),
+    /// One open order, and the price it goes to.
+    Open(OrderId, Option<Amount>),
 }
 
 impl Engine {
@@ -58,15 +59,19 @@ impl Engine {
 
 /// What a command will touch, where that can be told beforehand; of rare commands it is not asked.
 fn target(command: &Command) -> Option<(SymbolId, Target<'_>)> {
+    let mut price = None;
     let (symbol, order) = match command {
         Command::PlaceOrder(place) => return Some((place.symbol, Target::New(place))),
         Command::CancelOrder(cancel) => (cancel.symbol, cancel.order),
         Command::AmendOrder(amend) => (amend.symbol, amend.order),
         Command::ReduceOrder { symbol, order, .. } => (*symbol, *order),
-        Command::ReplaceOrder(replace) => (replace.symbol, replace.order),
+        Command::ReplaceOrder(replace) => {
+            price = replace.price;
+            (replace.symbol, replace.order)
+        }
         _ => return None,
     };
-    order.order_id.map(|order_id| (symbol, Target::Open(order_id)))
+    order.order_id.map(|order_id| (symbol, Target::Open(order_id, price)))
 }
 
 impl Market {
@@ -78,26 +83,38 @@ impl Market {
                 book.traders.prefetch_index(place.uid);
                 book.prefetch_name(place.uid, place.client_order_id);
             }
-            (1, Target::New(place)) => book.traders.prefetch(place.uid),
+            (1, Target::New(place)) => {
+                if !book.traders.prefetch(place.uid) {
+                    accounts.prefetch_index(place.uid);
+                }
+            }
             (2, Target::New(place)) => {
-                let Some(trader) = book.traders.find(place.uid) else { return };
+                let Some(trader) = book.traders.find(place.uid) else { return accounts.prefetch_account(place.uid) };
                 accounts.prefetch(book.traders.at(trader).pays_from(place.side));
                 book.prefetch_last_of(trader);
             }
-            (_, Target::New(place)) => {
-                if let Some(price) = self.symbol.scale.ticks(place.price) {
-                    book.prefetch_last_at(Ladder::of(place.side), price);
-                }
-            }
-            (0, Target::Open(order_id)) => book.prefetch_number(*order_id),
-            (_, Target::Open(order_id)) => {
+            (_, Target::New(place)) => self.foresee_level(place.side, place.price),
+            (0, Target::Open(order_id, _)) => book.prefetch_number(*order_id),
+            (_, Target::Open(order_id, price)) => {
                 let Some(slot) = book.by_number(*order_id) else { return };
                 match step {
                     1 => book.prefetch(slot),
                     2 => book.prefetch_around(slot),
-                    _ => accounts.prefetch(book.traders.at(book.trader_of(slot)).pays_from(book.side(slot))),
+                    _ => {
+                        let side = book.side(slot);
+                        accounts.prefetch(book.traders.at(book.trader_of(slot)).pays_from(side));
+                        if let Some(price) = *price {
+                            self.foresee_level(side, price);
+                        }
+                    }
                 }
             }
+        }
+    }
+
+    fn foresee_level(&self, side: Side, price: Amount) {
+        if let Some(price) = self.symbol.scale.ticks(price) {
+            self.book.prefetch_last_at(Ladder::of(side), price);
         }
     }
 }

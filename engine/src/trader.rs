@@ -70,11 +70,13 @@ impl Traders {
         self.by_uid.prefetch(hash_of_uid(uid));
     }
 
-    /// Begin to fetch a trader's line.
-    pub fn prefetch(&self, uid: Uid) {
-        if let Some(at) = self.by_uid.find(hash_of_uid(uid), |_| true) {
+    /// Begin to fetch a trader's line; false where there seems to be none.
+    pub fn prefetch(&self, uid: Uid) -> bool {
+        let found = self.by_uid.find(hash_of_uid(uid), |_| true);
+        if let Some(at) = found {
             prefetch(&self.all[at]);
         }
+        found.is_some()
     }
 
     /// The place of a user whose account is open.
