@@ -107,8 +107,9 @@ async fn run_server(arguments: Serve) -> Result<(), String> {
     let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
 
     let mut running = serve::start(config, bootstrap).await?;
-    let Running { data, sequence, .. } = &running;
-    println!("rialto is ready at {} with data in {} at sequence {sequence}", running.url(), data.display());
+    let Running { data, sequence, recovery, .. } = &running;
+    let (url, data) = (running.url(), data.display());
+    println!("rialto is ready at {url} with data in {data} at sequence {sequence} ({recovery})");
     let outcome = tokio::select! {
         reason = running.failed() => Err(reason),
         stopped = stop_signal() => stopped,

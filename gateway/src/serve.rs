@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Command, Sequence};
-use journal::{Node, NodeConfig, SpaceConfig};
+use journal::{Node, NodeConfig, Recovery, SpaceConfig};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -35,6 +35,8 @@ pub struct Running {
     pub data: PathBuf,
     /// The last command that was there when it started, bootstrap included.
     pub sequence: Sequence,
+    /// How the journal came there.
+    pub recovery: Recovery,
     app: Arc<App>,
     stopping: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -54,7 +56,8 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     // 2. The feed, which the journal fills from its first moment on.
     let outlets = Outlets::default();
     let feed = Feed::start(outlets.clone(), history.clone(), published).map_err(|error| error.to_string())?;
-    let mut sequence = node.recovered().await.map_err(|error| error.to_string())?;
+    let recovery = node.recovered().await.map_err(|error| error.to_string())?;
+    let mut sequence = recovery.reached;
     while outlets.views.sequence() < sequence {
         tokio::time::sleep(CATCH_UP_INTERVAL).await;
     }
@@ -103,7 +106,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         node: RwLock::new(Some(node)),
     });
     let serving = tokio::spawn(server::run(listener, app.clone(), stop));
-    Ok(Running { address, data, sequence, app, stopping, serving, feed, failed })
+    Ok(Running { address, data, sequence, recovery, app, stopping, serving, feed, failed })
 }
 
 fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {

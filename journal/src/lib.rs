@@ -34,7 +34,7 @@ pub use failure::StartError;
 pub use format::{list_number, list_of_number};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
-pub use node::{Node, NodeConfig, Stats};
+pub use node::{Node, NodeConfig, Recovery, Stats};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
 pub use record::{Answer, Applied, Caller, Compensation, Entry, MarketTrade, Published, Restored, execution_id};
 pub use sequencer::{Sequencer, SubmitError};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use engine::{Engine, Sequence, Time};
@@ -112,6 +112,39 @@ pub struct Stats {
     pub history_watermark: u64,
 }
 
+/// How a node came to where it is, and what each step took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The last command in the snapshot it started from; 0 without one.
+    pub snapshot: Sequence,
+    /// The last command in the log.
+    pub reached: Sequence,
+    /// Opening the database.
+    pub opening: Duration,
+    /// Loading the snapshot.
+    pub loading: Duration,
+    /// Checking the log behind it.
+    pub checking: Duration,
+    /// Applying that log, and leading.
+    pub replaying: Duration,
+}
+
+impl std::fmt::Display for Recovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "database opened in {:.2?}, snapshot at sequence {} loaded in {:.2?}, log checked in {:.2?}, {} commands \
+             replayed in {:.2?}",
+            self.opening,
+            self.snapshot,
+            self.loading,
+            self.checking,
+            self.reached.0 - self.snapshot.0,
+            self.replaying
+        )
+    }
+}
+
 /// A running node. It runs until [`Node::stop`]; dropping the handle does not end it.
 pub struct Node {
     raft: Raft<TypeConfig, StateMachine>,
@@ -121,7 +154,7 @@ pub struct Node {
     log: LogStore,
     jobs: Sender<Job>,
     failure: Failure,
-    recovered: watch::Receiver<Option<Sequence>>,
+    recovered: watch::Receiver<Option<Recovery>>,
     applied: Arc<AtomicU64>,
     log_counters: Arc<LogCounters>,
     snapshots: Arc<SnapshotProgress>,
@@ -144,7 +177,8 @@ impl Node {
             let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
-        let Opened { database, boot, log, compensations, history, engine, meta, snapshots, mut threads } = opened;
+        let Opened { database, boot, log, compensations, history, engine, meta, snapshots, recovery, mut threads } =
+            opened;
 
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
@@ -209,6 +243,7 @@ impl Node {
             snapshots: progress.clone(),
             snapshot_every_commands: config.snapshot_every_commands.max(1),
             announce,
+            recovery,
             failure: failure.clone(),
         };
         let leading = tokio::spawn(leadership.run());
@@ -237,12 +272,12 @@ impl Node {
         Ok((node, receiver))
     }
 
-    /// Resolves when this node leads and everything in its log is applied and published; the recovered sequence.
-    pub async fn recovered(&self) -> Result<Sequence, StartError> {
+    /// Resolves when this node leads and everything in its log is applied and published.
+    pub async fn recovered(&self) -> Result<Recovery, StartError> {
         let mut recovered = self.recovered.clone();
         tokio::select! {
             found = recovered.wait_for(Option::is_some) => match found {
-                Ok(sequence) => Ok(sequence.expect("waited for it")),
+                Ok(recovery) => Ok(recovery.expect("waited for it")),
                 Err(_) => Err(StartError::Failed(self.failed().await)),
             },
             reason = self.failure.wait() => Err(StartError::Failed(reason)),
@@ -344,6 +379,7 @@ struct Opened {
     engine: Engine,
     meta: SnapshotMeta,
     snapshots: SnapshotDirectory,
+    recovery: Recovery,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -355,21 +391,41 @@ impl Opened {
         let room = make_room(data, config.space);
         room.map_err(|error| StartError::disk(data, error))?;
         identity::check(data)?;
+        let mut watch = Stopwatch::start();
         let database = open_database(data)?;
         upgrade(&database)?;
+        let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
         let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
         let (engine, meta) = match snapshots.load_newest(purged)? {
             Some(found) => (Engine::from_snapshot(found.state), found.meta),
             None => (Engine::new(), SnapshotMeta::default()),
         };
+        let loading = watch.lap();
         let snapshot = meta.last_log_id.map(|log_id| log_id.index);
         let (log, compensations, log_thread) = LogStore::open(database.clone(), data, snapshot, failure)?;
+        let checking = watch.lap();
+        let (snapshot, replaying) = (engine.sequence(), Duration::ZERO);
+        let recovery = Recovery { snapshot, reached: snapshot, opening, loading, checking, replaying };
         let boot = count_boot(&database)?;
         let (history, history_thread) = HistoryWriter::start(database.clone(), config.history_days, failure)?;
         let threads = vec![log_thread, history_thread];
         let compensations = Arc::new(compensations);
-        Ok(Opened { database, boot, log, compensations, history, engine, meta, snapshots, threads })
+        Ok(Opened { database, boot, log, compensations, history, engine, meta, snapshots, recovery, threads })
+    }
+}
+
+/// How long each step takes.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    fn lap(&mut self) -> Duration {
+        let started = std::mem::replace(&mut self.0, Instant::now());
+        self.0 - started
     }
 }
 
@@ -401,16 +457,20 @@ struct Leadership {
     applied: Arc<AtomicU64>,
     snapshots: Arc<SnapshotProgress>,
     snapshot_every_commands: u64,
-    announce: watch::Sender<Option<Sequence>>,
+    announce: watch::Sender<Option<Recovery>>,
+    /// What is known of the recovery before the log is applied.
+    recovery: Recovery,
     failure: Failure,
 }
 
 impl Leadership {
     async fn run(self) {
+        let started = Instant::now();
         match self.lead().await {
-            Ok((sequence, time)) => {
+            Ok((reached, time)) => {
                 self.door.open(time);
-                self.announce.send_replace(Some(sequence));
+                let replaying = started.elapsed();
+                self.announce.send_replace(Some(Recovery { reached, replaying, ..self.recovery }));
                 self.watch().await;
             }
             Err(reason) => self.failure.report(reason),

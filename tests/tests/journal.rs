@@ -66,7 +66,7 @@ impl Running {
             let seen = seen.clone();
             std::thread::spawn(move || published.iter().for_each(|published| take(&seen, published)))
         };
-        let recovered = node.recovered().await.unwrap();
+        let recovered = node.recovered().await.unwrap().reached;
         Running { node, seen, feed, recovered }
     }
 
@@ -572,7 +572,7 @@ async fn start_damaged(image: &Path, damage: impl FnOnce(&mut Vec<u8>)) -> Resul
     let recovered = node.recovered().await;
     node.stop().await;
     drain.join().unwrap();
-    recovered.map(|sequence| sequence.0)
+    recovered.map(|recovery| recovery.reached.0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
