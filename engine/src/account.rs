@@ -48,7 +48,7 @@ pub struct OrderCount {
 }
 
 /// An account, how it is treated and what it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountState {
     /// The owner.
     pub uid: Uid,
@@ -79,6 +79,22 @@ struct Sums {
     balances: Amount,
     /// Where its fees go.
     fees: BalanceIndex,
+}
+
+/// What is to be locked, by place.
+#[derive(Debug, Default)]
+pub struct Needs(Vec<Amount>);
+
+impl Needs {
+    /// So much more of a balance; `None` where the sum does not fit.
+    pub fn add(&mut self, at: BalanceIndex, amount: Amount) -> Option<()> {
+        let at = at.0 as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, Amount::ZERO);
+        }
+        self.0[at] = self.0[at].checked_add(amount)?;
+        Some(())
+    }
 }
 
 /// All accounts.
@@ -112,31 +128,74 @@ impl Accounts {
         accounts
     }
 
-    /// From the plain data of a snapshot; `supplies` by asset id.
-    pub fn restore(states: &[AccountState], supplies: impl Iterator<Item = Amount>) -> Accounts {
+    /// For a snapshot's accounts, which follow by uid: those supplies, by asset id, and room for so many.
+    pub fn restore(supplies: &[Amount], accounts: usize, balances: usize) -> Accounts {
         let mut restored = Accounts::new();
-        for (asset, supply) in supplies.enumerate() {
+        restored.accounts.reserve_exact(accounts);
+        restored.entries.reserve_exact(balances);
+        restored.by_uid = HashTable::with_capacity(accounts + 1);
+        restored.by_uid.insert_unique(hash_of_uid(FEE_ACCOUNT), 0, |_| unreachable!("it is empty"));
+        for (asset, &supply) in supplies.iter().enumerate() {
             restored.add_asset();
             restored.sums[asset].supply = supply;
-        }
-        for state in states {
-            restored.open(state.uid);
-            let account = restored.account_mut(state.uid);
-            account.settings = state.settings;
-            account.order_counts = state.order_counts;
-            for &(asset, free, locked) in &state.balances {
-                let at = restored.place(state.uid, asset);
-                restored.entries[at.0 as usize].balance = Balance { free, locked };
-                let sums = &mut restored.sums[asset.0 as usize];
-                sums.balances = sums.balances.plus(free).plus(locked);
-            }
         }
         restored
     }
 
-    /// As plain data, by uid.
-    pub fn states(&self) -> Vec<AccountState> {
-        let state = |account: &Account| {
+    /// One of them: the fee account, which is open already, or one whose uid comes after all others. Its balances are by asset;
+    /// `None` where they are more than fits.
+    pub fn restore_account(&mut self, state: &AccountState) -> Option<()> {
+        let known = state.uid == FEE_ACCOUNT;
+        if !known {
+            let at = self.accounts.len() as u32;
+            self.by_uid.insert_unique(hash_of_uid(state.uid), at, |_| unreachable!("there is room for all"));
+            self.accounts.push(Account {
+                uid: state.uid,
+                settings: state.settings,
+                balances: Vec::with_capacity(state.balances.len()),
+                order_counts: state.order_counts,
+                counted_at: 0,
+            });
+        }
+        let account = self.accounts.last_mut().expect("there is the fee account at least");
+        (account.settings, account.order_counts) = (state.settings, state.order_counts);
+        for &(asset, free, locked) in &state.balances {
+            let sums = &mut self.sums[asset.0 as usize];
+            sums.balances = sums.balances.checked_add(free)?.checked_add(locked)?;
+            let balance = Balance { free, locked };
+            if known {
+                // It has one of every asset.
+                self.entries[sums.fees.0 as usize].balance = balance;
+                continue;
+            }
+            account.balances.push((asset, BalanceIndex(self.entries.len() as u32)));
+            self.entries.push(Entry { balance, uid: state.uid, moved_at: 0, asset });
+        }
+        Some(())
+    }
+
+    /// Whether every asset's balances sum to its supply.
+    pub fn is_conserved(&self) -> bool {
+        self.sums.iter().all(|sums| sums.balances == sums.supply)
+    }
+
+    /// Whether every balance has locked what it needs to.
+    pub fn is_locked(&self, needs: &Needs) -> bool {
+        let needed = needs.0.iter().copied().chain(std::iter::repeat(Amount::ZERO));
+        self.entries.iter().zip(needed).all(|(entry, needed)| entry.balance.locked == needed)
+    }
+
+    /// How many accounts there are.
+    pub fn count(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// All of them as plain data, by uid.
+    pub fn states(&self) -> impl Iterator<Item = AccountState> {
+        let mut order: Vec<u32> = (0..).take(self.accounts.len()).collect();
+        order.sort_unstable_by_key(|&at| self.accounts[at as usize].uid);
+        order.into_iter().map(|at| {
+            let account = &self.accounts[at as usize];
             let balance = |&(asset, at): &(AssetId, BalanceIndex)| (asset, self.at(at).free, self.at(at).locked);
             let held = |&(_, free, locked): &(AssetId, Amount, Amount)| !free.is_zero() || !locked.is_zero();
             AccountState {
@@ -145,10 +204,7 @@ impl Accounts {
                 order_counts: account.order_counts,
                 balances: account.balances.iter().map(balance).filter(held).collect(),
             }
-        };
-        let mut states: Vec<AccountState> = self.accounts.iter().map(state).collect();
-        states.sort_unstable_by_key(|state| state.uid);
-        states
+        })
     }
 
     /// Make room for one more asset.
@@ -200,14 +256,25 @@ impl Accounts {
 
     /// Where an open account's balance of an asset is; made empty on first use.
     pub fn place(&mut self, uid: Uid, asset: AssetId) -> BalanceIndex {
-        let account = self.find(uid).expect("the account is open") as usize;
-        let balances = &mut self.accounts[account].balances;
+        let account = self.find(uid).expect("the account is open");
+        self.place_of(account, asset)
+    }
+
+    /// Where an open account's balances of two assets are, and how it is treated; made empty on first use. `None` where there
+    /// is no such account.
+    pub fn places(&mut self, uid: Uid, assets: [AssetId; 2]) -> Option<([BalanceIndex; 2], AccountSettings)> {
+        let account = self.find(uid)?;
+        Some((assets.map(|asset| self.place_of(account, asset)), self.accounts[account as usize].settings))
+    }
+
+    fn place_of(&mut self, account: u32, asset: AssetId) -> BalanceIndex {
+        let Account { uid, balances, .. } = &mut self.accounts[account as usize];
         match balances.binary_search_by_key(&asset, |&(of, _)| of) {
             Ok(found) => balances[found].1,
             Err(missing) => {
                 let at = BalanceIndex(u32::try_from(self.entries.len()).expect("fewer than 2^32 balances"));
                 balances.insert(missing, (asset, at));
-                self.entries.push(Entry { balance: Balance::default(), uid, moved_at: 0, asset });
+                self.entries.push(Entry { balance: Balance::default(), uid: *uid, moved_at: 0, asset });
                 at
             }
         }
@@ -219,9 +286,9 @@ impl Accounts {
         &self.entries[index.0 as usize].balance
     }
 
-    /// Deposits less withdrawals of an asset.
-    pub fn supply(&self, asset: AssetId) -> Amount {
-        self.sums[asset.0 as usize].supply
+    /// Deposits less withdrawals, by asset id.
+    pub fn supplies(&self) -> impl Iterator<Item = Amount> {
+        self.sums.iter().map(|sums| sums.supply)
     }
 
     /// An amount comes into the exchange. Refused when the asset's supply would no longer fit.

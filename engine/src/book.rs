@@ -9,6 +9,8 @@
 //! Four ladders share all this: bids, asks, and the stops that wait for a higher or a lower price. Nothing here knows money
 //! or events.
 
+mod restore;
+
 use hashbrown::HashTable;
 
 use crate::hashing::hash_of_name;
@@ -17,9 +19,18 @@ use crate::radix::{NONE, RadixMap};
 use crate::trader::{TraderIndex, Traders};
 use crate::units::{Amount, Notional, OrderId, Price, Quantity, Scale, SymbolId, Time, Uid};
 
+pub use restore::PlainOrder;
+
 /// Where an open order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
+
+impl Slot {
+    /// Its place among all slots.
+    pub fn place(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Orders by price, the first of them at the best price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +54,11 @@ impl Ladder {
         }
     }
 
+    /// Whether a price comes before another on it.
+    pub fn is_better(self, price: Price, than: Price) -> bool {
+        if self.highest_first() { price > than } else { price < than }
+    }
+
     fn highest_first(self) -> bool {
         matches!(self, Ladder::Bids | Ladder::Falling)
     }
@@ -61,7 +77,8 @@ pub struct Level {
     last: u32,
     /// How many orders.
     pub orders: u32,
-    ladder: Ladder,
+    /// Which ladder it is on.
+    pub ladder: Ladder,
 }
 
 /// What matching touches of an open order.
@@ -100,7 +117,7 @@ pub struct Note {
     /// When it last changed.
     pub updated_at: Time,
     /// The part of an iceberg that is shown; more than is open for any other order.
-    shown: Quantity,
+    pub shown: Quantity,
     /// What a stop holds that will be a market buy: nothing else says how much.
     pub held: Amount,
     /// The price of an order that stands in no book level: a stop-limit, a pending order.
@@ -671,11 +688,6 @@ impl Book {
         by_name.insert_unique(hash, slot.0, |&at| hash_of_name(links[at as usize].trader.0, names[at as usize]));
     }
 
-    /// So much of what an iceberg shows is left; before it queues.
-    pub fn set_shown(&mut self, slot: Slot, shown: Quantity) {
-        self.note_mut(slot).shown = shown;
-    }
-
     /// A pending order learns how much it is for.
     pub fn set_quantity(&mut self, slot: Slot, quantity: Quantity) {
         let link = &mut self.links[slot.0 as usize];
@@ -800,10 +812,7 @@ impl Book {
             }
         };
         rungs.by_price.insert(price.0, at);
-        let better = rungs.best.is_none_or(|best| {
-            let best = self.levels[best as usize].price;
-            if ladder.highest_first() { price > best } else { price < best }
-        });
+        let better = rungs.best.is_none_or(|best| ladder.is_better(price, self.levels[best as usize].price));
         if better {
             rungs.best = Some(at);
         }

@@ -148,6 +148,11 @@ pub struct ExchangeLimits {
 }
 
 impl ExchangeLimits {
+    /// Whether a limit has a window.
+    pub fn is_sound(&self) -> bool {
+        self.order_counts.iter().all(|count| count.limit == 0 || count.seconds > 0)
+    }
+
     /// Whether unfilled orders are counted at all.
     pub fn counts_orders(&self) -> bool {
         self.order_counts.iter().any(|limit| limit.limit > 0)

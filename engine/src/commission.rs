@@ -26,8 +26,21 @@ pub enum FeeRounding {
 
 /// What part of an amount is paid, in billionths: 0.001 (ten basis points) is 1,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct FeeRate(u32);
+
+impl TryFrom<u32> for FeeRate {
+    type Error = &'static str;
+    fn try_from(billionths: u32) -> Result<FeeRate, &'static str> {
+        FeeRate::from_billionths(billionths).ok_or("a rate above one")
+    }
+}
+
+impl From<FeeRate> for u32 {
+    fn from(rate: FeeRate) -> u32 {
+        rate.0
+    }
+}
 
 impl FeeRate {
     const ONE: u64 = 1_000_000_000;

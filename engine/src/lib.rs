@@ -31,8 +31,10 @@ pub mod average;
 pub mod breaker;
 mod timer;
 pub mod engine;
-pub mod snapshot;
+mod bytes;
+mod market_bytes;
 pub mod snapshot_bytes;
+pub mod snapshot;
 
 pub use command::Command;
 pub use engine::Engine;

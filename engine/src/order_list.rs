@@ -68,10 +68,11 @@ impl Lists {
         self.open.get(&id)
     }
 
-    /// Keep a list.
-    pub fn insert(&mut self, trader: TraderIndex, list: List) {
-        self.by_name.insert((trader, list.list.list_client_order_id), list.list.order_list_id);
-        self.open.insert(list.list.order_list_id, list);
+    /// Keep a list; false when its trader has one of that name.
+    pub fn insert(&mut self, trader: TraderIndex, list: List) -> bool {
+        let id = list.list.order_list_id;
+        let of_that_name = self.by_name.insert((trader, list.list.list_client_order_id), id);
+        self.open.insert(id, list).is_none() && of_that_name.is_none()
     }
 
     fn remove(&mut self, trader: TraderIndex, id: OrderListId) -> Option<List> {

@@ -186,6 +186,27 @@ impl RadixMap {
         std::iter::successors(self.first(), |&(key, _)| self.after(key))
     }
 
+    /// Show all keys and values, lowest first. Cheaper than [`RadixMap::iter`], which can be left off.
+    pub fn for_each(&self, mut show: impl FnMut(u64, u32)) {
+        if self.root != NONE {
+            self.for_each_below(self.root, &mut show);
+        }
+    }
+
+    fn for_each_below(&self, at: u32, show: &mut impl FnMut(u64, u32)) {
+        let node = &self.nodes[at as usize];
+        let mut left = node.occupied;
+        while left != 0 {
+            let digit = left.trailing_zeros();
+            left &= left - 1;
+            let child = node.children[digit as usize];
+            match node.shift {
+                0 => show(node.prefix << BITS | u64::from(digit), child),
+                _ => self.for_each_below(child, show),
+            }
+        }
+    }
+
     /// The nearest key on one side: `further` keeps the children beyond a digit, `nearest` picks among them, `is_beyond`
     /// tells whether a node whose prefix is not the key's lies on that side.
     fn beside(
@@ -339,6 +360,9 @@ mod tests {
                 assert_eq!(map.last(), tree.iter().next_back().map(|(&key, &value)| (key, value)));
             }
             assert!(map.iter().eq(tree.iter().map(|(&key, &value)| (key, value))));
+            let mut shown = Vec::new();
+            map.for_each(|key, value| shown.push((key, value)));
+            assert!(map.iter().eq(shown));
             for &key in tree.keys() {
                 map.remove(key);
             }

@@ -63,8 +63,13 @@ impl Traders {
         if let Some(found) = self.find(uid) {
             return found;
         }
+        self.add(uid, base, quote, accounts).expect("the account is open")
+    }
+
+    /// A place for a user who has none; `None` where there is no such account.
+    pub fn add(&mut self, uid: Uid, base: AssetId, quote: AssetId, accounts: &mut Accounts) -> Option<TraderIndex> {
         let at = u32::try_from(self.all.len()).expect("fewer than 2^32 traders");
-        let (base, quote) = (accounts.place(uid, base), accounts.place(uid, quote));
+        let ([base, quote], settings) = accounts.places(uid, [base, quote])?;
         self.all.push(Trader {
             uid,
             base,
@@ -76,11 +81,21 @@ impl Traders {
             iceberg_orders: 0,
             order_lists: 0,
             buying: 0,
-            settings: *accounts.settings(uid),
+            settings,
         });
         let Traders { all, by_uid } = self;
         by_uid.insert_unique(hash_of_uid(uid), at, |&at| hash_of_uid(all[at as usize].uid));
-        TraderIndex(at)
+        Some(TraderIndex(at))
+    }
+
+    /// For the traders of a snapshot, which follow.
+    pub fn restore(count: usize) -> Traders {
+        Traders { all: Vec::with_capacity(count), by_uid: HashTable::with_capacity(count) }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// A trader.
