@@ -4,12 +4,14 @@
 //! must equal deposits less withdrawals after every command ([`Accounts::assert_conserved`]). A balance is found once by
 //! uid and asset; from then on it is known by its place, which never changes.
 
-use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{AccountSettings, ExchangeLimits};
-use crate::event::{Event, Rejection, emit};
+use crate::event::{Event, Rejection};
+use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_uid;
+use crate::paged::Paged;
+use crate::prefetch::prefetch;
 use crate::units::{Amount, AssetId, Time, Uid};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
@@ -28,14 +30,15 @@ pub struct Balance {
     pub locked: Amount,
 }
 
-/// A balance, whose it is, and when it last moved. As large as a cache line.
+/// A balance, whose it is, and whether it moved. A cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Entry {
     balance: Balance,
     uid: Uid,
-    /// The command that last moved it, by [`Accounts::commands`]: whether it stands in [`Accounts::moved`].
-    moved_at: u64,
     asset: AssetId,
+    /// Whether it stands in [`Accounts::moved`].
+    has_moved: bool,
 }
 
 /// How many unfilled orders an account placed in one window.
@@ -48,7 +51,7 @@ pub struct OrderCount {
 }
 
 /// An account, how it is treated and what it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountState {
     /// The owner.
     pub uid: Uid,
@@ -81,17 +84,35 @@ struct Sums {
     fees: BalanceIndex,
 }
 
+/// What is to be locked, by place.
+#[derive(Debug, Default)]
+pub struct Needs(Vec<Amount>);
+
+impl Needs {
+    /// So much more of a balance; `None` where the sum does not fit.
+    pub fn add(&mut self, at: BalanceIndex, amount: Amount) -> Option<()> {
+        let at = at.0 as usize;
+        if self.0.len() <= at {
+            self.0.resize(at + 1, Amount::ZERO);
+        }
+        self.0[at] = self.0[at].checked_add(amount)?;
+        Some(())
+    }
+}
+
 /// All accounts.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     accounts: Vec<Account>,
-    by_uid: HashTable<u32>,
-    entries: Vec<Entry>,
+    by_uid: HashIndex,
+    entries: Paged<Entry>,
     sums: Vec<Sums>,
     /// The balances that moved since the last [`Accounts::report`], in the order of their first move.
     moved: Vec<BalanceIndex>,
     /// The accounts whose order counts changed since the last report, in the same way.
     counted: Vec<u32>,
+    /// Whether any sum was touched since the last [`Accounts::assert_conserved`].
+    changed_hands: bool,
     /// How often was reported.
     commands: u64,
 }
@@ -101,42 +122,85 @@ impl Accounts {
     pub fn new() -> Accounts {
         let mut accounts = Accounts {
             accounts: Vec::new(),
-            by_uid: HashTable::new(),
-            entries: Vec::new(),
+            by_uid: HashIndex::default(),
+            entries: Paged::default(),
             sums: Vec::new(),
             moved: Vec::new(),
             counted: Vec::new(),
+            changed_hands: false,
             commands: 1,
         };
         accounts.open(FEE_ACCOUNT);
         accounts
     }
 
-    /// From the plain data of a snapshot; `supplies` by asset id.
-    pub fn restore(states: &[AccountState], supplies: impl Iterator<Item = Amount>) -> Accounts {
+    /// For a snapshot's accounts, which follow by uid: those supplies, by asset id, and room for so many.
+    pub fn restore(supplies: &[Amount], accounts: usize) -> Accounts {
         let mut restored = Accounts::new();
-        for (asset, supply) in supplies.enumerate() {
+        restored.accounts.reserve_exact(accounts);
+        restored.by_uid = HashIndex::with_room(accounts + 1);
+        restored.by_uid.insert(hash_of_uid(FEE_ACCOUNT), 0);
+        for (asset, &supply) in supplies.iter().enumerate() {
             restored.add_asset();
             restored.sums[asset].supply = supply;
-        }
-        for state in states {
-            restored.open(state.uid);
-            let account = restored.account_mut(state.uid);
-            account.settings = state.settings;
-            account.order_counts = state.order_counts;
-            for &(asset, free, locked) in &state.balances {
-                let at = restored.place(state.uid, asset);
-                restored.entries[at.0 as usize].balance = Balance { free, locked };
-                let sums = &mut restored.sums[asset.0 as usize];
-                sums.balances = sums.balances.plus(free).plus(locked);
-            }
         }
         restored
     }
 
-    /// As plain data, by uid.
-    pub fn states(&self) -> Vec<AccountState> {
-        let state = |account: &Account| {
+    /// One of them: the fee account, which is open already, or one whose uid comes after all others. Its balances are by asset;
+    /// `None` where they are more than fits.
+    pub fn restore_account(&mut self, state: &AccountState) -> Option<()> {
+        let known = state.uid == FEE_ACCOUNT;
+        if !known {
+            let at = self.accounts.len() as u32;
+            self.by_uid.insert(hash_of_uid(state.uid), at);
+            self.accounts.push(Account {
+                uid: state.uid,
+                settings: state.settings,
+                balances: Vec::with_capacity(state.balances.len()),
+                order_counts: state.order_counts,
+                counted_at: 0,
+            });
+        }
+        let account = self.accounts.last_mut().expect("there is the fee account at least");
+        (account.settings, account.order_counts) = (state.settings, state.order_counts);
+        for &(asset, free, locked) in &state.balances {
+            let sums = &mut self.sums[asset.0 as usize];
+            sums.balances = sums.balances.checked_add(free)?.checked_add(locked)?;
+            let balance = Balance { free, locked };
+            if known {
+                // It has one of every asset.
+                self.entries[sums.fees.0].balance = balance;
+                continue;
+            }
+            let entry = Entry { balance, uid: state.uid, asset, has_moved: false };
+            account.balances.push((asset, BalanceIndex(self.entries.push(entry))));
+        }
+        Some(())
+    }
+
+    /// Whether every asset's balances sum to its supply.
+    pub fn is_conserved(&self) -> bool {
+        self.sums.iter().all(|sums| sums.balances == sums.supply)
+    }
+
+    /// Whether every balance has locked what it needs to.
+    pub fn is_locked(&self, needs: &Needs) -> bool {
+        let needed = needs.0.iter().copied().chain(std::iter::repeat(Amount::ZERO));
+        self.entries.iter().zip(needed).all(|(entry, needed)| entry.balance.locked == needed)
+    }
+
+    /// How many accounts there are.
+    pub fn open_accounts(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// All of them as plain data, by uid.
+    pub fn states(&self) -> impl Iterator<Item = AccountState> {
+        let mut order: Vec<u32> = (0..).take(self.accounts.len()).collect();
+        order.sort_unstable_by_key(|&at| self.accounts[at as usize].uid);
+        order.into_iter().map(|at| {
+            let account = &self.accounts[at as usize];
             let balance = |&(asset, at): &(AssetId, BalanceIndex)| (asset, self.at(at).free, self.at(at).locked);
             let held = |&(_, free, locked): &(AssetId, Amount, Amount)| !free.is_zero() || !locked.is_zero();
             AccountState {
@@ -145,10 +209,7 @@ impl Accounts {
                 order_counts: account.order_counts,
                 balances: account.balances.iter().map(balance).filter(held).collect(),
             }
-        };
-        let mut states: Vec<AccountState> = self.accounts.iter().map(state).collect();
-        states.sort_unstable_by_key(|state| state.uid);
-        states
+        })
     }
 
     /// Make room for one more asset.
@@ -171,8 +232,7 @@ impl Accounts {
             order_counts: Default::default(),
             counted_at: 0,
         });
-        let accounts = &self.accounts;
-        self.by_uid.insert_unique(hash_of_uid(uid), at, |&at| hash_of_uid(accounts[at as usize].uid));
+        self.by_uid.insert(hash_of_uid(uid), at);
         true
     }
 
@@ -200,14 +260,25 @@ impl Accounts {
 
     /// Where an open account's balance of an asset is; made empty on first use.
     pub fn place(&mut self, uid: Uid, asset: AssetId) -> BalanceIndex {
-        let account = self.find(uid).expect("the account is open") as usize;
-        let balances = &mut self.accounts[account].balances;
+        let account = self.find(uid).expect("the account is open");
+        self.place_of(account, asset)
+    }
+
+    /// Where an open account's balances of two assets are, and how it is treated; made empty on first use. `None` where there
+    /// is no such account.
+    pub fn places(&mut self, uid: Uid, assets: [AssetId; 2]) -> Option<([BalanceIndex; 2], AccountSettings)> {
+        let account = self.find(uid)?;
+        Some((assets.map(|asset| self.place_of(account, asset)), self.accounts[account as usize].settings))
+    }
+
+    fn place_of(&mut self, account: u32, asset: AssetId) -> BalanceIndex {
+        let Account { uid, balances, .. } = &mut self.accounts[account as usize];
         match balances.binary_search_by_key(&asset, |&(of, _)| of) {
             Ok(found) => balances[found].1,
             Err(missing) => {
-                let at = BalanceIndex(u32::try_from(self.entries.len()).expect("fewer than 2^32 balances"));
+                let entry = Entry { balance: Balance::default(), uid: *uid, asset, has_moved: false };
+                let at = BalanceIndex(self.entries.push(entry));
                 balances.insert(missing, (asset, at));
-                self.entries.push(Entry { balance: Balance::default(), uid, moved_at: 0, asset });
                 at
             }
         }
@@ -216,17 +287,39 @@ impl Accounts {
     /// A balance.
     #[inline]
     pub fn at(&self, index: BalanceIndex) -> &Balance {
-        &self.entries[index.0 as usize].balance
+        &self.entries[index.0].balance
     }
 
-    /// Deposits less withdrawals of an asset.
-    pub fn supply(&self, asset: AssetId) -> Amount {
-        self.sums[asset.0 as usize].supply
+    /// How many balances there are.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Begin to fetch where an account is told to be.
+    pub fn prefetch_index(&self, uid: Uid) {
+        self.by_uid.prefetch(hash_of_uid(uid));
+    }
+
+    /// Begin to fetch an account.
+    pub fn prefetch_account(&self, uid: Uid) {
+        if let Some(at) = self.by_uid.find(hash_of_uid(uid), |_| true) {
+            prefetch(&self.accounts[at as usize]);
+        }
+    }
+
+    /// Begin to fetch a balance.
+    pub fn prefetch(&self, at: BalanceIndex) {
+        prefetch(&self.entries[at.0]);
+    }
+
+    /// Deposits less withdrawals, by asset id.
+    pub fn supplies(&self) -> impl Iterator<Item = Amount> {
+        self.sums.iter().map(|sums| sums.supply)
     }
 
     /// An amount comes into the exchange. Refused when the asset's supply would no longer fit.
     pub fn deposit(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
-        let sums = &mut self.sums[asset.0 as usize];
+        let sums = self.sums_mut(asset);
         sums.supply = sums.supply.checked_add(amount).ok_or(Rejection::Overflow)?;
         let at = self.place(uid, asset);
         self.add(at, amount);
@@ -278,11 +371,17 @@ impl Accounts {
     pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
         let payer = self.moved(from);
         payer.locked = payer.locked.minus(amount);
-        let asset = self.entries[from.0 as usize].asset;
-        let sums = &mut self.sums[asset.0 as usize];
-        sums.balances = sums.balances.minus(amount);
-        self.add(to, amount.minus(fee));
-        self.collect(asset, fee);
+        let asset = self.entries[from.0].asset;
+        let mut arrived = amount.minus(fee);
+        let receiver = self.moved(to);
+        receiver.free = receiver.free.plus(arrived);
+        if !fee.is_zero() {
+            let fees = self.moved(self.sums[asset.0 as usize].fees);
+            fees.free = fees.free.plus(fee);
+            arrived = arrived.plus(fee);
+        }
+        let balances = &mut self.sums_mut(asset).balances;
+        *balances = balances.minus(amount).plus(arrived);
     }
 
     /// A fee out of what is locked.
@@ -332,31 +431,44 @@ impl Accounts {
     #[inline]
     pub fn report(&mut self, events: &mut Vec<Event>) {
         self.commands += 1;
+        if !self.counted.is_empty() {
+            self.report_counts(events);
+        }
+        let Accounts { moved, entries, .. } = self;
+        events.extend(moved.iter().map(|at| {
+            let entry = &mut entries[at.0];
+            entry.has_moved = false;
+            let Entry { balance: Balance { free, locked }, uid, asset, .. } = *entry;
+            Event::BalanceChanged { uid, asset, free, locked }
+        }));
+        self.moved.clear();
+    }
+
+    fn report_counts(&mut self, events: &mut Vec<Event>) {
         for at in self.counted.drain(..) {
             let account = &self.accounts[at as usize];
             let counts = account.order_counts.map(|count| count.count);
             events.push(Event::OrderCountChanged { uid: account.uid, counts });
         }
-        for at in self.moved.drain(..) {
-            let Entry { balance: Balance { free, locked }, uid, asset, .. } = self.entries[at.0 as usize];
-            emit(events, || Event::BalanceChanged { uid, asset, free, locked });
-        }
     }
 
-    /// For the assets that moved since the last report: what is on the accounts is what came in and did not leave.
+    /// For the assets of which something came, went or changed hands since the last report: what is on the accounts is what
+    /// came in and did not leave. A hold and a release move an amount within a balance.
     #[inline]
-    pub fn assert_conserved(&self) {
-        for at in &self.moved {
-            let asset = self.entries[at.0 as usize].asset;
-            let sums = &self.sums[asset.0 as usize];
-            assert_eq!(sums.balances, sums.supply, "asset {asset} is not conserved");
+    pub fn assert_conserved(&mut self) {
+        if std::mem::take(&mut self.changed_hands) {
+            for at in &self.moved {
+                let asset = self.entries[at.0].asset;
+                let sums = &self.sums[asset.0 as usize];
+                assert_eq!(sums.balances, sums.supply, "asset {asset} is not conserved");
+            }
         }
     }
 
     /// Count everything anew: every asset's balances sum to its supply. For tests and after a restore.
     pub fn validate(&self) {
         let mut counted = vec![Amount::ZERO; self.sums.len()];
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             let sum = &mut counted[entry.asset.0 as usize];
             *sum = sum.plus(entry.balance.free).plus(entry.balance.locked);
         }
@@ -366,7 +478,7 @@ impl Accounts {
     }
 
     fn find(&self, uid: Uid) -> Option<u32> {
-        self.by_uid.find(hash_of_uid(uid), |&at| self.accounts[at as usize].uid == uid).copied()
+        self.by_uid.find(hash_of_uid(uid), |at| self.accounts[at as usize].uid == uid)
     }
 
     fn account_mut(&mut self, uid: Uid) -> &mut Account {
@@ -377,8 +489,8 @@ impl Accounts {
     fn add(&mut self, to: BalanceIndex, amount: Amount) {
         let balance = self.moved(to);
         balance.free = balance.free.plus(amount);
-        let asset = self.entries[to.0 as usize].asset;
-        let sums = &mut self.sums[asset.0 as usize];
+        let asset = self.entries[to.0].asset;
+        let sums = self.sums_mut(asset);
         sums.balances = sums.balances.plus(amount);
     }
 
@@ -389,14 +501,19 @@ impl Accounts {
     }
 
     fn move_fee(&mut self, from: BalanceIndex, fee: Amount) {
-        let asset = self.entries[from.0 as usize].asset;
-        let sums = &mut self.sums[asset.0 as usize];
+        let asset = self.entries[from.0].asset;
+        let sums = self.sums_mut(asset);
         sums.balances = sums.balances.minus(fee);
         self.collect(asset, fee);
     }
 
+    fn sums_mut(&mut self, asset: AssetId) -> &mut Sums {
+        self.changed_hands = true;
+        &mut self.sums[asset.0 as usize]
+    }
+
     fn leave(&mut self, asset: AssetId, amount: Amount) {
-        let sums = &mut self.sums[asset.0 as usize];
+        let sums = self.sums_mut(asset);
         sums.supply = sums.supply.minus(amount);
         sums.balances = sums.balances.minus(amount);
     }
@@ -404,8 +521,9 @@ impl Accounts {
     /// The balance about to be moved.
     #[inline]
     fn moved(&mut self, at: BalanceIndex) -> &mut Balance {
-        let entry = &mut self.entries[at.0 as usize];
-        if std::mem::replace(&mut entry.moved_at, self.commands) != self.commands {
+        let entry = &mut self.entries[at.0];
+        if !entry.has_moved {
+            entry.has_moved = true;
             self.moved.push(at);
         }
         &mut entry.balance

@@ -27,13 +27,23 @@ pub struct AveragePrice {
 }
 
 impl AveragePrice {
-    /// From the buckets of a snapshot.
-    pub fn restore(buckets: &[Bucket]) -> AveragePrice {
-        AveragePrice {
-            buckets: buckets.iter().copied().collect(),
-            notional: buckets.iter().map(|bucket| bucket.notional).sum(),
-            quantity: buckets.iter().map(|bucket| bucket.quantity).sum(),
+    /// From the buckets of a snapshot, if there can be such ones at `now`.
+    pub fn restore(buckets: &[Bucket], now: Time) -> Option<AveragePrice> {
+        let most = |bucket: &Bucket| bucket.quantity.checked_mul(u64::MAX.into());
+        let sound = |bucket: &Bucket| {
+            bucket.second <= now.0 / 1_000_000
+                && bucket.quantity > 0
+                && most(bucket).is_none_or(|most| bucket.notional <= most)
+        };
+        if !buckets.iter().all(sound) || !buckets.is_sorted_by(|a, b| a.second < b.second) {
+            return None;
         }
+        let sum = |of: fn(&Bucket) -> u128| buckets.iter().try_fold(0u128, |sum, bucket| sum.checked_add(of(bucket)));
+        Some(AveragePrice {
+            buckets: buckets.iter().copied().collect(),
+            notional: sum(|bucket| bucket.notional)?,
+            quantity: sum(|bucket| bucket.quantity)?,
+        })
     }
 
     /// The buckets, oldest first.

@@ -1,25 +1,38 @@
 //! The open orders of one symbol: price levels in price order, the queue at each, and the indexes by number and by name.
 //!
-//! Made for the machine. An open order is a slot in three vectors: what matching and cancelling touch (`Link`, 48 bytes),
-//! what only reports and amends need (`Terms`, 16), and its name (28). What few orders have (a partial fill, a stop price,
-//! a list) stands apart in a `Note`. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
+//! Made for the machine. An open order is a slot: all that matching, cancelling and reporting touch is one cache line
+//! ([`OpenOrder`]); beside it stands the rest of its name. What few orders have (a partial fill, a stop price, a list) stands
+//! apart in a `Note`. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
 //! goes in and out without a search and without an allocation. A level is found by price in a [`RadixMap`], the best one is
 //! kept at hand; an order knows its level, so only the first and last order of a price pay for the map.
 //!
 //! Four ladders share all this: bids, asks, and the stops that wait for a higher or a lower price. Nothing here knows money
 //! or events.
 
-use hashbrown::HashTable;
+mod restore;
 
+use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_name;
+use crate::numbers::Numbers;
 use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
+use crate::paged::Paged;
+use crate::prefetch::prefetch;
 use crate::radix::{NONE, RadixMap};
 use crate::trader::{TraderIndex, Traders};
 use crate::units::{Amount, Notional, OrderId, Price, Quantity, Scale, SymbolId, Time, Uid};
 
+pub use restore::PlainOrder;
+
 /// Where an open order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
+
+impl Slot {
+    /// Its place among all slots.
+    pub fn place(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// Orders by price, the first of them at the best price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +56,11 @@ impl Ladder {
         }
     }
 
+    /// Whether a price comes before another on it.
+    pub fn is_better(self, price: Price, than: Price) -> bool {
+        if self.highest_first() { price > than } else { price < than }
+    }
+
     fn highest_first(self) -> bool {
         matches!(self, Ladder::Bids | Ladder::Falling)
     }
@@ -61,15 +79,18 @@ pub struct Level {
     last: u32,
     /// How many orders.
     pub orders: u32,
-    ladder: Ladder,
+    /// Which ladder it is on.
+    pub ladder: Ladder,
 }
 
-/// What matching touches of an open order.
-#[derive(Clone, Debug)]
-struct Link {
+/// An open order, but for most of its name and for what few orders have.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct OpenOrder {
     order_id: OrderId,
-    /// All that can still trade, hidden too.
+    /// All that can still trade, hidden too. Without a note it is also all that was asked.
     open: Quantity,
+    created_at: Time,
     /// The level in whose queue it stands; none for a pending order, and a stop that is tracking or being triggered.
     level: u32,
     previous: u32,
@@ -79,28 +100,27 @@ struct Link {
     trader_previous: u32,
     trader_next: u32,
     note: u32,
+    /// Of trader and name together.
+    name_hash: u32,
+    /// The first word of the name.
+    name_head: u32,
     side: Side,
     order_type: OrderType,
     time_in_force: TimeInForce,
     self_trade_prevention: SelfTradePrevention,
 }
 
-/// What only reports and amends need of an open order.
-#[derive(Clone, Copy, Debug)]
-struct Terms {
-    quantity: Quantity,
-    created_at: Time,
-}
-
 /// What few open orders have.
 #[derive(Clone, Debug)]
 pub struct Note {
+    /// The whole quantity that is asked.
+    pub quantity: Quantity,
     /// What its trades were worth.
     pub cumulative: Notional,
     /// When it last changed.
     pub updated_at: Time,
     /// The part of an iceberg that is shown; more than is open for any other order.
-    shown: Quantity,
+    pub shown: Quantity,
     /// What a stop holds that will be a market buy: nothing else says how much.
     pub held: Amount,
     /// The price of an order that stands in no book level: a stop-limit, a pending order.
@@ -122,9 +142,9 @@ struct Rungs {
 pub struct Book {
     symbol: SymbolId,
     scale: Scale,
-    links: Vec<Link>,
-    terms: Vec<Terms>,
-    names: Vec<ClientOrderId>,
+    open_orders: Paged<OpenOrder>,
+    /// All but the first word of their names.
+    name_tails: Paged<[u32; 6]>,
     vacant: u32,
     notes: Vec<Note>,
     vacant_notes: Vec<u32>,
@@ -133,8 +153,8 @@ pub struct Book {
     rungs: [Rungs; 4],
     /// All that can still trade, of every order that stands in the book.
     resting: u128,
-    by_number: RadixMap,
-    by_name: HashTable<u32>,
+    by_number: Numbers,
+    by_name: HashIndex,
     /// Whose orders these are.
     pub traders: Traders,
 }
@@ -158,9 +178,8 @@ impl Book {
         Book {
             symbol,
             scale,
-            links: Vec::new(),
-            terms: Vec::new(),
-            names: Vec::new(),
+            open_orders: Paged::default(),
+            name_tails: Paged::default(),
             vacant: NONE,
             notes: Vec::new(),
             vacant_notes: Vec::new(),
@@ -168,8 +187,8 @@ impl Book {
             vacant_levels: Vec::new(),
             rungs: Default::default(),
             resting: 0,
-            by_number: RadixMap::new(),
-            by_name: HashTable::new(),
+            by_number: Numbers::default(),
+            by_name: HashIndex::default(),
             traders: Traders::default(),
         }
     }
@@ -249,10 +268,8 @@ impl Book {
     /// The open order of a user by its name.
     #[inline]
     pub fn by_name(&self, trader: TraderIndex, name: ClientOrderId) -> Option<Slot> {
-        let found = self.by_name.find(self.name_hash(trader, name), |&at| {
-            self.names[at as usize] == name && self.links[at as usize].trader == trader
-        });
-        found.map(|&at| Slot(at))
+        let is_it = |at| self.name(Slot(at)) == name && self.trader_of(Slot(at)) == trader;
+        self.by_name.find(hash_of_name(self.traders.at(trader).uid, name), is_it).map(Slot)
     }
 
     /// A trader's oldest open order.
@@ -269,6 +286,57 @@ impl Book {
     /// How many orders are open.
     pub fn len(&self) -> usize {
         self.by_number.len()
+    }
+
+    // Fetching beforehand what a command will touch, one step along its chain after the other (foresight.rs).
+
+    /// What [`Book::by_number`] takes.
+    pub fn prefetch_number(&self, order_id: OrderId) {
+        self.by_number.prefetch(order_id.0);
+    }
+
+    /// What [`Book::by_name`] takes first.
+    pub fn prefetch_name(&self, uid: Uid, name: ClientOrderId) {
+        self.by_name.prefetch(hash_of_name(uid, name));
+    }
+
+    /// An order itself.
+    pub fn prefetch(&self, slot: Slot) {
+        prefetch(self.link(slot));
+        prefetch(&self.name_tails[slot.0]);
+    }
+
+    /// What an order is linked to: its level, its trader, its neighbours at both, its name.
+    pub fn prefetch_around(&self, slot: Slot) {
+        let order = self.link(slot);
+        prefetch(self.traders.at(order.trader));
+        self.by_name.prefetch(order.name_hash);
+        if let Some(level) = self.levels.get(order.level as usize) {
+            prefetch(level);
+        }
+        for neighbour in [order.previous, order.next, order.trader_previous, order.trader_next] {
+            if neighbour != NONE {
+                prefetch(&self.open_orders[neighbour]);
+            }
+        }
+        if let Some(note) = self.notes.get(order.note as usize) {
+            prefetch(note);
+        }
+    }
+
+    /// The newest order of a trader, after which the next is linked.
+    pub fn prefetch_last_of(&self, trader: TraderIndex) {
+        let last = self.traders.at(trader).last_order;
+        if last != NONE {
+            prefetch(&self.open_orders[last]);
+        }
+    }
+
+    /// The last order at a price, after which the next is linked.
+    pub fn prefetch_last_at(&self, ladder: Ladder, price: Price) {
+        if let Some(level) = self.level(ladder, price) {
+            prefetch(&self.open_orders[level.last]);
+        }
     }
 
     // One order.
@@ -291,8 +359,10 @@ impl Book {
     }
 
     /// Its name.
+    #[inline]
     pub fn name(&self, slot: Slot) -> ClientOrderId {
-        self.names[slot.0 as usize]
+        let [b, c, d, e, f, g] = self.name_tails[slot.0];
+        ClientOrderId::from_words([self.link(slot).name_head, b, c, d, e, f, g])
     }
 
     /// Its side.
@@ -354,7 +424,7 @@ impl Book {
     /// The whole quantity that is asked.
     #[inline]
     pub fn quantity(&self, slot: Slot) -> Quantity {
-        self.terms[slot.0 as usize].quantity
+        self.note(slot).map_or(self.link(slot).open, |note| note.quantity)
     }
 
     /// Whether it waits for the working order of its list.
@@ -370,12 +440,12 @@ impl Book {
 
     /// What few orders have, made on first use.
     pub fn note_mut(&mut self, slot: Slot) -> &mut Note {
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         if link.note == NONE {
-            let created_at = self.terms[slot.0 as usize].created_at;
             let note = Note {
+                quantity: link.open,
                 cumulative: Notional::ZERO,
-                updated_at: created_at,
+                updated_at: link.created_at,
                 shown: Quantity(u64::MAX),
                 held: Amount::ZERO,
                 price: Price(0),
@@ -410,10 +480,9 @@ impl Book {
     /// The order as it stands, in full.
     pub fn order(&self, slot: Slot) -> Order {
         let link = self.link(slot);
-        let Terms { quantity, created_at } = self.terms[slot.0 as usize];
-        let (cumulative, updated_at, special) = match self.note(slot) {
-            Some(note) => (note.cumulative, note.updated_at, note.special.clone()),
-            None => (Notional::ZERO, created_at, None),
+        let (quantity, cumulative, updated_at, special) = match self.note(slot) {
+            Some(note) => (note.quantity, note.cumulative, note.updated_at, note.special.clone()),
+            None => (link.open, Notional::ZERO, link.created_at, None),
         };
         let prevented = special.as_ref().map_or(Quantity::ZERO, |special| special.prevented);
         let executed = quantity.minus(link.open).minus(prevented);
@@ -421,7 +490,7 @@ impl Book {
             order_id: link.order_id,
             symbol: self.symbol,
             uid: self.traders.at(link.trader).uid,
-            client_order_id: self.names[slot.0 as usize],
+            client_order_id: self.name(slot),
             side: link.side,
             order_type: link.order_type,
             time_in_force: link.time_in_force,
@@ -436,7 +505,7 @@ impl Book {
                 (_, true) => OrderStatus::New,
                 (_, false) => OrderStatus::PartiallyFilled,
             },
-            created_at,
+            created_at: link.created_at,
             updated_at,
             special,
         }
@@ -446,10 +515,13 @@ impl Book {
 
     /// Open an order: it can be found, and belongs to its trader, but stands on no ladder yet.
     pub fn admit(&mut self, order: &Order, trader: TraderIndex) -> Slot {
+        let [name_head, name_tail @ ..] = order.client_order_id.words();
+        let name_hash = hash_of_name(order.uid, order.client_order_id);
         let at = self.occupy(
-            Link {
+            OpenOrder {
                 order_id: order.order_id,
                 open: order.open_quantity(),
+                created_at: order.created_at,
                 level: NONE,
                 previous: NONE,
                 next: NONE,
@@ -457,22 +529,21 @@ impl Book {
                 trader_previous: NONE,
                 trader_next: NONE,
                 note: NONE,
+                name_hash,
+                name_head,
                 side: order.side,
                 order_type: order.order_type,
                 time_in_force: order.time_in_force,
                 self_trade_prevention: order.self_trade_prevention,
             },
-            Terms { quantity: order.quantity, created_at: order.created_at },
-            order.client_order_id,
+            name_tail,
         );
         let slot = Slot(at);
         if order.special.is_some() || !order.executed.is_zero() || order.updated_at != order.created_at {
             self.annotate(slot, order);
         }
         self.by_number.insert(order.order_id.0, at);
-        let hash = self.name_hash(trader, order.client_order_id);
-        let Book { by_name, links, names, .. } = self;
-        by_name.insert_unique(hash, at, |&at| hash_of_name(links[at as usize].trader.0, names[at as usize]));
+        self.by_name.insert(name_hash, at);
         self.join_trader(slot);
         slot
     }
@@ -480,26 +551,27 @@ impl Book {
     /// Bring an open order to the state it is in after a walk: what is open of it, and what a note says.
     pub fn update(&mut self, slot: Slot, order: &Order) {
         let open = order.open_quantity();
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         let bought = if link.side == Side::Buy { (link.open, open) } else { (Quantity::ZERO, Quantity::ZERO) };
         link.open = open;
         let trader = self.traders.at_mut(link.trader);
         trader.buying = trader.buying - u128::from(bought.0.0) + u128::from(bought.1.0);
-        self.terms[slot.0 as usize].quantity = order.quantity;
         self.annotate(slot, order);
         self.note_mut(slot).pending = false;
     }
 
     /// An open order that stands on no ladder asks another quantity.
     pub fn reprice(&mut self, slot: Slot, open: Quantity, quantity: Quantity) {
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         if link.open != open {
             if link.side == Side::Buy {
                 let trader = self.traders.at_mut(link.trader);
                 trader.buying = trader.buying - u128::from(link.open.0) + u128::from(open.0);
             }
             link.open = open;
-            self.terms[slot.0 as usize].quantity = quantity;
+            if let Some(note) = self.notes.get_mut(link.note as usize) {
+                note.quantity = quantity;
+            }
         }
     }
 
@@ -508,7 +580,7 @@ impl Book {
     pub fn queue_at(&mut self, slot: Slot, ladder: Ladder, price: Price) -> Quantity {
         let level = self.level_for(ladder, price);
         let shown = self.shown(slot);
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         debug_assert!(link.level == NONE);
         link.level = level;
         link.next = NONE;
@@ -525,16 +597,16 @@ impl Book {
         if previous == NONE {
             level.first = slot.0;
         } else {
-            self.links[previous as usize].next = slot.0;
+            self.open_orders[previous].next = slot.0;
         }
-        self.links[slot.0 as usize].previous = previous;
+        self.open_orders[slot.0].previous = previous;
         shown
     }
 
     /// Take an order off its ladder; it stays open. How much is shown at its level now.
     pub fn unqueue(&mut self, slot: Slot) -> Quantity {
         let shown = self.shown(slot);
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         let (open, previous, next) = (link.open, link.previous, link.next);
         let at = std::mem::replace(&mut link.level, NONE);
         let level = &mut self.levels[at as usize];
@@ -547,13 +619,13 @@ impl Book {
         if previous == NONE {
             level.first = next;
         } else {
-            self.links[previous as usize].next = next;
+            self.open_orders[previous].next = next;
         }
         let level = &mut self.levels[at as usize];
         if next == NONE {
             level.last = previous;
         } else {
-            self.links[next as usize].previous = previous;
+            self.open_orders[next].previous = previous;
         }
         let level = &self.levels[at as usize];
         let shown = level.shown;
@@ -575,7 +647,7 @@ impl Book {
             self.notes[note as usize].special = None;
             self.vacant_notes.push(note);
         }
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         link.note = NONE;
         link.next = std::mem::replace(&mut self.vacant, slot.0);
         shown
@@ -585,28 +657,32 @@ impl Book {
     /// would shows its next part at the end of the queue.
     #[inline]
     pub fn fill(&mut self, slot: Slot, quantity: Quantity, notional: Notional, time: Time) -> Filled {
-        let link = &mut self.links[slot.0 as usize];
-        link.open = link.open.minus(quantity);
-        let (open, note, side, trader) = (link.open, link.note, link.side, link.trader);
+        let link = &mut self.open_orders[slot.0];
+        let before = link.open;
+        let open = before.minus(quantity);
+        let closed = open.is_zero();
+        if link.note == NONE && !closed {
+            self.note_mut(slot);
+        }
+        let link = &mut self.open_orders[slot.0];
+        link.open = open;
+        let (note, side, trader) = (link.note, link.side, link.trader);
         let level = &mut self.levels[link.level as usize];
         level.shown = level.shown.minus(quantity);
         self.resting -= u128::from(quantity.0);
         if side == Side::Buy {
             self.traders.at_mut(trader).buying -= u128::from(quantity.0);
         }
-        let asked = self.terms[slot.0 as usize].quantity;
-        let closed = open.is_zero();
-        if note == NONE && closed {
+        let Some(note) = self.notes.get_mut(note as usize) else {
             self.close(slot);
-            return Filled { executed: asked, cumulative: notional, first: true, closed };
-        }
-        let note = self.note_mut(slot);
+            return Filled { executed: before, cumulative: notional, first: true, closed };
+        };
         let first = note.cumulative == Notional::ZERO;
         note.cumulative = note.cumulative.plus(notional);
         note.updated_at = time;
         let cumulative = note.cumulative;
         let prevented = note.special.as_ref().map_or(Quantity::ZERO, |special| special.prevented);
-        let executed = asked.minus(open).minus(prevented);
+        let executed = note.quantity.minus(open).minus(prevented);
         if closed {
             self.close(slot);
         } else {
@@ -622,7 +698,7 @@ impl Book {
         let special = self.special_mut(slot);
         special.prevented = special.prevented.checked_add(quantity).expect("a part of the order");
         self.note_mut(slot).updated_at = time;
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         link.open = link.open.minus(quantity);
         let level = &mut self.levels[link.level as usize];
         level.shown = level.shown.minus(of_shown);
@@ -640,10 +716,10 @@ impl Book {
     /// Lower what is asked of an open order, in its place. The caller has made sure that something stays open.
     pub fn lower(&mut self, slot: Slot, by: Quantity, time: Time) {
         let shown = self.shown(slot);
-        self.note_mut(slot).updated_at = time;
-        let terms = &mut self.terms[slot.0 as usize];
-        terms.quantity = terms.quantity.minus(by);
-        let link = &mut self.links[slot.0 as usize];
+        let note = self.note_mut(slot);
+        note.updated_at = time;
+        note.quantity = note.quantity.minus(by);
+        let link = &mut self.open_orders[slot.0];
         link.open = link.open.minus(by);
         let (level, open) = (link.level, link.open);
         if link.side == Side::Buy {
@@ -665,23 +741,20 @@ impl Book {
     /// Give an open order another name. The caller has made sure that it is free.
     pub fn rename(&mut self, slot: Slot, name: ClientOrderId) {
         self.forget_name(slot);
-        self.names[slot.0 as usize] = name;
-        let hash = self.name_hash(self.link(slot).trader, name);
-        let Book { by_name, links, names, .. } = self;
-        by_name.insert_unique(hash, slot.0, |&at| hash_of_name(links[at as usize].trader.0, names[at as usize]));
-    }
-
-    /// So much of what an iceberg shows is left; before it queues.
-    pub fn set_shown(&mut self, slot: Slot, shown: Quantity) {
-        self.note_mut(slot).shown = shown;
+        let [name_head, name_tail @ ..] = name.words();
+        let name_hash = hash_of_name(self.uid_of(slot), name);
+        let link = &mut self.open_orders[slot.0];
+        (link.name_head, link.name_hash) = (name_head, name_hash);
+        self.name_tails[slot.0] = name_tail;
+        self.by_name.insert(name_hash, slot.0);
     }
 
     /// A pending order learns how much it is for.
     pub fn set_quantity(&mut self, slot: Slot, quantity: Quantity) {
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         debug_assert!(link.level == NONE && link.side == Side::Sell);
         link.open = quantity;
-        self.terms[slot.0 as usize].quantity = quantity;
+        self.note_mut(slot).quantity = quantity;
     }
 
     /// Check every link, sum and index against the orders themselves. For tests and after a restore.
@@ -724,17 +797,17 @@ impl Book {
         }
         assert_eq!((queued as usize, self.len()), (self.len(), self.by_name.len()), "every order is indexed twice");
         let mut of_traders = 0;
-        for trader in self.traders.iter() {
+        for (trader, rare) in self.traders.iter() {
             let (mut at, mut previous, mut orders, mut stops, mut buying) = (trader.first_order, NONE, 0, 0, 0);
             while at != NONE {
-                let link = &self.links[at as usize];
+                let link = &self.open_orders[at];
                 assert_eq!((link.trader_previous, self.traders.at(link.trader).uid), (previous, trader.uid));
                 orders += 1;
                 stops += u32::from(link.order_type.is_stop());
                 buying += if link.side == Side::Buy { u128::from(link.open.0) } else { 0 };
                 (previous, at) = (at, link.trader_next);
             }
-            assert_eq!((orders, stops, buying), (trader.open_orders(), trader.stop_orders, trader.buying));
+            assert_eq!((orders, stops, buying), (trader.open_orders(), rare.stop_orders, trader.buying));
             of_traders += orders as usize;
         }
         assert_eq!(of_traders, self.len(), "every order has its trader");
@@ -743,13 +816,13 @@ impl Book {
         assert!(!crossed, "a book at rest is not crossed");
     }
 
-    fn link(&self, slot: Slot) -> &Link {
-        &self.links[slot.0 as usize]
+    fn link(&self, slot: Slot) -> &OpenOrder {
+        &self.open_orders[slot.0]
     }
 
     /// A part of an iceberg was used up: where it was the whole of it, the next is shown at the end of the queue.
     fn replenish(&mut self, slot: Slot, used: Quantity) {
-        let note = &mut self.notes[self.links[slot.0 as usize].note as usize];
+        let note = &mut self.notes[self.open_orders[slot.0].note as usize];
         let Some(part) = note.special.as_ref().and_then(|special| special.iceberg_quantity) else { return };
         note.shown = note.shown.minus(used);
         if note.shown.is_zero() {
@@ -768,6 +841,7 @@ impl Book {
         let cumulative = self.scale.whole_notional(order.cumulative_quote);
         let open = order.open_quantity();
         let note = self.note_mut(slot);
+        note.quantity = order.quantity;
         note.cumulative = cumulative;
         note.updated_at = order.updated_at;
         note.price = order.price;
@@ -800,10 +874,7 @@ impl Book {
             }
         };
         rungs.by_price.insert(price.0, at);
-        let better = rungs.best.is_none_or(|best| {
-            let best = self.levels[best as usize].price;
-            if ladder.highest_first() { price > best } else { price < best }
-        });
+        let better = rungs.best.is_none_or(|best| ladder.is_better(price, self.levels[best as usize].price));
         if better {
             rungs.best = Some(at);
         }
@@ -821,43 +892,54 @@ impl Book {
         self.vacant_levels.push(at);
     }
 
-    fn occupy(&mut self, link: Link, terms: Terms, name: ClientOrderId) -> u32 {
+    fn occupy(&mut self, order: OpenOrder, name_tail: [u32; 6]) -> u32 {
         let at = self.vacant;
         if at != NONE {
-            self.vacant = self.links[at as usize].next;
-            self.links[at as usize] = link;
-            self.terms[at as usize] = terms;
-            self.names[at as usize] = name;
+            self.vacant = self.open_orders[at].next;
+            self.open_orders[at] = order;
+            self.name_tails[at] = name_tail;
             return at;
         }
-        let at = u32::try_from(self.links.len()).ok().filter(|&at| at != NONE).expect("fewer than 2^32 open orders");
-        self.links.push(link);
-        self.terms.push(terms);
-        self.names.push(name);
-        at
+        self.name_tails.push(name_tail);
+        self.open_orders.push(order)
     }
 
     fn join_trader(&mut self, slot: Slot) {
         let is_iceberg = self.is_iceberg(slot);
-        let link = &mut self.links[slot.0 as usize];
+        let link = &mut self.open_orders[slot.0];
         let trader = self.traders.at_mut(link.trader);
         let buying = if link.side == Side::Buy { link.open } else { Quantity::ZERO };
-        trader.opened(link.side, link.order_type.is_stop(), is_iceberg, buying);
+        trader.open_by_side[link.side as usize] += 1;
+        trader.buying += u128::from(buying.0);
         link.trader_next = NONE;
         link.trader_previous = std::mem::replace(&mut trader.last_order, slot.0);
         match link.trader_previous {
             NONE => trader.first_order = slot.0,
-            previous => self.links[previous as usize].trader_next = slot.0,
+            previous => self.open_orders[previous].trader_next = slot.0,
+        }
+        let link = self.link(slot);
+        let (trader, is_stop) = (link.trader, link.order_type.is_stop());
+        if is_stop || is_iceberg {
+            let rare = self.traders.rare_mut(trader);
+            rare.stop_orders += u32::from(is_stop);
+            rare.iceberg_orders += u32::from(is_iceberg);
         }
     }
 
     fn leave_trader(&mut self, slot: Slot) {
         let is_iceberg = self.is_iceberg(slot);
-        let link = &self.links[slot.0 as usize];
+        let link = &self.open_orders[slot.0];
         let (previous, next) = (link.trader_previous, link.trader_next);
+        let is_stop = link.order_type.is_stop();
+        if is_stop || is_iceberg {
+            let rare = self.traders.rare_mut(link.trader);
+            rare.stop_orders -= u32::from(is_stop);
+            rare.iceberg_orders -= u32::from(is_iceberg);
+        }
         let trader = self.traders.at_mut(link.trader);
         let buying = if link.side == Side::Buy { link.open } else { Quantity::ZERO };
-        trader.closed(link.side, link.order_type.is_stop(), is_iceberg, buying);
+        trader.open_by_side[link.side as usize] -= 1;
+        trader.buying -= u128::from(buying.0);
         if previous == NONE {
             trader.first_order = next;
         }
@@ -865,10 +947,10 @@ impl Book {
             trader.last_order = previous;
         }
         if previous != NONE {
-            self.links[previous as usize].trader_next = next;
+            self.open_orders[previous].trader_next = next;
         }
         if next != NONE {
-            self.links[next as usize].trader_previous = previous;
+            self.open_orders[next].trader_previous = previous;
         }
     }
 
@@ -877,12 +959,6 @@ impl Book {
     }
 
     fn forget_name(&mut self, slot: Slot) {
-        let hash = self.name_hash(self.link(slot).trader, self.name(slot));
-        let entry = self.by_name.find_entry(hash, |&at| at == slot.0).expect("an open order is found by its name");
-        entry.remove();
-    }
-
-    fn name_hash(&self, trader: TraderIndex, name: ClientOrderId) -> u64 {
-        hash_of_name(trader.0, name)
+        self.by_name.remove(self.link(slot).name_hash, slot.0);
     }
 }

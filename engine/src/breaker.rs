@@ -34,6 +34,18 @@ impl Breaker {
         (price >= above && price > lowest) || (price <= below && price < highest)
     }
 
+    /// Whether it can have seen this by `now`.
+    pub fn is_sound(&self, now: Time) -> bool {
+        let follow = |prices: &VecDeque<(Time, Price)>, follows: fn(Price, Price) -> bool| {
+            let told = prices.iter().zip(prices.iter().skip(1));
+            told.into_iter().all(|(a, b)| a.0 <= b.0 && follows(a.1, b.1))
+                && prices.iter().all(|&(time, price)| time <= now && price > Price(0))
+        };
+        follow(&self.lowest, |a, b| a < b)
+            && follow(&self.highest, |a, b| a > b)
+            && self.resumes_at.is_none_or(|at| at.0 < 1 << 61)
+    }
+
     /// What was traded counts no more.
     pub fn forget(&mut self) {
         self.lowest.clear();

@@ -9,11 +9,58 @@ use crate::event::{ExpiryReason, Rejection};
 use crate::filter::rises;
 use crate::market::{Floor, Market};
 use crate::matching::{Stopped, Taker};
-use crate::order::{Order, OrderStatus, OrderType, Peg, PegPrice, Side, Special, TimeInForce};
+use crate::order::{Order, OrderStatus, OrderType, Peg, PegPrice, SelfTradePrevention, Side, Special, TimeInForce};
 use crate::preview::{Goal, Preview};
 use crate::symbol::SymbolStatus;
-use crate::trader::{Opening, TraderIndex};
-use crate::units::{Amount, Notional, OrderId, Price, Quantity, Uid};
+use crate::trader::{Opening, RareCounts, TraderIndex};
+use crate::units::{Amount, Notional, OrderId, Price, Quantity, Time, Uid};
+
+/// What a client's words come to, once they are checked.
+pub struct Terms {
+    self_trade_prevention: SelfTradePrevention,
+    price: Price,
+    quantity: Quantity,
+    special: Option<Box<Special>>,
+}
+
+/// What of an order its worth goes by.
+#[derive(Clone, Copy)]
+struct Amounts {
+    side: Side,
+    order_type: OrderType,
+    price: Price,
+    quantity: Quantity,
+    stop_price: Option<Price>,
+}
+
+impl Terms {
+    /// The order on these terms, before it has a number. Inline, so that it is made where it will stay.
+    #[inline(always)]
+    pub fn taker(self, place: &PlaceOrder, trader: TraderIndex, pending: bool, now: Time) -> Taker {
+        let priced =
+            matches!(place.order_type, OrderType::Limit | OrderType::StopLossLimit | OrderType::TakeProfitLimit);
+        let order = Order {
+            order_id: OrderId(0),
+            symbol: place.symbol,
+            uid: place.uid,
+            client_order_id: place.client_order_id,
+            side: place.side,
+            order_type: place.order_type,
+            time_in_force: if priced { place.time_in_force } else { TimeInForce::Gtc },
+            self_trade_prevention: self.self_trade_prevention,
+            price: self.price,
+            quantity: self.quantity,
+            quote_order_quantity: Amount::ZERO,
+            executed: Quantity::ZERO,
+            cumulative_quote: Amount::ZERO,
+            status: if pending { OrderStatus::PendingNew } else { OrderStatus::New },
+            created_at: now,
+            updated_at: now,
+            special: self.special,
+        };
+        Taker { order, trader, slot: None, ends: None }
+    }
+}
 
 impl Market {
     /// The first checks of anything that a trader asks: the account exists and may trade, and the symbol trades.
@@ -49,13 +96,14 @@ impl Market {
     }
 
     /// The checks of one new order by itself, where the command opens `together` orders.
+    #[inline]
     pub fn check(
         &mut self,
         place: &PlaceOrder,
         trader: TraderIndex,
         together: u32,
         floor: &Floor,
-    ) -> Result<Taker, Rejection> {
+    ) -> Result<Terms, Rejection> {
         check_shape(place, false)?;
         self.check_order_count(place.uid, together, floor)?;
         self.terms(place, trader, false, floor)
@@ -74,15 +122,15 @@ impl Market {
         if counts.iter().zip(&limits).any(over) { Err(Rejection::TooManyOrders) } else { Ok(()) }
     }
 
-    /// The order that the client's words come to; `pending` where it is not placed yet, so that what depends on the market
-    /// is checked later.
+    /// What the client's words come to; `pending` where the order is not placed yet, so that what depends on the market is
+    /// checked later.
     pub fn terms(
         &mut self,
         place: &PlaceOrder,
         trader: TraderIndex,
         pending: bool,
         floor: &Floor,
-    ) -> Result<Taker, Rejection> {
+    ) -> Result<Terms, Rejection> {
         let settings = self.book.traders.at(trader).settings;
         let self_trade_prevention = self
             .symbol
@@ -97,41 +145,22 @@ impl Market {
             }
             OrderQuantity::Quote(_) | OrderQuantity::Proceeds => Quantity::ZERO,
         };
-        let priced =
-            matches!(place.order_type, OrderType::Limit | OrderType::StopLossLimit | OrderType::TakeProfitLimit);
-        let mut order = Order {
-            order_id: OrderId(0),
-            symbol: self.symbol.id,
-            uid: place.uid,
-            client_order_id: place.client_order_id,
-            side: place.side,
-            order_type: place.order_type,
-            time_in_force: if priced { place.time_in_force } else { TimeInForce::Gtc },
-            self_trade_prevention,
-            price: Price(0),
-            quantity,
-            quote_order_quantity: Amount::ZERO,
-            executed: Quantity::ZERO,
-            cumulative_quote: Amount::ZERO,
-            status: if pending { OrderStatus::PendingNew } else { OrderStatus::New },
-            created_at: floor.now,
-            updated_at: floor.now,
-            special: None,
+        let special = match &place.special {
+            Some(terms) => self.special_terms(place, terms, quantity)?,
+            None => None,
         };
-        if let Some(terms) = &place.special {
-            order.special = self.special_terms(place, terms, quantity)?;
-        }
+        let mut price = Price(0);
         if !place.price.is_zero() {
-            order.price = self.symbol.check_price(place.price)?;
+            price = self.symbol.check_price(place.price)?;
         }
-        let peg = order.special.as_ref().and_then(|special| special.peg);
-        if let Some(peg) = peg {
+        if let Some(peg) = special.as_ref().and_then(|special| special.peg) {
             let now = !pending && !place.order_type.is_stop();
-            order.price = if now { self.peg_price(place.side, peg)? } else { Price(0) };
+            price = if now { self.peg_price(place.side, peg)? } else { Price(0) };
         }
-        let budget = budget_of(place);
-        self.check_amounts(&order, budget, pending, floor)?;
-        Ok(Taker { order, trader, slot: None, ends: None })
+        let stop_price = special.as_ref().and_then(|special| special.stop_price);
+        let amounts = Amounts { side: place.side, order_type: place.order_type, price, quantity, stop_price };
+        self.check_amounts(amounts, budget_of(place), pending, floor)?;
+        Ok(Terms { self_trade_prevention, price, quantity, special })
     }
 
     /// What few orders ask, checked.
@@ -164,12 +193,12 @@ impl Market {
     /// PRICE and NOTIONAL filters on the price that the order has now, and that every product and sum fits.
     fn check_amounts(
         &mut self,
-        order: &Order,
+        amounts: Amounts,
         budget: Option<Amount>,
         pending: bool,
         floor: &Floor,
     ) -> Result<(), Rejection> {
-        let Order { side, price, quantity, .. } = *order;
+        let Amounts { side, order_type, price, quantity, stop_price } = amounts;
         if price != Price(0) && !pending && self.symbol.config.percent_price.is_some() {
             let reference = self.reference(floor.now);
             self.symbol.check_percent_price(side, price, reference)?;
@@ -180,7 +209,6 @@ impl Market {
             }
             return self.symbol.check_market_notional(amount);
         }
-        let stop_price = order.special.as_ref().and_then(|special| special.stop_price);
         if let Some(stop_price) = stop_price {
             Notional::of(stop_price, quantity).ok_or(Rejection::Overflow)?;
         }
@@ -194,7 +222,7 @@ impl Market {
             return if quantity.is_zero() { Ok(()) } else { self.symbol.check_notional(notional) };
         }
         let config = &self.symbol.config;
-        let unpriced = order.order_type.is_market() && (config.apply_min_to_market || config.apply_max_to_market);
+        let unpriced = order_type.is_market() && (config.apply_min_to_market || config.apply_max_to_market);
         if unpriced
             && !quantity.is_zero()
             && let Some(price) = stop_price.or_else(|| self.reference(floor.now))
@@ -232,30 +260,28 @@ impl Market {
 
     /// MAX_NUM_ORDERS and its kin.
     pub fn check_counts(&self, trader: TraderIndex, opening: Opening, floor: &Floor) -> Result<(), Rejection> {
-        let (config, trader, elsewhere) = (&self.symbol.config, self.book.traders.at(trader), floor.elsewhere);
-        let open = Opening {
-            orders: trader.open_orders() + opening.orders,
-            stops: trader.stop_orders + opening.stops,
-            icebergs: trader.iceberg_orders + opening.icebergs,
-        };
-        let over = |opens: u32, count: u32, limit: u32| opens > 0 && limit > 0 && count > limit;
-        let limits = &floor.limits;
-        if over(opening.orders, open.orders, config.max_num_orders) {
+        let (config, limits, elsewhere) = (&self.symbol.config, &floor.limits, floor.elsewhere);
+        let over = |count: u32, limit: u32| limit > 0 && count > limit;
+        let orders = self.book.traders.at(trader).open_orders() + opening.orders;
+        let is_rare = opening.stops > 0 || opening.icebergs > 0;
+        let rare = if is_rare { *self.book.traders.rare(trader) } else { RareCounts::default() };
+        let (stops, icebergs) = (rare.stop_orders + opening.stops, rare.iceberg_orders + opening.icebergs);
+        if over(orders, config.max_num_orders) {
             return Err(Rejection::MaxNumOrders);
         }
-        if over(opening.stops, open.stops, config.max_num_algo_orders) {
+        if opening.stops > 0 && over(stops, config.max_num_algo_orders) {
             return Err(Rejection::MaxNumAlgoOrders);
         }
-        if over(opening.icebergs, open.icebergs, config.max_num_iceberg_orders) {
+        if opening.icebergs > 0 && over(icebergs, config.max_num_iceberg_orders) {
             return Err(Rejection::MaxNumIcebergOrders);
         }
-        if over(opening.orders, open.orders + elsewhere.orders, limits.max_num_orders) {
+        if over(orders + elsewhere.orders, limits.max_num_orders) {
             return Err(Rejection::ExchangeMaxNumOrders);
         }
-        if over(opening.stops, open.stops + elsewhere.stops, limits.max_num_algo_orders) {
+        if opening.stops > 0 && over(stops + elsewhere.stops, limits.max_num_algo_orders) {
             return Err(Rejection::ExchangeMaxNumAlgoOrders);
         }
-        if over(opening.icebergs, open.icebergs + elsewhere.icebergs, limits.max_num_iceberg_orders) {
+        if opening.icebergs > 0 && over(icebergs + elsewhere.icebergs, limits.max_num_iceberg_orders) {
             return Err(Rejection::ExchangeMaxNumIcebergOrders);
         }
         Ok(())
@@ -379,7 +405,9 @@ impl Market {
         if let Some(peg) = peg.filter(|_| !order_type.is_stop()) {
             taker.order.price = self.peg_price(side, peg)?;
         }
-        self.check_amounts(&taker.order, None, false, floor)?;
+        let stop_price = taker.order.special.as_ref().and_then(|special| special.stop_price);
+        let amounts = Amounts { side, order_type, price: taker.order.price, quantity, stop_price };
+        self.check_amounts(amounts, None, false, floor)?;
         self.check_now(taker, None, floor)
     }
 
@@ -417,9 +445,22 @@ pub fn budget_of(place: &PlaceOrder) -> Option<Amount> {
 }
 
 /// That kind, price, quantity and the rest go together; `in_list` where the order may be for another's proceeds.
+#[inline]
 pub fn check_shape(place: &PlaceOrder, in_list: bool) -> Result<(), Rejection> {
-    let none = SpecialTerms::default();
-    let terms = place.special.as_deref().unwrap_or(&none);
+    if let Some(terms) = &place.special {
+        return check_special_shape(place, terms, in_list);
+    }
+    let has_price = !place.price.is_zero();
+    let quantity_fits = match place.quantity {
+        OrderQuantity::Base(_) => true,
+        OrderQuantity::Quote(_) => place.order_type == OrderType::Market && !in_list,
+        OrderQuantity::Proceeds => in_list && place.side == Side::Sell,
+    };
+    let fits = has_price != place.order_type.is_market() && !place.order_type.is_stop() && quantity_fits;
+    fits.then_some(()).ok_or(Rejection::InvalidCombination)
+}
+
+fn check_special_shape(place: &PlaceOrder, terms: &SpecialTerms, in_list: bool) -> Result<(), Rejection> {
     let has_price = !place.price.is_zero();
     let stops = terms.stop_price.is_some() || terms.trailing_delta.is_some();
     let is_iceberg = terms.iceberg_quantity.is_some_and(|part| !part.is_zero());

@@ -148,9 +148,19 @@ pub struct ExchangeLimits {
 }
 
 impl ExchangeLimits {
+    /// Whether a limit has a window.
+    pub fn is_sound(&self) -> bool {
+        self.order_counts.iter().all(|count| count.limit == 0 || count.seconds > 0)
+    }
+
+    /// Whether any limit on what is open over all symbols holds.
+    pub fn counts_open_orders(&self) -> bool {
+        self.max_num_orders | self.max_num_algo_orders | self.max_num_iceberg_orders | self.max_num_order_lists > 0
+    }
+
     /// Whether unfilled orders are counted at all.
     pub fn counts_orders(&self) -> bool {
-        self.order_counts.iter().any(|limit| limit.limit > 0)
+        self.order_counts[0].limit | self.order_counts[1].limit > 0
     }
 }
 

@@ -26,8 +26,21 @@ pub enum FeeRounding {
 
 /// What part of an amount is paid, in billionths: 0.001 (ten basis points) is 1,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "u32", into = "u32")]
 pub struct FeeRate(u32);
+
+impl TryFrom<u32> for FeeRate {
+    type Error = &'static str;
+    fn try_from(billionths: u32) -> Result<FeeRate, &'static str> {
+        FeeRate::from_billionths(billionths).ok_or("a rate above one")
+    }
+}
+
+impl From<FeeRate> for u32 {
+    fn from(rate: FeeRate) -> u32 {
+        rate.0
+    }
+}
 
 impl FeeRate {
     const ONE: u64 = 1_000_000_000;
@@ -49,9 +62,13 @@ impl FeeRate {
         FeeRate(self.0.saturating_add(other.0).min(Self::MAX))
     }
 
-    /// The part of `received`, rounded to its smallest unit. Never more than `received`.
+    /// The part of `received`, rounded to its smallest unit. Never more than `received`, and nothing at a rate of zero.
+    #[inline]
     pub fn of(self, received: Amount, rounding: FeeRounding) -> Amount {
         let rate = u64::from(self.0);
+        if rate == 0 {
+            return Amount::ZERO;
+        }
         let bias = match rounding {
             FeeRounding::HalfUp => Self::ONE / 2,
             FeeRounding::Down => 0,
@@ -62,6 +79,12 @@ impl FeeRate {
         if let Some(product) = small.and_then(|product| product.checked_add(bias)) {
             return Amount(u128::from(product / Self::ONE));
         }
+        self.of_much(received, bias)
+    }
+
+    /// The same in 128 bits; `bias` is what rounds.
+    fn of_much(self, received: Amount, bias: u64) -> Amount {
+        let rate = u64::from(self.0);
         let (whole, rest) = (received.0 / u128::from(Self::ONE), received.0 % u128::from(Self::ONE));
         // whole * rate <= received, and rest * rate < 10^18: neither can overflow.
         Amount(whole * u128::from(rate) + (rest * u128::from(rate) + u128::from(bias)) / u128::from(Self::ONE))
@@ -148,16 +171,18 @@ pub struct Parts {
 
 impl Commission {
     /// What one side of a trade owes of what it `received`; `tier` replaces the standard rates.
+    #[inline]
     pub fn parts(&self, tier: Option<&CommissionRates>, is_maker: bool, side: Side, received: Amount) -> Parts {
-        let part = |rates: &CommissionRates| match rates.rate(is_maker, side) {
-            FeeRate(0) => Amount::ZERO,
-            rate => rate.of(received, self.rounding),
-        };
-        let standard = part(tier.unwrap_or(&self.standard));
+        let standard = tier.unwrap_or(&self.standard).rate(is_maker, side).of(received, self.rounding);
         let none = CommissionRates::default();
         if self.special == none && self.tax == none {
             return Parts { standard, others: Amount::ZERO };
         }
+        self.parts_with_others(standard, is_maker, side, received)
+    }
+
+    fn parts_with_others(&self, standard: Amount, is_maker: bool, side: Side, received: Amount) -> Parts {
+        let part = |rates: &CommissionRates| rates.rate(is_maker, side).of(received, self.rounding);
         // The three rates together may ask for more than there is: each has what those before it left.
         let left = received.minus(standard);
         let special = part(&self.special).min(left);

@@ -53,6 +53,8 @@ pub struct Engine {
     pub(crate) withdrawals: BTreeMap<(Uid, String), (AssetId, Amount)>,
     pub(crate) countdowns: BTreeMap<(SymbolId, Uid), Time>,
     pub(crate) timers: Timers<Deadline>,
+    /// Whether looking ahead pays (foresight.rs).
+    pub(crate) is_large: bool,
 }
 
 impl Engine {
@@ -68,6 +70,7 @@ impl Engine {
             withdrawals: BTreeMap::new(),
             countdowns: BTreeMap::new(),
             timers: Timers::new(Time(0)),
+            is_large: false,
         }
     }
 
@@ -103,6 +106,7 @@ impl Engine {
         assert!(time >= self.floor.now, "time runs forward in the log");
         self.floor.now = time;
         self.sequence.0 += 1;
+        self.measure();
         let before = events.len();
         if let Err(rejection) = self.decide(command, events) {
             assert_eq!(events.len(), before, "a refused command changes nothing");
@@ -225,14 +229,7 @@ impl Engine {
     // What operators ask.
 
     fn add_asset(&mut self, added: &AddAsset, events: &mut Vec<Event>) -> Decision {
-        let named = (1..=ASSET_NAME_MAX).contains(&added.name.len());
-        if !named || added.scale > ASSET_SCALE_MAX {
-            return Err(Rejection::InvalidConfiguration);
-        }
-        if self.assets.iter().any(|asset| asset.name == added.name) {
-            return Err(Rejection::AlreadyExists);
-        }
-        let asset = AssetId(u32::try_from(self.assets.len()).map_err(|_| Rejection::Overflow)?);
+        let asset = self.can_add_asset(added)?;
 
         self.assets.push(added.clone());
         self.floor.accounts.add_asset();
@@ -240,7 +237,28 @@ impl Engine {
         Ok(())
     }
 
+    /// The number that an asset would get.
+    pub(crate) fn can_add_asset(&self, added: &AddAsset) -> Result<AssetId, Rejection> {
+        let named = (1..=ASSET_NAME_MAX).contains(&added.name.len());
+        if !named || added.scale > ASSET_SCALE_MAX {
+            return Err(Rejection::InvalidConfiguration);
+        }
+        if self.assets.iter().any(|asset| asset.name == added.name) {
+            return Err(Rejection::AlreadyExists);
+        }
+        u32::try_from(self.assets.len()).map(AssetId).map_err(|_| Rejection::Overflow)
+    }
+
     fn add_symbol(&mut self, config: &SymbolConfig, events: &mut Vec<Event>) -> Decision {
+        let (symbol, base_scale) = self.can_add_symbol(config)?;
+
+        events.push(Event::SymbolAdded(Box::new(symbol.clone())));
+        self.list(symbol, base_scale);
+        Ok(())
+    }
+
+    /// The symbol that would be listed, and the decimals of its base.
+    pub(crate) fn can_add_symbol(&self, config: &SymbolConfig) -> Result<(Symbol, u8), Rejection> {
         let base_scale = self.asset(config.base)?.scale;
         self.asset(config.quote)?;
         self.check_discount(config)?;
@@ -248,11 +266,7 @@ impl Engine {
             return Err(Rejection::AlreadyExists);
         }
         let id = SymbolId(u32::try_from(self.markets.len()).map_err(|_| Rejection::Overflow)?);
-        let symbol = Symbol::new(id, config.clone(), base_scale)?;
-
-        events.push(Event::SymbolAdded(Box::new(symbol.clone())));
-        self.list(symbol, base_scale);
-        Ok(())
+        Ok((Symbol::new(id, config.clone(), base_scale)?, base_scale))
     }
 
     /// A symbol gets its market and its place among the quotes.
@@ -281,7 +295,7 @@ impl Engine {
     }
 
     fn configure_exchange(&mut self, limits: &ExchangeLimits, events: &mut Vec<Event>) -> Decision {
-        if limits.order_counts.iter().any(|count| count.limit > 0 && count.seconds == 0) {
+        if !limits.is_sound() {
             return Err(Rejection::InvalidConfiguration);
         }
         self.floor.limits = *limits;
@@ -342,6 +356,14 @@ impl Engine {
     }
 
     fn add_api_key(&mut self, key: &ApiKey, events: &mut Vec<Event>) -> Decision {
+        self.can_add_api_key(key)?;
+
+        self.api_keys.insert(key.api_key.clone(), key.clone());
+        events.push(Event::ApiKeyAdded(Box::new(key.clone())));
+        Ok(())
+    }
+
+    pub(crate) fn can_add_api_key(&self, key: &ApiKey) -> Decision {
         self.floor.trader(key.uid)?;
         if !(1..=API_KEY_MAX).contains(&key.api_key.len()) {
             return Err(Rejection::InvalidConfiguration);
@@ -349,9 +371,6 @@ impl Engine {
         if self.api_keys.contains_key(&key.api_key) {
             return Err(Rejection::AlreadyExists);
         }
-
-        self.api_keys.insert(key.api_key.clone(), key.clone());
-        events.push(Event::ApiKeyAdded(Box::new(key.clone())));
         Ok(())
     }
 
@@ -424,7 +443,7 @@ impl Engine {
         if transfer.amount.is_zero() {
             return Err(Rejection::ZeroQuantity);
         }
-        if !(1..=EXTERNAL_ID_MAX).contains(&transfer.external_id.len()) {
+        if !Self::is_external_id(&transfer.external_id) {
             return Err(Rejection::InvalidConfiguration);
         }
         let repeated = self.transfers.contains(&(transfer.uid, transfer.external_id.clone()));
@@ -432,6 +451,11 @@ impl Engine {
             events.push(Event::TransferRepeated(Box::new(transfer.clone())));
         }
         Ok(repeated)
+    }
+
+    /// Whether that can be the external id of a transfer.
+    pub(crate) fn is_external_id(id: &str) -> bool {
+        (1..=EXTERNAL_ID_MAX).contains(&id.len())
     }
 
     fn remember(&mut self, transfer: &Transfer) {
@@ -461,27 +485,31 @@ impl Engine {
     ) -> Decision {
         let market = self.markets.get_mut(symbol.0 as usize).ok_or(Rejection::UnknownSymbol)?;
         decide(market, &mut self.floor, events)?;
-        if !market.walks.is_empty() {
+        if market.symbol.config.circuit_breaker.is_some() {
             self.check_breaker(symbol, events);
+        } else {
+            market.walks.clear();
         }
         Ok(())
     }
 
     /// Count what an account has open in other symbols, where limits over all symbols hold.
+    #[inline]
     fn count_elsewhere(&mut self, uid: Uid, symbol: SymbolId) {
-        let ExchangeLimits { max_num_orders, max_num_algo_orders, max_num_iceberg_orders, max_num_order_lists, .. } =
-            self.floor.limits;
-        if [max_num_orders, max_num_algo_orders, max_num_iceberg_orders, max_num_order_lists] == [0; 4] {
-            return;
+        if self.floor.limits.counts_open_orders() {
+            self.count_open_elsewhere(uid, symbol);
         }
+    }
+
+    fn count_open_elsewhere(&mut self, uid: Uid, symbol: SymbolId) {
         let (mut open, mut lists) = (Opening::default(), 0);
         for market in self.markets.iter().filter(|market| market.symbol.id != symbol) {
             let Some(trader) = market.book.traders.find(uid) else { continue };
-            let trader = market.book.traders.at(trader);
-            open.orders += trader.open_orders();
-            open.stops += trader.stop_orders;
-            open.icebergs += trader.iceberg_orders;
-            lists += trader.order_lists;
+            let rare = market.book.traders.rare(trader);
+            open.orders += market.book.traders.at(trader).open_orders();
+            open.stops += rare.stop_orders;
+            open.icebergs += rare.iceberg_orders;
+            lists += rare.order_lists;
         }
         self.floor.elsewhere = open;
         self.floor.elsewhere_lists = lists;

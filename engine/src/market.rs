@@ -50,6 +50,14 @@ pub struct Counters {
     pub prevented_match: u64,
 }
 
+impl Counters {
+    /// Whether they are far from the highest number there is.
+    pub fn are_sound(self) -> bool {
+        let Counters { order, trade, aggregate, update, order_list, prevented_match } = self;
+        [order, trade, aggregate, update, order_list, prevented_match].into_iter().all(|last| last < 1 << 60)
+    }
+}
+
 /// One symbol.
 #[derive(Clone, Debug)]
 pub struct Market {

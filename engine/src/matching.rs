@@ -5,7 +5,7 @@ use crate::event::{Event, ExpiryReason, Fill, PreventedMatch, Trade, emit};
 use crate::market::{Effect, Floor, Market, reaches};
 use crate::order::{Order, OrderStatus, SelfTradePrevention, Side};
 use crate::order_list::OrderEnd;
-use crate::trader::TraderIndex;
+use crate::trader::{Trader, TraderIndex};
 use crate::units::{Amount, AssetId, Notional, PreventedMatchId, Price, Quantity, TradeId};
 
 /// An order on its walk, its funds held.
@@ -255,49 +255,49 @@ impl Market {
     ) -> (Charge, Charge) {
         let taker_buys = taker.order.side == Side::Buy;
         let base = self.symbol.scale.base_amount(quantity);
-        let (base_of, quote_of) =
-            (|trader| self.book.traders.at(trader).base, |trader| self.book.traders.at(trader).quote);
-        let (buyer_quote, buyer_base) = (quote_of(parties.buyer), base_of(parties.buyer));
-        let (seller_quote, seller_base) = (quote_of(parties.seller), base_of(parties.seller));
-        if self.symbol.config.commission.by_lot.is_some() {
-            let (buyer_fee, seller_fee) = self.lot_fees(quantity, quote, taker_buys);
-            floor.accounts.settle(buyer_quote, seller_quote, quote, seller_fee);
-            floor.accounts.settle(seller_base, buyer_base, base, Amount::ZERO);
-            floor.accounts.charge_locked(buyer_quote, buyer_fee);
-            floor.accounts.release(buyer_quote, self.lot_fee(quantity).minus(buyer_fee));
-            let charge = |fee, of_received| Charge { fee, asset: self.symbol.config.quote, of_received };
-            let (buyer, seller) = (charge(buyer_fee, false), charge(seller_fee, true));
-            return if taker_buys { (buyer, seller) } else { (seller, buyer) };
+        let (buyer, seller) = (self.book.traders.at(parties.buyer), self.book.traders.at(parties.seller));
+        let config = &self.symbol.config;
+        if config.commission.by_lot.is_some() {
+            return self.settle_by_lot(parties, taker_buys, quantity, quote, floor);
         }
-        let (buyer_received, seller_received) = ((base, Side::Buy), (quote, Side::Sell));
-        let (taker_received, maker_received) =
-            if taker_buys { (buyer_received, seller_received) } else { (seller_received, buyer_received) };
-        let (taker_trader, maker_trader) =
-            if taker_buys { (parties.buyer, parties.seller) } else { (parties.seller, parties.buyer) };
-        let mut taker_charge = self.charge(taker_trader, false, taker_received, floor);
-        let mut maker_charge = self.charge(maker_trader, true, maker_received, floor);
-        let discount = self.symbol.config.commission.discount.is_some();
-        if discount {
-            let paid = |trader| self.book.traders.at(trader).settings.discount;
-            if paid(taker_trader) || paid(maker_trader) {
-                // The discount asset is taken once the trade itself is settled, so what is free is known.
-                return self.settle_discounted(parties, taker_buys, base, quote, floor);
-            }
+        if config.commission.discount.is_some() && (buyer.settings.discount || seller.settings.discount) {
+            // The discount asset is taken once the trade itself is settled, so what is free is known.
+            return self.settle_discounted(parties, taker_buys, base, quote, floor);
         }
-        let (buyer_charge, seller_charge) = match taker_buys {
-            true => (&mut taker_charge, &mut maker_charge),
-            false => (&mut maker_charge, &mut taker_charge),
-        };
-        floor.accounts.settle(buyer_quote, seller_quote, quote, seller_charge.fee);
-        floor.accounts.settle(seller_base, buyer_base, base, buyer_charge.fee);
-        (taker_charge, maker_charge)
+        let buyer_charge = self.charge(buyer, !taker_buys, (base, Side::Buy), floor);
+        let seller_charge = self.charge(seller, taker_buys, (quote, Side::Sell), floor);
+        floor.accounts.settle(buyer.quote, seller.quote, quote, seller_charge.fee);
+        floor.accounts.settle(seller.base, buyer.base, base, buyer_charge.fee);
+        if taker_buys { (buyer_charge, seller_charge) } else { (seller_charge, buyer_charge) }
+    }
+
+    /// The same where the symbol charges by lot.
+    #[cold]
+    fn settle_by_lot(
+        &self,
+        parties: &Parties,
+        taker_buys: bool,
+        quantity: Quantity,
+        quote: Amount,
+        floor: &mut Floor,
+    ) -> (Charge, Charge) {
+        let base = self.symbol.scale.base_amount(quantity);
+        let (buyer, seller) = (self.book.traders.at(parties.buyer), self.book.traders.at(parties.seller));
+        let (buyer_fee, seller_fee) = self.lot_fees(quantity, quote, taker_buys);
+        floor.accounts.settle(buyer.quote, seller.quote, quote, seller_fee);
+        floor.accounts.settle(seller.base, buyer.base, base, Amount::ZERO);
+        floor.accounts.charge_locked(buyer.quote, buyer_fee);
+        floor.accounts.release(buyer.quote, self.lot_fee(quantity).minus(buyer_fee));
+        let charge = |fee, of_received| Charge { fee, asset: self.symbol.config.quote, of_received };
+        let (buyer, seller) = (charge(buyer_fee, false), charge(seller_fee, true));
+        if taker_buys { (buyer, seller) } else { (seller, buyer) }
     }
 
     /// What one side owes of what it receives.
     #[inline]
-    fn charge(&self, trader: TraderIndex, is_maker: bool, received: (Amount, Side), floor: &Floor) -> Charge {
+    fn charge(&self, trader: &Trader, is_maker: bool, received: (Amount, Side), floor: &Floor) -> Charge {
         let (received, side) = received;
-        let tier = match self.book.traders.at(trader).settings.commission_tier {
+        let tier = match trader.settings.commission_tier {
             0 => None,
             tier => floor.desk.tier(tier),
         };
@@ -308,6 +308,7 @@ impl Market {
 
     /// The same where one side pays, or would like to, in the discount asset: first the trade itself without commission,
     /// then the taker's and the maker's, each in the discount asset if there is enough of it, else of what came in.
+    #[cold]
     fn settle_discounted(
         &self,
         parties: &Parties,
@@ -326,8 +327,8 @@ impl Market {
             if let Some(charge) = self.charge_discounted(trader, is_maker, (received, side), floor) {
                 return charge;
             }
-            let mut charge = self.charge(trader, is_maker, (received, side), floor);
             let trader = self.book.traders.at(trader);
+            let mut charge = self.charge(trader, is_maker, (received, side), floor);
             // In a trade with itself the other side's commission may have been taken out of what this one received.
             charge.fee = charge.fee.min(floor.accounts.at(trader.receives_to(side)).free);
             let paid = floor.accounts.charge_free(trader.uid, charge.asset, charge.fee);
@@ -362,6 +363,7 @@ impl Market {
     }
 
     /// Self-trade prevention instead of a trade. Whether it ended the taker.
+    #[cold]
     fn prevent(
         &mut self,
         taker: &mut Taker,

@@ -283,7 +283,7 @@ impl Peg {
 }
 
 /// An order as it stands: what was asked, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Its number within the symbol.
     pub order_id: OrderId,
@@ -347,6 +347,14 @@ pub struct Special {
     pub order_list_id: Option<OrderListId>,
     /// How often it was amended.
     pub amends: u32,
+}
+
+impl Clone for Order {
+    /// By hand and inline, so that a copy is written where it belongs: derived, it is made elsewhere and then copied whole.
+    #[inline(always)]
+    fn clone(&self) -> Order {
+        Order { special: self.special.clone(), ..*self }
+    }
 }
 
 impl Order {

@@ -68,10 +68,11 @@ impl Lists {
         self.open.get(&id)
     }
 
-    /// Keep a list.
-    pub fn insert(&mut self, trader: TraderIndex, list: List) {
-        self.by_name.insert((trader, list.list.list_client_order_id), list.list.order_list_id);
-        self.open.insert(list.list.order_list_id, list);
+    /// Keep a list; false when its trader has one of that name.
+    pub fn insert(&mut self, trader: TraderIndex, list: List) -> bool {
+        let id = list.list.order_list_id;
+        let of_that_name = self.by_name.insert((trader, list.list.list_client_order_id), id);
+        self.open.insert(id, list).is_none() && of_that_name.is_none()
     }
 
     fn remove(&mut self, trader: TraderIndex, id: OrderListId) -> Option<List> {
@@ -100,7 +101,8 @@ impl Market {
             let pending = at >= working_orders;
             check_shape(order, pending)?;
             self.check_order_count(place.uid, together, floor)?;
-            takers.push(self.terms(order, trader, pending, floor)?);
+            let terms = self.terms(order, trader, pending, floor)?;
+            takers.push(terms.taker(order, trader, pending, floor.now));
         }
         self.check_counts(trader, opening, floor)?;
         self.check_list_counts(trader, floor)?;
@@ -134,7 +136,7 @@ impl Market {
     }
 
     fn check_list_counts(&self, trader: TraderIndex, floor: &Floor) -> Result<(), Rejection> {
-        let lists = self.book.traders.at(trader).order_lists + 1;
+        let lists = self.book.traders.rare(trader).order_lists + 1;
         let over = |count: u32, limit: u32| limit > 0 && count > limit;
         if over(lists, self.symbol.config.max_num_order_lists) {
             return Err(Rejection::MaxNumOrderLists);
@@ -176,7 +178,7 @@ impl Market {
         let working = pair.is_none().then_some(list.orders[0].0);
         let proceeds = sells_proceeds.then_some(Amount::ZERO);
         self.lists.insert(trader, List { list, working, pair, proceeds });
-        self.book.traders.at_mut(trader).order_lists += 1;
+        self.book.traders.rare_mut(trader).order_lists += 1;
 
         let mut at_once = Vec::new();
         for (at, mut taker) in takers.into_iter().enumerate() {
@@ -263,7 +265,7 @@ impl Market {
         }
         let trader = self.book.traders.find(list.list.uid).expect("a list has a trader");
         let mut list = self.lists.remove(trader, id).expect("the list is under way");
-        self.book.traders.at_mut(trader).order_lists -= 1;
+        self.book.traders.rare_mut(trader).order_lists -= 1;
         let base = self.book.traders.at(trader).base;
         floor.accounts.release(base, list.proceeds.unwrap_or_default());
         list.list.status = OrderListStatus::AllDone;

@@ -21,8 +21,9 @@ impl Market {
         self.check_name(trader, place)?;
         let mut opening = Opening::default();
         opening.add(place);
-        let mut taker = self.check(place, trader, 1, floor)?;
+        let terms = self.check(place, trader, 1, floor)?;
         self.check_counts(trader, opening, floor)?;
+        let mut taker = terms.taker(place, trader, false, floor.now);
         let hold = self.check_now(&mut taker, budget_of(place), floor)?;
         self.hold(&taker, hold, floor)?;
         self.start(&mut taker, hold, floor, events);

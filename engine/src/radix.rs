@@ -12,6 +12,8 @@ const BITS: u32 = 6;
 const MASK: u64 = (1 << BITS) - 1;
 /// The most nodes on a way down: 64 bits in steps of six.
 const DEPTH: usize = 11;
+/// How many leaves are kept at hand.
+const FINGERS: usize = 16;
 /// The `shift` of a node that is not in use.
 const VACANT: u32 = u32::MAX;
 
@@ -33,15 +35,15 @@ pub struct RadixMap {
     nodes: Vec<Node>,
     vacant: Vec<u32>,
     root: u32,
-    /// The leaf that was last changed: the next key is often near the last one.
-    finger: u32,
+    /// Leaves that were lately seen, by the lowest bits of their prefix: the next key is often near one of the last ones.
+    fingers: [u32; FINGERS],
     len: usize,
 }
 
 impl RadixMap {
     /// An empty map.
     pub fn new() -> RadixMap {
-        RadixMap { nodes: Vec::new(), vacant: Vec::new(), root: NONE, finger: NONE, len: 0 }
+        RadixMap { nodes: Vec::new(), vacant: Vec::new(), root: NONE, fingers: [NONE; FINGERS], len: 0 }
     }
 
     /// How many keys there are.
@@ -52,12 +54,16 @@ impl RadixMap {
     /// The value of a key.
     #[inline]
     pub fn get(&self, key: u64) -> Option<u32> {
-        if let Some(leaf) = self.nodes.get(self.finger as usize)
+        if let Some(leaf) = self.nodes.get(self.finger(key) as usize)
             && (leaf.shift, leaf.prefix) == (0, key >> BITS)
         {
             let value = leaf.children[digit(key, 0)];
             return (value != NONE).then_some(value);
         }
+        self.descend(key)
+    }
+
+    fn descend(&self, key: u64) -> Option<u32> {
         let mut at = self.root;
         while at != NONE {
             let node = &self.nodes[at as usize];
@@ -71,10 +77,12 @@ impl RadixMap {
     }
 
     /// Give a key that is not there a value.
+    #[inline]
     pub fn insert(&mut self, key: u64, value: u32) {
         debug_assert!(value != NONE);
         self.len += 1;
-        if let Some(leaf) = self.nodes.get_mut(self.finger as usize)
+        let finger = self.finger(key);
+        if let Some(leaf) = self.nodes.get_mut(finger as usize)
             && (leaf.shift, leaf.prefix) == (0, key >> BITS)
         {
             let digit = digit(key, 0);
@@ -83,6 +91,10 @@ impl RadixMap {
             leaf.children[digit] = value;
             return;
         }
+        self.insert_from_root(key, value);
+    }
+
+    fn insert_from_root(&mut self, key: u64, value: u32) {
         let (mut parent, mut at) = (NONE, self.root);
         while at != NONE {
             let node = &mut self.nodes[at as usize];
@@ -94,7 +106,7 @@ impl RadixMap {
                 assert!(node.occupied >> digit & 1 == 0, "a key is inserted once");
                 node.occupied |= 1 << digit;
                 node.children[digit] = value;
-                self.finger = at;
+                self.fingers[finger_of(key)] = at;
                 return;
             }
             if node.occupied >> digit & 1 == 0 {
@@ -110,7 +122,24 @@ impl RadixMap {
     }
 
     /// Take a key that is there out.
+    #[inline]
     pub fn remove(&mut self, key: u64) {
+        let finger = self.finger(key);
+        if let Some(leaf) = self.nodes.get_mut(finger as usize)
+            && (leaf.shift, leaf.prefix) == (0, key >> BITS)
+            && !leaf.occupied.is_power_of_two()
+        {
+            let bit = 1 << digit(key, 0);
+            assert!(leaf.occupied & bit != 0, "only a key that is there is removed");
+            self.len -= 1;
+            leaf.occupied &= !bit;
+            leaf.children[digit(key, 0)] = NONE;
+            return;
+        }
+        self.remove_from_root(key);
+    }
+
+    fn remove_from_root(&mut self, key: u64) {
         let mut path = [NONE; DEPTH];
         let (mut depth, mut at) = (0, self.root);
         loop {
@@ -186,6 +215,27 @@ impl RadixMap {
         std::iter::successors(self.first(), |&(key, _)| self.after(key))
     }
 
+    /// Show all keys and values, lowest first. Cheaper than [`RadixMap::iter`], which can be left off.
+    pub fn for_each(&self, mut show: impl FnMut(u64, u32)) {
+        if self.root != NONE {
+            self.for_each_below(self.root, &mut show);
+        }
+    }
+
+    fn for_each_below(&self, at: u32, show: &mut impl FnMut(u64, u32)) {
+        let node = &self.nodes[at as usize];
+        let mut left = node.occupied;
+        while left != 0 {
+            let digit = left.trailing_zeros();
+            left &= left - 1;
+            let child = node.children[digit as usize];
+            match node.shift {
+                0 => show(node.prefix << BITS | u64::from(digit), child),
+                _ => self.for_each_below(child, show),
+            }
+        }
+    }
+
     /// The nearest key on one side: `further` keeps the children beyond a digit, `nearest` picks among them, `is_beyond`
     /// tells whether a node whose prefix is not the key's lies on that side.
     fn beside(
@@ -253,6 +303,12 @@ impl RadixMap {
         self.set_child(parent, key, branch);
     }
 
+    /// The leaf that is at hand for the like of a key; it may be another's, or in use no more.
+    #[inline]
+    fn finger(&self, key: u64) -> u32 {
+        self.fingers[finger_of(key)]
+    }
+
     fn set_child(&mut self, parent: u32, key: u64, child: u32) {
         match self.nodes.get_mut(parent as usize) {
             Some(node) => node.children[digit(key, node.shift)] = child,
@@ -266,7 +322,7 @@ impl RadixMap {
         let digit = digit(key, 0);
         node.occupied = 1 << digit;
         node.children[digit] = value;
-        self.finger = leaf;
+        self.fingers[finger_of(key)] = leaf;
         leaf
     }
 
@@ -291,6 +347,11 @@ impl Default for RadixMap {
     fn default() -> Self {
         RadixMap::new()
     }
+}
+
+/// Where a leaf with this key is kept at hand.
+fn finger_of(key: u64) -> usize {
+    (key >> BITS) as usize % FINGERS
 }
 
 /// The digit of a key that stands at `shift`.
@@ -339,6 +400,9 @@ mod tests {
                 assert_eq!(map.last(), tree.iter().next_back().map(|(&key, &value)| (key, value)));
             }
             assert!(map.iter().eq(tree.iter().map(|(&key, &value)| (key, value))));
+            let mut shown = Vec::new();
+            map.for_each(|key, value| shown.push((key, value)));
+            assert!(map.iter().eq(shown));
             for &key in tree.keys() {
                 map.remove(key);
             }

@@ -1,55 +1,29 @@
-//! The whole state as plain data, from an engine and back; and its hash. snapshot_bytes.rs writes it down.
+//! The whole state, no longer changing: what is written down, what readers start from, and its hash.
 //!
-//! Everything stands in a defined order, so equal states give equal bytes.
+//! A snapshot is a copy of the engine at the speed of memory; what it holds is told one by one to who asks, and never stands
+//! in memory a second time. snapshot_bytes.rs writes it down.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::account::AccountState;
-use crate::account::Accounts;
-use crate::average::{AveragePrice, Bucket};
-use crate::book::Ladder;
-use crate::breaker::Breaker;
+use crate::book::{Ladder, Slot};
 use crate::command::{AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
-use crate::engine::{Deadline, Engine};
+use crate::engine::Engine;
 pub use crate::market::Counters;
 use crate::market::Market;
-use crate::order::{Order, OrderStatus};
+use crate::order::{Order, Side};
 use crate::order_list::List;
+use crate::snapshot_bytes::{self, DecodeError};
 use crate::symbol::Symbol;
-use crate::timer::Timers;
-use crate::units::{Amount, AssetId, OrderId, Price, Quantity, Sequence, SymbolId, Time, Uid};
+use crate::units::{Amount, OrderId, Price, Quantity, Sequence, Time};
 
-/// The state of the engine after the command `sequence`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// The last command that is in it; 0 before the first.
-    pub sequence: Sequence,
-    /// The time of that command.
-    pub time: Time,
-    /// By asset id.
-    pub assets: Vec<AssetState>,
-    /// By symbol id.
-    pub symbols: Vec<SymbolState>,
-    /// By uid; the fee account is the first.
-    pub accounts: Vec<AccountState>,
-    /// The limits over all symbols.
-    pub limits: ExchangeLimits,
-    /// What tier n pays is at n - 1.
-    pub commission_tiers: Vec<Option<CommissionRates>>,
-    /// By key.
-    pub api_keys: Vec<ApiKey>,
-    /// Transfers that took effect: uid and external id, in that order.
-    pub transfers: Vec<(Uid, String)>,
-    /// Withdrawals under way: uid, external id, what they lock; in that order.
-    pub withdrawals: Vec<(Uid, String, AssetId, Amount)>,
-    /// The dead man's switches that are armed, by symbol and uid.
-    pub countdowns: Vec<(SymbolId, Uid, Time)>,
-}
+/// The state of the engine after a command.
+#[derive(Clone)]
+pub struct Snapshot(Box<Engine>);
 
 /// An asset and how much of it is in the exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AssetState {
     /// Name and scale.
     pub asset: AddAsset,
@@ -58,35 +32,156 @@ pub struct AssetState {
 }
 
 /// A symbol, its counters and its book.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SymbolState {
-    /// As listed, with its status.
-    pub symbol: Symbol,
-    /// The last numbers given.
-    pub counters: Counters,
-    /// The price of the last trade.
-    pub last_price: Option<Price>,
-    /// What an operator said it is worth.
-    pub reference_price: Option<Price>,
-    /// What traded in the seconds of the average price's window.
-    pub average: Vec<Bucket>,
-    /// What its circuit breaker knows.
-    pub breaker: Breaker,
-    /// All open orders: the bids and then the asks, each best price first and then in the order in which they would trade;
-    /// then by number the stops that wait and the pending orders of lists.
-    pub orders: Vec<Order>,
-    /// Of the icebergs that rest, by number: how much of the part that is shown is left.
-    pub shown: Vec<(OrderId, Quantity)>,
-    /// Of the stops that will be market buys, by number: what they hold.
-    pub stop_holds: Vec<(OrderId, Amount)>,
-    /// The lists under way, by number.
-    pub lists: Vec<List>,
-}
+#[derive(Clone, Copy, Debug)]
+pub struct SymbolState<'a>(&'a Market);
 
 impl Snapshot {
+    /// The last command that is in it; 0 before the first.
+    pub fn sequence(&self) -> Sequence {
+        self.0.sequence
+    }
+
+    /// The time of that command.
+    pub fn time(&self) -> Time {
+        self.0.floor.now
+    }
+
+    /// By asset id.
+    pub fn assets(&self) -> impl Iterator<Item = AssetState> {
+        let assets = self.0.assets.iter().zip(self.0.floor.accounts.supplies());
+        assets.map(|(asset, supply)| AssetState { asset: asset.clone(), supply })
+    }
+
+    /// By symbol id.
+    pub fn symbols(&self) -> impl Iterator<Item = SymbolState<'_>> {
+        self.0.markets.iter().map(SymbolState)
+    }
+
+    /// By uid; the fee account is the first.
+    pub fn accounts(&self) -> impl Iterator<Item = AccountState> {
+        self.0.floor.accounts.states()
+    }
+
+    /// The limits over all symbols.
+    pub fn limits(&self) -> &ExchangeLimits {
+        &self.0.floor.limits
+    }
+
+    /// What tier n pays is at n - 1.
+    pub fn commission_tiers(&self) -> &[Option<CommissionRates>] {
+        &self.0.floor.desk.tiers
+    }
+
+    /// How many deposits and withdrawals took effect.
+    pub fn transfers(&self) -> usize {
+        self.0.transfers.len()
+    }
+
+    /// By key.
+    pub fn api_keys(&self) -> impl Iterator<Item = &ApiKey> {
+        self.0.api_keys.values()
+    }
+
     /// The state's hash: SHA-256 of its bytes.
     pub fn hash(&self) -> StateHash {
-        StateHash(Sha256::digest(self.encode()).into())
+        self.0.state_hash()
+    }
+
+    /// The state as bytes: the same state gives the same bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(snapshot_bytes::about(&self.0));
+        self.write(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    /// The same, piece after piece.
+    pub fn write(&self, mut sink: impl FnMut(&[u8])) {
+        snapshot_bytes::write(&self.0, &mut sink);
+    }
+
+    /// The state from the bytes that [`Snapshot::encode`] gave. They are not believed: what is no sound state is refused.
+    pub fn decode(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+        snapshot_bytes::read(bytes).map(|engine| Snapshot(Box::new(engine)))
+    }
+}
+
+impl From<Engine> for Snapshot {
+    /// The state of an engine that goes on no more.
+    fn from(engine: Engine) -> Snapshot {
+        Snapshot(Box::new(engine))
+    }
+}
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Snapshot) -> bool {
+        self.hash() == other.hash()
+    }
+}
+
+impl Eq for Snapshot {}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("sequence", &self.sequence()).field("hash", &self.hash()).finish()
+    }
+}
+
+impl<'a> SymbolState<'a> {
+    /// As listed, with its status.
+    pub fn symbol(self) -> &'a Symbol {
+        &self.0.symbol
+    }
+
+    /// The last numbers given.
+    pub fn counters(self) -> Counters {
+        self.0.counters
+    }
+
+    /// The price of the last trade.
+    pub fn last_price(self) -> Option<Price> {
+        self.0.last_price
+    }
+
+    /// What the levels of a side show, best first.
+    pub fn levels(self, side: Side) -> impl Iterator<Item = (Price, Quantity)> {
+        self.0.book.levels(Ladder::of(side)).map(|level| (level.price, level.shown))
+    }
+
+    /// All open orders: the bids and then the asks, each best price first and then in the order in which they would trade;
+    /// then by number the stops that wait and the pending orders of lists.
+    pub fn orders(self) -> impl Iterator<Item = Order> {
+        let book = &self.0.book;
+        let resting = [Ladder::Bids, Ladder::Asks].into_iter().flat_map(|ladder| book.levels(ladder));
+        let resting = resting.flat_map(|level| book.queue(level));
+        let waits = move |slot: &Slot| !book.is_resting(*slot);
+        resting.chain(book.slots().filter(waits)).map(|slot| book.order(slot))
+    }
+
+    /// What an operator said it is worth.
+    pub fn reference_price(self) -> Option<Price> {
+        self.0.reference_price
+    }
+
+    /// How many orders stand at each level of a side, best first.
+    pub fn orders_at_levels(self, side: Side) -> impl Iterator<Item = u32> {
+        self.0.book.levels(Ladder::of(side)).map(|level| level.orders)
+    }
+
+    /// What a waiting stop that will be a market buy holds.
+    pub fn stop_held(self, order_id: OrderId) -> Option<Amount> {
+        let book = &self.0.book;
+        let note = book.by_number(order_id).and_then(|slot| book.note(slot));
+        note.map(|note| note.held).filter(|held| !held.is_zero())
+    }
+
+    /// How many orders are open.
+    pub fn open_orders(self) -> usize {
+        self.0.book.len()
+    }
+
+    /// The lists under way, by number.
+    pub fn lists(self) -> impl Iterator<Item = &'a List> {
+        self.0.lists.iter()
     }
 }
 
@@ -107,142 +202,20 @@ impl std::fmt::Debug for StateHash {
 }
 
 impl Engine {
-    /// The whole state as plain data.
+    /// The whole state as it is now.
     pub fn snapshot(&self) -> Snapshot {
-        let asset_state = |(asset, added): (u32, &AddAsset)| AssetState {
-            asset: added.clone(),
-            supply: self.floor.accounts.supply(AssetId(asset)),
-        };
-        let withdrawal =
-            |((uid, name), &(asset, amount)): (&(Uid, String), &(AssetId, Amount))| (*uid, name.clone(), asset, amount);
-        Snapshot {
-            sequence: self.sequence,
-            time: self.floor.now,
-            assets: (0..).zip(&self.assets).map(asset_state).collect(),
-            symbols: self.markets.iter().map(symbol_state).collect(),
-            accounts: self.floor.accounts.states(),
-            limits: self.floor.limits,
-            commission_tiers: self.floor.desk.tiers.clone(),
-            api_keys: self.api_keys.values().cloned().collect(),
-            transfers: self.transfers.iter().cloned().collect(),
-            withdrawals: self.withdrawals.iter().map(withdrawal).collect(),
-            countdowns: self.countdowns.iter().map(|(&(symbol, uid), &at)| (symbol, uid, at)).collect(),
-        }
+        Snapshot(Box::new(self.clone()))
     }
 
     /// What tells this state from any other.
     pub fn state_hash(&self) -> StateHash {
-        self.snapshot().hash()
+        let mut hasher = Sha256::new();
+        snapshot_bytes::write(self, &mut |piece| hasher.update(piece));
+        StateHash(hasher.finalize().into())
     }
 
-    /// The exchange as a snapshot describes it. Asserts that it is sound.
-    pub fn from_snapshot(snapshot: &Snapshot) -> Engine {
-        let mut engine = Engine::new();
-        engine.sequence = snapshot.sequence;
-        engine.floor.now = snapshot.time;
-        engine.floor.limits = snapshot.limits;
-        engine.floor.desk.tiers = snapshot.commission_tiers.clone();
-        engine.assets = snapshot.assets.iter().map(|state| state.asset.clone()).collect();
-        let supplies = snapshot.assets.iter().map(|state| state.supply);
-        engine.floor.accounts = Accounts::restore(&snapshot.accounts, supplies);
-        engine.api_keys = snapshot.api_keys.iter().map(|key| (key.api_key.clone(), key.clone())).collect();
-        engine.transfers = snapshot.transfers.iter().cloned().collect();
-        let withdrawals = snapshot.withdrawals.iter().cloned();
-        engine.withdrawals = withdrawals.map(|(uid, name, asset, amount)| ((uid, name), (asset, amount))).collect();
-        engine.timers = Timers::new(snapshot.time);
-        for &(symbol, uid, at) in &snapshot.countdowns {
-            engine.countdowns.insert((symbol, uid), at);
-            engine.timers.set(at, Deadline::Countdown(symbol, uid));
-        }
-        for state in &snapshot.symbols {
-            engine.restore_symbol(state);
-        }
-        engine.validate();
-        engine
-    }
-
-    fn restore_symbol(&mut self, state: &SymbolState) {
-        let base_scale = self.assets[state.symbol.config.base.0 as usize].scale;
-        self.list(state.symbol.clone(), base_scale);
-        let market = self.markets.last_mut().expect("it was just listed");
-        market.counters = state.counters;
-        market.last_price = state.last_price;
-        market.reference_price = state.reference_price;
-        market.average = AveragePrice::restore(&state.average);
-        market.breaker = state.breaker.clone();
-        if let Some(at) = state.breaker.resumes_at {
-            self.timers.set(at, Deadline::Resume(state.symbol.id));
-        }
-        let quote = self.floor.desk.quotes.last_mut().expect("it was just listed");
-        quote.last_price = state.last_price.map(|price| state.symbol.scale.price_amount(price));
-        restore_orders(market, state, &mut self.floor.accounts);
-        for list in &state.lists {
-            let trader = market.book.traders.find(list.list.uid).expect("an open list has open orders");
-            market.book.traders.at_mut(trader).order_lists += 1;
-            market.lists.insert(trader, list.clone());
-        }
-    }
-}
-
-fn symbol_state(market: &Market) -> SymbolState {
-    let book = &market.book;
-    let (mut orders, mut shown) = (Vec::with_capacity(book.len()), Vec::new());
-    for level in [Ladder::Bids, Ladder::Asks].into_iter().flat_map(|ladder| book.levels(ladder)) {
-        for slot in book.queue(level) {
-            let part = book.special(slot).and_then(|special| special.iceberg_quantity);
-            if part.is_some_and(|part| part.min(book.open(slot)) != book.shown(slot)) {
-                shown.push((book.number(slot), book.shown(slot)));
-            }
-            orders.push(book.order(slot));
-        }
-    }
-    shown.sort_unstable();
-    let mut stop_holds = Vec::new();
-    // Few orders wait or are pending; where none is, there is nothing to look for among all.
-    if orders.len() < book.len() {
-        for slot in book.slots().filter(|&slot| !book.is_resting(slot)) {
-            if let Some(held) = book.note(slot).map(|note| note.held).filter(|held| !held.is_zero()) {
-                stop_holds.push((book.number(slot), held));
-            }
-            orders.push(book.order(slot));
-        }
-    }
-    SymbolState {
-        symbol: market.symbol.clone(),
-        counters: market.counters,
-        last_price: market.last_price,
-        reference_price: market.reference_price,
-        average: market.average.buckets().copied().collect(),
-        breaker: market.breaker.clone(),
-        orders,
-        shown,
-        stop_holds,
-        lists: market.lists.iter().cloned().collect(),
-    }
-}
-
-/// All orders take their places by number, so that a trader's stand in that order; then they queue as the snapshot has them.
-fn restore_orders(market: &mut Market, state: &SymbolState, accounts: &mut Accounts) {
-    let mut by_number: Vec<&Order> = state.orders.iter().collect();
-    by_number.sort_unstable_by_key(|order| order.order_id);
-    let config = &state.symbol.config;
-    for order in by_number {
-        let trader = market.book.traders.enter(order.uid, config.base, config.quote, accounts);
-        market.book.admit(order, trader);
-    }
-    for &(order_id, shown) in &state.shown {
-        let slot = market.book.by_number(order_id).expect("an iceberg is open");
-        market.book.set_shown(slot, shown);
-    }
-    for order in &state.orders {
-        let slot = market.book.by_number(order.order_id).expect("it was just admitted");
-        if order.status == OrderStatus::PendingNew {
-            market.book.note_mut(slot).pending = true;
-        } else if order.working_at().is_some() {
-            market.book.queue_at(slot, Ladder::of(order.side), order.price);
-        } else {
-            let held = state.stop_holds.binary_search_by_key(&order.order_id, |&(of, _)| of);
-            market.wait(slot, held.map_or(Amount::ZERO, |at| state.stop_holds[at].1));
-        }
+    /// The exchange that goes on from a snapshot.
+    pub fn from_snapshot(snapshot: Snapshot) -> Engine {
+        *snapshot.0
     }
 }

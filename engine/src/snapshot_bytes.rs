@@ -1,284 +1,284 @@
 //! A snapshot as bytes, versioned, and back.
 //!
-//! What there are millions of, orders and balances, is written as records of fixed size, little-endian, so that writing and
-//! reading go at the speed of memory. All the rest, and what few orders have, is in postcard's encoding before them.
+//! What there are millions of (accounts, transfers, orders) is written as records, little-endian, so that writing and reading
+//! go at the speed of memory. All the rest is in postcard's encoding, in blocks that begin with their length:
+//!
+//! ```text
+//! version     u32
+//! block       the exchange: Head
+//! accounts    by uid: 43 bytes, then 36 for each balance that is not zero, by asset
+//! transfers   by uid and external id: uid, length of the id, the id
+//! symbols     by id, as market_bytes.rs has them
+//! ```
+//!
+//! The bytes are canonical: they follow from the state alone, and not from how it came about, which slots its orders have or
+//! what was in them before; so the state's hash is a hash of them. The other way round, bytes that would not be written are
+//! not read: whatever is accepted is written again as the same bytes.
+//!
+//! A reader believes nothing, since a snapshot comes from a disk or a peer. It refuses what no engine comes to (an order
+//! without its funds, an asset whose balances are not its supply, a crossed book), and needs no more memory than some ten
+//! times what it was given, whatever the counts in it say.
 
-use crate::account::OrderCount;
-use crate::command::AccountSettings;
-use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
-use crate::snapshot::{AccountState, Snapshot, SymbolState};
-use crate::units::{Amount, AssetId, OrderId, Price, Quantity, SymbolId, Time, Uid};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The version of the bytes that [`Snapshot::encode`] writes.
-pub const VERSION: u32 = 2;
+use serde::{Deserialize, Serialize};
 
-/// An order: number, owner, name, price, quantity, executed, cumulative quote, times, and six bytes for the rest.
-const ORDER_BYTES: usize = 8 + 8 + 28 + 8 + 8 + 8 + 16 + 8 + 8 + 6;
-/// A balance: whose account, as its place among them; asset, free, locked.
-const BALANCE_BYTES: usize = 4 + 4 + 16 + 16;
+use crate::account::{AccountState, Accounts, FEE_ACCOUNT, Needs, OrderCount};
+pub use crate::bytes::{DecodeError, VERSION};
+use crate::bytes::{Decoded, HIGHEST, Reader, Record, Writer, ensure, found};
+use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
+use crate::commission::CommissionRates;
+use crate::engine::{Deadline, Engine};
+use crate::market_bytes;
+use crate::timer::Timers;
+use crate::units::{Amount, AssetId, Sequence, SymbolId, Time, TradeGroup, Uid};
 
-const SIDES: [Side; 2] = [Side::Buy, Side::Sell];
-const ORDER_TYPES: [OrderType; 7] = [
-    OrderType::Limit,
-    OrderType::Market,
-    OrderType::LimitMaker,
-    OrderType::StopLoss,
-    OrderType::StopLossLimit,
-    OrderType::TakeProfit,
-    OrderType::TakeProfitLimit,
-];
-const TIMES_IN_FORCE: [TimeInForce; 3] = [TimeInForce::Gtc, TimeInForce::Ioc, TimeInForce::Fok];
-const PREVENTIONS: [SelfTradePrevention; 6] = [
-    SelfTradePrevention::None,
-    SelfTradePrevention::ExpireTaker,
-    SelfTradePrevention::ExpireMaker,
-    SelfTradePrevention::ExpireBoth,
-    SelfTradePrevention::Decrement,
-    SelfTradePrevention::Transfer,
-];
-/// Those that an open order can have.
-const STATUSES: [OrderStatus; 3] = [OrderStatus::New, OrderStatus::PendingNew, OrderStatus::PartiallyFilled];
+/// An account: uid, flags, tier, group, two order counts, how many balances.
+const ACCOUNT_BYTES: usize = 8 + 1 + 2 + 4 + 2 * 12 + 4;
+/// A balance: asset, free, locked.
+const BALANCE_BYTES: usize = 4 + 16 + 16;
+/// A transfer but for its name: uid, length of the name.
+const TRANSFER_BYTES: usize = 8 + 1;
 
-/// Why bytes are not a snapshot.
-#[derive(Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// Written by another version of the format.
-    Version(u32),
-    /// Not the bytes of a snapshot.
-    Malformed,
-}
-
-impl std::fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DecodeError::Version(found) => write!(f, "snapshot format {found}, this program reads {VERSION}"),
-            DecodeError::Malformed => f.write_str("malformed snapshot"),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
-/// An account without its balances.
-type AccountHead = (Uid, AccountSettings, [OrderCount; 2]);
-/// What few orders have, by place.
-type Specials = Vec<(u64, Box<Special>)>;
-
-/// How many records there are, by kind.
-#[derive(serde::Serialize, serde::Deserialize)]
+/// What an exchange has few of, and how many there are of what it has many of.
+#[derive(Serialize, Deserialize)]
 struct Head {
-    /// Orders of each symbol.
-    orders: Vec<u64>,
-    specials: Vec<Specials>,
-    accounts: Vec<AccountHead>,
-    balances: u64,
+    sequence: Sequence,
+    time: Time,
+    /// With how much of each is in the exchange.
+    assets: Vec<(AddAsset, Amount)>,
+    limits: ExchangeLimits,
+    commission_tiers: Vec<Option<CommissionRates>>,
+    api_keys: Vec<ApiKey>,
+    withdrawals: Vec<((Uid, String), (AssetId, Amount))>,
+    countdowns: Vec<((SymbolId, Uid), Time)>,
+    accounts: u64,
+    transfers: u64,
+    symbols: u32,
 }
 
-impl Snapshot {
-    /// The state as bytes: the format version, the length of the head, the head, then the records.
-    pub fn encode(&self) -> Vec<u8> {
-        let head = Head {
-            orders: self.symbols.iter().map(|state| state.orders.len() as u64).collect(),
-            specials: self.symbols.iter().map(|state| specials_of(&state.orders)).collect(),
-            accounts: self.accounts.iter().map(|state| (state.uid, state.settings, state.order_counts)).collect(),
-            balances: self.accounts.iter().map(|state| state.balances.len() as u64).sum(),
-        };
-        let bytes = postcard::to_extend(&head, Vec::new()).expect("plain data can always be encoded");
-        let rest = self.without_records();
-        let bytes = postcard::to_extend(&rest, bytes).expect("plain data can always be encoded");
-        let orders: u64 = head.orders.iter().sum();
-        let records = orders as usize * ORDER_BYTES + head.balances as usize * BALANCE_BYTES;
-        let mut out = Vec::with_capacity(12 + bytes.len() + records);
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(&bytes);
-        for order in self.symbols.iter().flat_map(|state| &state.orders) {
-            out.extend_from_slice(&encode_order(order));
-        }
-        for (at, state) in (0u32..).zip(&self.accounts) {
-            for &(asset, free, locked) in &state.balances {
-                let mut record = Record::<BALANCE_BYTES>::default();
-                record.put(&at.to_le_bytes()).put(&asset.0.to_le_bytes());
-                record.put(&free.0.to_le_bytes()).put(&locked.0.to_le_bytes());
-                out.extend_from_slice(&record.bytes);
-            }
-        }
-        out
-    }
-
-    /// The state from the bytes that [`Snapshot::encode`] wrote.
-    pub fn decode(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
-        let (version, bytes) = bytes.split_first_chunk().ok_or(DecodeError::Malformed)?;
-        let version = u32::from_le_bytes(*version);
-        if version != VERSION {
-            return Err(DecodeError::Version(version));
-        }
-        decode_body(bytes).ok_or(DecodeError::Malformed)
-    }
-
-    /// All but orders and accounts.
-    fn without_records(&self) -> Snapshot {
-        let symbol = |state: &SymbolState| SymbolState {
-            symbol: state.symbol.clone(),
-            counters: state.counters,
-            last_price: state.last_price,
-            reference_price: state.reference_price,
-            average: state.average.clone(),
-            breaker: state.breaker.clone(),
-            orders: Vec::new(),
-            shown: state.shown.clone(),
-            stop_holds: state.stop_holds.clone(),
-            lists: state.lists.clone(),
-        };
-        Snapshot {
-            sequence: self.sequence,
-            time: self.time,
-            assets: self.assets.clone(),
-            symbols: self.symbols.iter().map(symbol).collect(),
-            accounts: Vec::new(),
-            limits: self.limits,
-            commission_tiers: self.commission_tiers.clone(),
-            api_keys: self.api_keys.clone(),
-            transfers: self.transfers.clone(),
-            withdrawals: self.withdrawals.clone(),
-            countdowns: self.countdowns.clone(),
-        }
-    }
+/// About how many bytes there will be: not fewer by much.
+pub(crate) fn about(engine: &Engine) -> usize {
+    let orders: usize = engine.markets.iter().map(|market| market.book.len()).sum();
+    let accounts = engine.floor.accounts.open_accounts() * (ACCOUNT_BYTES + 2 * BALANCE_BYTES);
+    orders * market_bytes::ORDER_BYTES + accounts + engine.transfers.len() * (TRANSFER_BYTES + 16)
 }
 
-fn decode_body(bytes: &[u8]) -> Option<Snapshot> {
-    let (length, bytes) = bytes.split_first_chunk()?;
-    let (plain, mut records) = bytes.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
-    let (head, plain): (Head, _) = postcard::take_from_bytes(plain).ok()?;
-    let mut snapshot: Snapshot = postcard::from_bytes(plain).ok()?;
-    if (head.orders.len(), head.specials.len()) != (snapshot.symbols.len(), snapshot.symbols.len()) {
-        return None;
+/// The state's bytes, piece after piece.
+pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
+    let mut out = Writer::new(sink);
+    out.put(&VERSION.to_le_bytes());
+    out.block(&Head {
+        sequence: engine.sequence,
+        time: engine.floor.now,
+        assets: engine.assets.iter().zip(engine.floor.accounts.supplies()).map(|(a, s)| (a.clone(), s)).collect(),
+        limits: engine.floor.limits,
+        commission_tiers: engine.floor.desk.tiers.clone(),
+        api_keys: engine.api_keys.values().cloned().collect(),
+        withdrawals: engine.withdrawals.iter().map(|(name, held)| (name.clone(), *held)).collect(),
+        countdowns: engine.countdowns.iter().map(|(whose, at)| (*whose, *at)).collect(),
+        accounts: engine.floor.accounts.open_accounts() as u64,
+        transfers: engine.transfers.len() as u64,
+        symbols: engine.markets.len() as u32,
+    });
+    engine.floor.accounts.states().for_each(|state| write_account(&state, &mut out));
+    for (uid, name) in &engine.transfers {
+        out.put(&uid.0.to_le_bytes());
+        out.put(&[name.len() as u8]);
+        out.put(name.as_bytes());
     }
-    for ((state, count), specials) in snapshot.symbols.iter_mut().zip(head.orders).zip(head.specials) {
-        let length = usize::try_from(count).ok()?.checked_mul(ORDER_BYTES)?;
-        let (orders, rest) = records.split_at_checked(length)?;
-        records = rest;
-        let symbol = state.symbol.id;
-        let decoded = orders.chunks_exact(ORDER_BYTES).map(|record| decode_order(record.try_into().ok()?, symbol));
-        state.orders = decoded.collect::<Option<_>>()?;
-        for (at, special) in specials {
-            state.orders.get_mut(usize::try_from(at).ok()?)?.special = Some(special);
-        }
-    }
-    let state = |(uid, settings, order_counts)| AccountState { uid, settings, order_counts, balances: Vec::new() };
-    snapshot.accounts = head.accounts.into_iter().map(state).collect();
-    let length = usize::try_from(head.balances).ok()?.checked_mul(BALANCE_BYTES)?;
-    if records.len() != length {
-        return None;
-    }
-    for record in records.chunks_exact(BALANCE_BYTES) {
-        let mut record = Reader(record);
-        let account = snapshot.accounts.get_mut(u32::from_le_bytes(record.take()) as usize)?;
-        let asset = AssetId(u32::from_le_bytes(record.take()));
-        let free = Amount(u128::from_le_bytes(record.take()));
-        account.balances.push((asset, free, Amount(u128::from_le_bytes(record.take()))));
-    }
-    Some(snapshot)
+    engine.markets.iter().for_each(|market| market_bytes::write(market, &mut out));
+    out.flush();
 }
 
-fn specials_of(orders: &[Order]) -> Specials {
-    let special = |(at, order): (u64, &Order)| order.special.clone().map(|special| (at, special));
-    (0..).zip(orders).filter_map(special).collect()
-}
-
-fn encode_order(order: &Order) -> [u8; ORDER_BYTES] {
-    let mut record = Record::<ORDER_BYTES>::default();
-    record.put(&order.order_id.0.to_le_bytes()).put(&order.uid.0.to_le_bytes());
-    for word in order.client_order_id.words() {
-        record.put(&word.to_le_bytes());
+/// The engine whose bytes these are.
+pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
+    let mut input = Reader(bytes);
+    let version = u32::from_le_bytes(input.take()?);
+    if version != VERSION {
+        return Err(DecodeError::Version(version));
     }
-    for number in [order.price.0, order.quantity.0, order.executed.0] {
-        record.put(&number.to_le_bytes());
+    let head: Head = input.block()?;
+    ensure(head.sequence.0 < HIGHEST && head.time.0 < HIGHEST, "a time or sequence out of range")?;
+    let mut engine = Engine::new();
+    engine.sequence = head.sequence;
+    engine.floor.now = head.time;
+    engine.timers = Timers::new(head.time);
+    for (asset, _) in &head.assets {
+        ensure(engine.can_add_asset(asset).is_ok(), "an asset that cannot be")?;
+        engine.assets.push(asset.clone());
     }
-    record.put(&order.cumulative_quote.0.to_le_bytes());
-    record.put(&order.created_at.0.to_le_bytes()).put(&order.updated_at.0.to_le_bytes());
-    let status = STATUSES.iter().position(|status| *status == order.status).expect("an open order") as u8;
-    record.put(&[
-        order.side as u8,
-        order.order_type as u8,
-        order.time_in_force as u8,
-        order.self_trade_prevention as u8,
-        status,
-        0,
-    ]);
-    record.bytes
+    ensure(head.limits.is_sound(), "limits that cannot be")?;
+    engine.floor.limits = head.limits;
+    let tiers = head.commission_tiers;
+    let sound = tiers.len() <= usize::from(u16::MAX) && !matches!(tiers.last(), Some(None));
+    ensure(sound, "commission tiers that cannot be")?;
+    engine.floor.desk.tiers = tiers;
+    let supplies: Vec<Amount> = head.assets.iter().map(|&(_, supply)| supply).collect();
+    engine.floor.accounts = read_accounts(&mut input, head.accounts, &supplies)?;
+    engine.transfers = read_transfers(&mut input, head.transfers, &engine.floor.accounts)?;
+    ensure(head.api_keys.is_sorted_by(|a, b| a.api_key < b.api_key), "API keys out of order")?;
+    for key in head.api_keys {
+        ensure(engine.can_add_api_key(&key).is_ok(), "an API key that cannot be")?;
+        engine.api_keys.insert(key.api_key.clone(), key);
+    }
+    let mut needs = Needs::default();
+    ensure(head.withdrawals.is_sorted_by(|a, b| a.0 < b.0), "withdrawals out of order")?;
+    for (name, (asset, amount)) in &head.withdrawals {
+        let known = engine.transfers.contains(name) && (asset.0 as usize) < engine.assets.len();
+        ensure(known && !amount.is_zero(), "a withdrawal that cannot be")?;
+        let at = engine.floor.accounts.place(name.0, *asset);
+        found(needs.add(at, *amount), "holds that do not fit")?;
+    }
+    engine.withdrawals = BTreeMap::from_iter(head.withdrawals);
+    for id in 0..head.symbols {
+        market_bytes::read(&mut input, SymbolId(id), &mut engine, &mut needs)?;
+    }
+    ensure(input.0.is_empty(), "bytes behind its end")?;
+    ensure(head.countdowns.is_sorted_by(|a, b| a.0 < b.0), "countdowns out of order")?;
+    for &((symbol, uid), at) in &head.countdowns {
+        let known = symbol.0 < head.symbols && engine.floor.trader(uid).is_ok();
+        ensure(known && at.0 < 2 * HIGHEST, "a countdown that cannot be")?;
+        engine.timers.set(at, Deadline::Countdown(symbol, uid));
+    }
+    engine.countdowns = BTreeMap::from_iter(head.countdowns);
+    ensure(engine.floor.accounts.is_locked(&needs), "an account that does not hold what its orders need")?;
+    Ok(engine)
 }
 
-fn decode_order(record: &[u8; ORDER_BYTES], symbol: SymbolId) -> Option<Order> {
-    let mut record = Reader(record);
-    let order_id = OrderId(u64::from_le_bytes(record.take()));
-    let uid = Uid(u64::from_le_bytes(record.take()));
-    let words = std::array::from_fn(|_| u32::from_le_bytes(record.take()));
-    let [price, quantity, executed] = std::array::from_fn(|_| u64::from_le_bytes(record.take()));
-    let cumulative_quote = Amount(u128::from_le_bytes(record.take()));
-    let [created_at, updated_at] = std::array::from_fn(|_| Time(u64::from_le_bytes(record.take())));
-    let [side, order_type, time_in_force, prevention, status, _] = record.take::<6>().map(usize::from);
-    Some(Order {
-        order_id,
-        symbol,
-        uid,
-        client_order_id: ClientOrderId::from_words(words),
-        side: *SIDES.get(side)?,
-        order_type: *ORDER_TYPES.get(order_type)?,
-        time_in_force: *TIMES_IN_FORCE.get(time_in_force)?,
-        self_trade_prevention: *PREVENTIONS.get(prevention)?,
-        price: Price(price),
-        quantity: Quantity(quantity),
-        quote_order_quantity: Amount::ZERO,
-        executed: Quantity(executed),
-        cumulative_quote,
-        status: *STATUSES.get(status)?,
-        created_at,
-        updated_at,
-        special: None,
-    })
-}
-
-/// A record being written, field after field.
-struct Record<const N: usize> {
-    bytes: [u8; N],
-    written: usize,
-}
-
-impl<const N: usize> Default for Record<N> {
-    fn default() -> Self {
-        Record { bytes: [0; N], written: 0 }
+fn write_account(state: &AccountState, out: &mut Writer) {
+    let AccountSettings {
+        can_trade,
+        can_withdraw,
+        can_deposit,
+        trade_group,
+        require_self_trade_prevention,
+        commission_tier,
+        discount,
+    } = state.settings;
+    let flags = [can_trade, can_withdraw, can_deposit, require_self_trade_prevention, discount, trade_group.is_some()];
+    let flags = flags.iter().rev().fold(0, |flags, &flag| flags << 1 | u8::from(flag));
+    let mut record = Record::<ACCOUNT_BYTES>::default();
+    record.put(&state.uid.0.to_le_bytes()).put(&[flags]).put(&commission_tier.to_le_bytes());
+    record.put(&trade_group.map_or(0, |group| group.0).to_le_bytes());
+    for OrderCount { window, count } in state.order_counts {
+        record.put(&window.to_le_bytes()).put(&count.to_le_bytes());
+    }
+    record.put(&(state.balances.len() as u32).to_le_bytes());
+    out.put(&record.bytes);
+    for &(asset, free, locked) in &state.balances {
+        let mut record = Record::<BALANCE_BYTES>::default();
+        record.put(&asset.0.to_le_bytes()).put(&free.0.to_le_bytes()).put(&locked.0.to_le_bytes());
+        out.put(&record.bytes);
     }
 }
 
-impl<const N: usize> Record<N> {
-    fn put(&mut self, field: &[u8]) -> &mut Self {
-        self.bytes[self.written..self.written + field.len()].copy_from_slice(field);
-        self.written += field.len();
-        self
+fn read_accounts(input: &mut Reader, count: u64, supplies: &[Amount]) -> Decoded<Accounts> {
+    let most = input.0.len() / ACCOUNT_BYTES;
+    let count = usize::try_from(count).ok().filter(|&count| count <= most).ok_or(DecodeError::Cut)?;
+    let mut accounts = Accounts::restore(supplies, count);
+    let (mut previous, mut state) = (None, AccountState::default());
+    for _ in 0..count {
+        read_account(input, supplies.len(), &mut state)?;
+        let follows = previous.map_or(state.uid == FEE_ACCOUNT, |previous| state.uid > previous);
+        ensure(follows, "accounts out of order")?;
+        previous = Some(state.uid);
+        found(accounts.restore_account(&state), "balances that do not fit")?;
     }
+    ensure(previous.is_some(), "no fee account")?;
+    ensure(accounts.is_conserved(), "balances that do not sum to the supply")?;
+    Ok(accounts)
 }
 
-/// A record being read, field after field.
-struct Reader<'a>(&'a [u8]);
-
-impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> [u8; N] {
-        let (field, rest) = self.0.split_first_chunk().expect("a record has the length of its fields");
-        self.0 = rest;
-        *field
+/// The next account into `state`, whose memory is used again.
+fn read_account(input: &mut Reader, assets: usize, state: &mut AccountState) -> Decoded<()> {
+    let mut record = Reader(&input.take::<ACCOUNT_BYTES>()?);
+    state.uid = Uid(u64::from_le_bytes(record.take()?));
+    let [flags] = record.take()?;
+    let commission_tier = u16::from_le_bytes(record.take()?);
+    let group = u32::from_le_bytes(record.take()?);
+    for counted in &mut state.order_counts {
+        let window = u64::from_le_bytes(record.take()?);
+        *counted = OrderCount { window, count: u32::from_le_bytes(record.take()?) };
     }
+    let count = u32::from_le_bytes(record.take()?) as usize;
+    let flag = |at: u8| flags >> at & 1 == 1;
+    ensure(flags < 1 << 6 && (flag(5) || group == 0), "an account with unknown settings")?;
+    state.settings = AccountSettings {
+        can_trade: flag(0),
+        can_withdraw: flag(1),
+        can_deposit: flag(2),
+        trade_group: flag(5).then_some(TradeGroup(group)),
+        require_self_trade_prevention: flag(3),
+        commission_tier,
+        discount: flag(4),
+    };
+    ensure(count <= assets, "more balances than assets")?;
+    state.balances.clear();
+    for _ in 0..count {
+        let mut record = Reader(&input.take::<BALANCE_BYTES>()?);
+        let asset = AssetId(u32::from_le_bytes(record.take()?));
+        let free = Amount(u128::from_le_bytes(record.take()?));
+        let locked = Amount(u128::from_le_bytes(record.take()?));
+        let follows = state.balances.last().is_none_or(|&(previous, ..)| asset > previous);
+        let known = (asset.0 as usize) < assets && !(free.is_zero() && locked.is_zero());
+        ensure(follows && known, "a balance that cannot be")?;
+        state.balances.push((asset, free, locked));
+    }
+    Ok(())
+}
+
+fn read_transfers(input: &mut Reader, count: u64, accounts: &Accounts) -> Decoded<BTreeSet<(Uid, String)>> {
+    let most = input.0.len() / TRANSFER_BYTES;
+    let count = usize::try_from(count).ok().filter(|&count| count <= most).ok_or(DecodeError::Cut)?;
+    let mut transfers: Vec<(Uid, String)> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let uid = Uid(u64::from_le_bytes(input.take()?));
+        let [length] = input.take()?;
+        let name = std::str::from_utf8(input.bytes(length.into())?).ok();
+        let name = found(name.filter(|name| Engine::is_external_id(name)), "a transfer without a name")?;
+        let transfer = (uid, name.to_owned());
+        let of_last = transfers.last().is_some_and(|(last, _)| *last == uid);
+        let follows = transfers.last().is_none_or(|last| *last < transfer);
+        ensure(follows && (of_last || accounts.is_open(uid)), "a transfer that cannot be")?;
+        transfers.push(transfer);
+    }
+    Ok(BTreeSet::from_iter(transfers))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A count is no reason to ask for memory: only bytes that are there are.
     #[test]
-    fn every_word_of_an_order_is_where_its_list_has_it() {
-        assert!(SIDES.iter().enumerate().all(|(at, word)| *word as usize == at));
-        assert!(ORDER_TYPES.iter().enumerate().all(|(at, word)| *word as usize == at));
-        assert!(TIMES_IN_FORCE.iter().enumerate().all(|(at, word)| *word as usize == at));
-        assert!(PREVENTIONS.iter().enumerate().all(|(at, word)| *word as usize == at));
+    fn counts_that_the_bytes_do_not_bear_out_are_refused() {
+        for count in [1, 1 << 20, u64::from(u32::MAX), u64::MAX / 64, u64::MAX] {
+            for lie in 0..3 {
+                let head = Head {
+                    sequence: Sequence(0),
+                    time: Time(0),
+                    assets: Vec::new(),
+                    limits: ExchangeLimits::default(),
+                    commission_tiers: Vec::new(),
+                    api_keys: Vec::new(),
+                    withdrawals: Vec::new(),
+                    countdowns: Vec::new(),
+                    accounts: if lie == 0 { count.max(2) } else { 1 },
+                    transfers: if lie == 1 { count } else { 0 },
+                    symbols: if lie == 2 { count.try_into().unwrap_or(u32::MAX) } else { 0 },
+                };
+                let mut bytes = Vec::new();
+                let mut sink = |piece: &[u8]| bytes.extend_from_slice(piece);
+                let mut out = Writer::new(&mut sink);
+                out.put(&VERSION.to_le_bytes());
+                out.block(&head);
+                write_account(&AccountState::default(), &mut out);
+                out.flush();
+                assert!(matches!(read(&bytes), Err(DecodeError::Cut)), "{count} of kind {lie}");
+            }
+        }
+        let blocks = [[&VERSION.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat(), VERSION.to_le_bytes().to_vec()];
+        assert!(blocks.iter().all(|bytes| matches!(read(bytes), Err(DecodeError::Cut))));
     }
 }

@@ -2,21 +2,23 @@
 //!
 //! Found once by uid; from then on everything in a market knows a trader by its place, which never changes.
 
-use hashbrown::HashTable;
-
 use crate::account::{Accounts, BalanceIndex};
 use crate::command::{AccountSettings, PlaceOrder};
+use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_uid;
 use crate::order::Side;
+use crate::paged::Paged;
+use crate::prefetch::prefetch;
 use crate::radix::NONE;
-use crate::units::{AssetId, Quantity, Uid};
+use crate::units::{AssetId, Uid};
 
 /// A trader's place in its market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TraderIndex(pub u32);
 
-/// An account in one symbol.
-#[derive(Clone, Debug)]
+/// An account in one symbol. A cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Trader {
     /// Whose account.
     pub uid: Uid,
@@ -30,31 +32,51 @@ pub struct Trader {
     pub last_order: u32,
     /// How many orders it has open on each side: resting, waiting and pending.
     pub open_by_side: [u32; 2],
-    /// How many of them are stops.
-    pub stop_orders: u32,
-    /// How many of them are icebergs.
-    pub iceberg_orders: u32,
-    /// How many lists it has open.
-    pub order_lists: u32,
     /// What its open buy orders could still buy, in lots.
     pub buying: u128,
     /// The account's settings, kept here because every order asks for them.
     pub settings: AccountSettings,
 }
 
+/// How many orders of rare kinds a trader has open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RareCounts {
+    /// Stops.
+    pub stop_orders: u32,
+    /// Icebergs.
+    pub iceberg_orders: u32,
+    /// Order lists.
+    pub order_lists: u32,
+}
+
 /// All traders of a market.
 #[derive(Clone, Debug, Default)]
 pub struct Traders {
-    all: Vec<Trader>,
-    by_uid: HashTable<u32>,
+    all: Paged<Trader>,
+    /// Beside `all`.
+    rare: Vec<RareCounts>,
+    by_uid: HashIndex,
 }
 
 impl Traders {
     /// The place of a user who has been here before.
     #[inline]
     pub fn find(&self, uid: Uid) -> Option<TraderIndex> {
-        let found = self.by_uid.find(hash_of_uid(uid), |&at| self.all[at as usize].uid == uid);
-        found.map(|&at| TraderIndex(at))
+        self.by_uid.find(hash_of_uid(uid), |at| self.all[at].uid == uid).map(TraderIndex)
+    }
+
+    /// Begin to fetch what [`Traders::find`] takes first.
+    pub fn prefetch_index(&self, uid: Uid) {
+        self.by_uid.prefetch(hash_of_uid(uid));
+    }
+
+    /// Begin to fetch a trader's line; false where there seems to be none.
+    pub fn prefetch(&self, uid: Uid) -> bool {
+        let found = self.by_uid.find(hash_of_uid(uid), |_| true);
+        if let Some(at) = found {
+            prefetch(&self.all[at]);
+        }
+        found.is_some()
     }
 
     /// The place of a user whose account is open.
@@ -63,41 +85,64 @@ impl Traders {
         if let Some(found) = self.find(uid) {
             return found;
         }
-        let at = u32::try_from(self.all.len()).expect("fewer than 2^32 traders");
-        let (base, quote) = (accounts.place(uid, base), accounts.place(uid, quote));
-        self.all.push(Trader {
+        self.add(uid, base, quote, accounts).expect("the account is open")
+    }
+
+    /// A place for a user who has none; `None` where there is no such account.
+    pub fn add(&mut self, uid: Uid, base: AssetId, quote: AssetId, accounts: &mut Accounts) -> Option<TraderIndex> {
+        let ([base, quote], settings) = accounts.places(uid, [base, quote])?;
+        let at = self.all.push(Trader {
             uid,
             base,
             quote,
             first_order: NONE,
             last_order: NONE,
             open_by_side: [0; 2],
-            stop_orders: 0,
-            iceberg_orders: 0,
-            order_lists: 0,
             buying: 0,
-            settings: *accounts.settings(uid),
+            settings,
         });
-        let Traders { all, by_uid } = self;
-        by_uid.insert_unique(hash_of_uid(uid), at, |&at| hash_of_uid(all[at as usize].uid));
-        TraderIndex(at)
+        self.rare.push(RareCounts::default());
+        self.by_uid.insert(hash_of_uid(uid), at);
+        Some(TraderIndex(at))
+    }
+
+    /// For the traders of a snapshot, which follow.
+    pub fn restore(count: usize) -> Traders {
+        let mut traders = Traders { by_uid: HashIndex::with_room(count), ..Traders::default() };
+        traders.rare.reserve_exact(count);
+        traders
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// A trader.
     #[inline]
     pub fn at(&self, index: TraderIndex) -> &Trader {
-        &self.all[index.0 as usize]
+        &self.all[index.0]
     }
 
     /// A trader, to change.
     #[inline]
     pub fn at_mut(&mut self, index: TraderIndex) -> &mut Trader {
-        &mut self.all[index.0 as usize]
+        &mut self.all[index.0]
+    }
+
+    /// How many orders of rare kinds a trader has open.
+    pub fn rare(&self, index: TraderIndex) -> &RareCounts {
+        &self.rare[index.0 as usize]
+    }
+
+    /// The same, to change.
+    pub fn rare_mut(&mut self, index: TraderIndex) -> &mut RareCounts {
+        &mut self.rare[index.0 as usize]
     }
 
     /// All traders, in the order of their coming.
-    pub fn iter(&self) -> impl Iterator<Item = &Trader> {
-        self.all.iter()
+    pub fn iter(&self) -> impl Iterator<Item = (&Trader, &RareCounts)> {
+        self.all.iter().zip(&self.rare)
     }
 }
 
@@ -120,22 +165,6 @@ impl Trader {
     #[inline]
     pub fn receives_to(&self, side: Side) -> BalanceIndex {
         self.pays_from(side.opposite())
-    }
-
-    /// Count an order that opens.
-    pub fn opened(&mut self, side: Side, is_stop: bool, is_iceberg: bool, buying: Quantity) {
-        self.open_by_side[side as usize] += 1;
-        self.stop_orders += u32::from(is_stop);
-        self.iceberg_orders += u32::from(is_iceberg);
-        self.buying += u128::from(buying.0);
-    }
-
-    /// Count an order that closes.
-    pub fn closed(&mut self, side: Side, is_stop: bool, is_iceberg: bool, buying: Quantity) {
-        self.open_by_side[side as usize] -= 1;
-        self.stop_orders -= u32::from(is_stop);
-        self.iceberg_orders -= u32::from(is_iceberg);
-        self.buying -= u128::from(buying.0);
     }
 }
 

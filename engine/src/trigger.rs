@@ -108,7 +108,15 @@ impl Market {
     }
 
     /// A walk traded from `first` to `last`: set down the stops whose price came.
+    #[inline]
     pub fn collect_triggered(&mut self, first: Price, last: Price, now: Time) {
+        let none_wait = [Ladder::Rising, Ladder::Falling].iter().all(|&ladder| self.book.best(ladder).is_none());
+        if !none_wait || !self.trackers.all.is_empty() {
+            self.collect_all_triggered(first, last, now);
+        }
+    }
+
+    fn collect_all_triggered(&mut self, first: Price, last: Price, now: Time) {
         let mut triggered = Vec::new();
         for price in [first, last] {
             if !self.trackers.all.is_empty() && !self.trackers.is_quiet(price) {
@@ -173,7 +181,14 @@ impl Market {
     }
 
     /// Work off what the command set off, until nothing is left.
+    #[inline]
     pub fn finish_tasks(&mut self, floor: &mut Floor, events: &mut Vec<Event>) {
+        if !self.tasks.is_empty() {
+            self.finish_all_tasks(floor, events);
+        }
+    }
+
+    fn finish_all_tasks(&mut self, floor: &mut Floor, events: &mut Vec<Event>) {
         while let Some(task) = self.tasks.pop_front() {
             match task {
                 Task::Trigger(order_id) => {

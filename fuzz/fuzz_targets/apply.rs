@@ -77,7 +77,7 @@ fn run(bytes: &mut Bytes) {
 
 fn restored(engine: &Engine) -> Engine {
     let bytes = engine.snapshot().encode();
-    Engine::from_snapshot(&Snapshot::decode(&bytes).expect("what was written can be read"))
+    Engine::from_snapshot(Snapshot::decode(&bytes).expect("what was written can be read"))
 }
 
 /// What anyone can hold against the events.

@@ -166,7 +166,7 @@ impl Worker {
         let views = &self.outlets.views;
         views.restore(&restored.snapshot);
         self.publisher.reset();
-        let orders = restored.snapshot.symbols.iter().flat_map(|state| &state.orders);
+        let orders = restored.snapshot.symbols().flat_map(|state| state.orders());
         for order in orders.filter(|order| !order.prevented().is_zero()) {
             match self.history.order(order.symbol, order.order_id) {
                 Ok(filed) => filed.iter().for_each(|filed| views.recall_order(filed)),
@@ -183,7 +183,7 @@ impl Worker {
                 error!(symbol = symbol.config.name, %reason, "candles and tickers lack the trades of the past");
             }
         }
-        info!(sequence = restored.snapshot.sequence.0, trades, "views are built");
+        info!(sequence = restored.snapshot.sequence().0, trades, "views are built");
     }
 
     fn apply(&mut self, applied: &Arc<Applied>, callers: Vec<(usize, Caller)>) {

@@ -1,8 +1,8 @@
 //! What the unit tests of several files share: a symbol and seeded trades.
 
+use engine::command::{AddAsset, Command};
 use engine::event::{Fill, Trade};
 use engine::order::{OrderStatus, Side};
-use engine::snapshot::SymbolState;
 use engine::symbol::{Symbol, SymbolConfig};
 use engine::units::Notional;
 use engine::{Amount, AssetId, Engine, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
@@ -16,25 +16,14 @@ pub(crate) fn symbol() -> Symbol {
     Symbol::new(SymbolId(0), config, 8).expect("a sound symbol")
 }
 
-/// An exchange with nothing in it.
-pub(crate) fn empty() -> Snapshot {
-    Engine::new().snapshot()
-}
-
-/// [`symbol`] before its first order.
-pub(crate) fn symbol_state() -> SymbolState {
-    SymbolState {
-        symbol: symbol(),
-        counters: Default::default(),
-        last_price: None,
-        reference_price: None,
-        average: Vec::new(),
-        breaker: Default::default(),
-        orders: Vec::new(),
-        shown: Vec::new(),
-        stop_holds: Vec::new(),
-        lists: Vec::new(),
+/// An exchange with [`symbol`] and its assets, before its first order.
+pub(crate) fn listed() -> Snapshot {
+    let asset = |name: &str| Command::AddAsset(AddAsset { name: name.to_owned(), scale: 8 });
+    let mut engine = Engine::new();
+    for command in [asset("BTC"), asset("USDT"), Command::AddSymbol(Box::new(symbol().config))] {
+        engine.apply(Time(0), &command, &mut Vec::new());
     }
+    engine.snapshot()
 }
 
 /// `count` trades of [`symbol`] with at most `gap_max` microseconds between two of them, most gaps being far smaller.

@@ -4,7 +4,7 @@
 //! So whoever has an answer or a stream's message finds it here, and nothing here is older than what was sent. Each symbol
 //! and each group of accounts has its own lock; a reader holds one for as long as it copies what it asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -306,32 +306,32 @@ impl Views {
     /// Forgets everything; this is the state now. Trades and candles are the history's to give: [`Views::recall_trade`].
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut catalog = Catalog::default();
-        snapshot.assets.iter().for_each(|state| catalog.add_asset(&state.asset.name, state.asset.scale));
-        snapshot.symbols.iter().for_each(|state| catalog.add_symbol(&state.symbol));
-        (catalog.limits, catalog.commission_tiers) = (snapshot.limits, snapshot.commission_tiers.clone());
-        catalog.api_keys = snapshot.api_keys.iter().map(|key| (key.api_key.clone(), key.clone())).collect();
+        snapshot.assets().for_each(|state| catalog.add_asset(&state.asset.name, state.asset.scale));
+        snapshot.symbols().for_each(|state| catalog.add_symbol(state.symbol()));
+        (catalog.limits, catalog.commission_tiers) = (*snapshot.limits(), snapshot.commission_tiers().to_vec());
+        catalog.api_keys = snapshot.api_keys().map(|key| (key.api_key.clone(), key.clone())).collect();
         self.klines.reset(catalog.symbols.iter());
         self.catalog.store(Arc::new(catalog));
-        self.markets.store(Arc::new(snapshot.symbols.iter().map(restore_market).collect()));
+        self.markets.store(Arc::new(snapshot.symbols().map(restore_market).collect()));
         self.accounts.iter().for_each(|group| group.write().clear());
-        let supply: Vec<u128> = snapshot.assets.iter().map(|state| state.supply.0).collect();
+        let supply: Vec<u128> = snapshot.assets().map(|state| state.supply.0).collect();
         let mut totals = Totals { accounts: vec![0; supply.len()], supply };
-        for state in &snapshot.accounts {
+        for state in snapshot.accounts() {
             for &(asset, free, locked) in &state.balances {
                 let total = &mut totals.accounts[asset.0 as usize];
                 *total = total.wrapping_add(free.0).wrapping_add(locked.0);
             }
-            self.group(state.uid).write().insert(state.uid, Account::restore(state, snapshot.time));
+            self.group(state.uid).write().insert(state.uid, Account::restore(&state, snapshot.time()));
         }
         *self.totals.write() = totals;
-        for order in snapshot.symbols.iter().flat_map(|state| &state.orders) {
+        for order in snapshot.symbols().flat_map(|state| state.orders()) {
             let mut group = self.group(order.uid).write();
             group.entry(order.uid).or_default().open_orders.insert((order.symbol, order.order_id));
         }
-        for list in snapshot.symbols.iter().flat_map(|state| &state.lists) {
+        for list in snapshot.symbols().flat_map(|state| state.lists()) {
             self.keep_list(&list.list, list.list.created_at);
         }
-        self.advance(snapshot.sequence, snapshot.time);
+        self.advance(snapshot.sequence(), snapshot.time());
     }
 
     /// What history says of an open order, before the first [`Views::apply`].
@@ -758,18 +758,15 @@ impl Market {
     }
 }
 
-fn restore_market(state: &SymbolState) -> Arc<RwLock<Market>> {
-    let mut market = Market::default();
-    let shown: HashMap<OrderId, Quantity> = state.shown.iter().copied().collect();
-    for order in state.orders.iter().filter(|order| order.working_at().is_some()) {
-        let levels = if order.side == Side::Buy { &mut market.bids } else { &mut market.asks };
-        let level = levels.entry(order.price).or_default();
-        let quantity = shown.get(&order.order_id).copied().unwrap_or_else(|| order.open_quantity());
-        *level = Quantity(level.0.saturating_add(quantity.0));
-    }
-    market.orders = OpenOrders::restore(state.orders.iter().cloned().map(KnownOrder::from));
+fn restore_market(state: SymbolState) -> Arc<RwLock<Market>> {
+    let mut market = Market {
+        bids: state.levels(Side::Buy).collect(),
+        asks: state.levels(Side::Sell).collect(),
+        orders: OpenOrders::restore(state.orders().map(KnownOrder::from)),
+        ..Market::default()
+    };
     market.book = BookTicker {
-        update_id: state.counters.update,
+        update_id: state.counters().update,
         bid: market.bids.last_key_value().map(|(&price, &quantity)| (price, quantity)),
         ask: market.asks.first_key_value().map(|(&price, &quantity)| (price, quantity)),
     };
@@ -821,8 +818,7 @@ mod tests {
     #[test]
     fn a_trade_that_history_told_before_is_not_counted_again() {
         let views = Views::new(Arc::new(Klines::new()));
-        let snapshot = Snapshot { symbols: vec![crate::testing::symbol_state()], ..crate::testing::empty() };
-        views.restore(&snapshot);
+        views.restore(&crate::testing::listed());
         let trades = random_trades(3, 2_000, 1_000_000);
         trades.iter().chain(&trades[1_500..]).for_each(|trade| views.recall_trade(trade));
         let now = trades[1_999].time;

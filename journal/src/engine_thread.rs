@@ -83,10 +83,10 @@ pub(crate) enum Job {
     Apply { log_id: LogId, origin: Origin, entry: Arc<Entry>, responder: Option<ApplyResponder<TypeConfig>> },
     /// There was an entry without commands; the membership, if it changed that.
     Pass { log_id: LogId, membership: Option<StoredMembership>, responder: Option<ApplyResponder<TypeConfig>> },
-    /// Copy the engine, and say where in the log it is: for a snapshot when the disk cannot give one any more.
-    Copy(oneshot::Sender<(Box<Engine>, SnapshotMeta)>),
+    /// Copy the state, and say where in the log it is: for a snapshot when the disk cannot give one any more.
+    Copy(oneshot::Sender<(Snapshot, SnapshotMeta)>),
     /// Become this state.
-    Install(SnapshotMeta, Arc<Snapshot>, oneshot::Sender<()>),
+    Install(SnapshotMeta, Snapshot, oneshot::Sender<()>),
     /// Say how far it is.
     Tell(oneshot::Sender<(Sequence, Time)>),
     /// End.
@@ -134,8 +134,7 @@ impl EngineThread {
     }
 
     fn run(mut self, queue: &Receiver<Job>) {
-        let state = Arc::new(self.engine.snapshot());
-        let mut open = self.restored(state);
+        let mut open = self.restored();
         while open {
             let Ok(job) = queue.recv() else { break };
             open = match job {
@@ -152,13 +151,13 @@ impl EngineThread {
                     true
                 }
                 Job::Copy(reply) => {
-                    let _ = reply.send((Box::new(self.engine.clone()), self.meta.clone()));
+                    let _ = reply.send((self.engine.snapshot(), self.meta.clone()));
                     true
                 }
                 Job::Install(meta, state, done) => {
                     self.meta = meta;
-                    self.engine = Engine::from_snapshot(&state);
-                    let open = self.restored(state);
+                    self.engine = Engine::from_snapshot(state);
+                    let open = self.restored();
                     let _ = done.send(());
                     open
                 }
@@ -171,9 +170,10 @@ impl EngineThread {
         }
     }
 
-    /// False when there is nobody left to publish to.
-    fn restored(&mut self, state: Arc<Snapshot>) -> bool {
-        self.applied.store(state.sequence.0, Ordering::Release);
+    /// Tells all readers the state as it is. False when there is nobody left to publish to.
+    fn restored(&mut self) -> bool {
+        let state = Arc::new(self.engine.snapshot());
+        self.applied.store(state.sequence().0, Ordering::Release);
         self.next_deadline.set(self.engine.next_deadline());
         let kept = self.history.restored(state.clone());
         kept && self.publish(Published::Restored(Restored { snapshot: state }))
@@ -195,7 +195,9 @@ impl EngineThread {
         let first_sequence = Sequence(self.engine.sequence().0 + 1);
         let mut events = Vec::with_capacity(4 * entry.commands.len());
         let mut ends = Vec::with_capacity(entry.commands.len());
-        for (sequence, command) in (first_sequence.0..).zip(&entry.commands) {
+        for (at, command) in entry.commands.iter().enumerate() {
+            let sequence = first_sequence.0 + at as u64;
+            self.engine.foresee(&entry.commands[at..]);
             self.deciding.store(sequence, Ordering::Relaxed);
             assert!(!self.is_drill(Sequence(sequence)), "a drill: this command stops the engine");
             self.compensations.apply(&mut self.engine, entry.time, command, &mut events);

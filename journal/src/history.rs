@@ -627,28 +627,28 @@ impl Thread {
     }
 
     fn restore(&mut self, state: &Snapshot, batch: &mut Batch) {
-        self.open = state.symbols.iter().map(|symbol| (symbol.symbol.id, self.recall(&symbol.orders))).collect();
-        if state.sequence <= batch.watermark {
+        self.open = state.symbols().map(|symbol| (symbol.symbol().id, self.recall(symbol.orders()))).collect();
+        if state.sequence() <= batch.watermark {
             return;
         }
         // The state came from a peer; what closed in between is in the peer's history only.
-        tracing::warn!("history has a hole from sequence {} to {}", batch.watermark, state.sequence);
+        tracing::warn!("history has a hole from sequence {} to {}", batch.watermark, state.sequence());
         self.open.values().flat_map(OpenOrders::iter).for_each(|known| batch.add_order(known));
-        for list in state.symbols.iter().flat_map(|symbol| &symbol.lists) {
+        for list in state.symbols().flat_map(|symbol| symbol.lists()) {
             batch.add_list(&list.list, list.list.created_at);
         }
-        batch.watermark = state.sequence;
+        batch.watermark = state.sequence();
     }
 
     /// The open orders of a state, which does not say what history knows beside them.
-    fn recall(&self, orders: &[Order]) -> OpenOrders {
-        let recall = |order: &Order| {
+    fn recall(&self, orders: impl Iterator<Item = Order>) -> OpenOrders {
+        let recall = |order: Order| {
             let filed = || read_order(&self.database, order.symbol, order.order_id).ok().flatten();
             let prevented_match =
                 if order.prevented().is_zero() { None } else { filed().and_then(|filed| filed.prevented_match) };
-            KnownOrder { prevented_match, ..order.clone().into() }
+            KnownOrder { prevented_match, ..order.into() }
         };
-        OpenOrders::restore(orders.iter().map(recall))
+        OpenOrders::restore(orders.map(recall))
     }
 
     fn file(&mut self, applied: &Applied, batch: &mut Batch) {

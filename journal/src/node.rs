@@ -398,7 +398,7 @@ impl Opened {
         let snapshots = SnapshotDirectory::open(data)?;
         let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
         let (engine, meta) = match snapshots.load_newest(purged)? {
-            Some(found) => (Engine::from_snapshot(&found.state), found.meta),
+            Some(found) => (Engine::from_snapshot(found.state), found.meta),
             None => (Engine::new(), SnapshotMeta::default()),
         };
         let loading = watch.lap();

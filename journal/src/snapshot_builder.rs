@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::Sender;
-use engine::{Engine, Sequence};
+use engine::{Engine, Sequence, Snapshot};
 use openraft::EntryPayload;
 use openraft::alias::SnapshotOf;
 use openraft::storage::RaftSnapshotBuilder;
@@ -101,18 +101,19 @@ fn build(
     runtime: &Handle,
 ) -> io::Result<(SnapshotMeta, File)> {
     let SnapshotKeeping { snapshots, log, log_bytes_kept, history, progress, .. } = keeping;
-    let (engine, meta) = match follow(&meta, keeping, runtime) {
-        Ok(engine) => (Box::new(engine), meta),
+    let (state, meta) = match follow(&meta, keeping, runtime) {
+        Ok(engine) => (Snapshot::from(engine), meta),
         Err(error) => {
             tracing::error!("a snapshot is taken of the engine itself, for the disk does not lead to it: {error}");
             copy(jobs)?
         }
     };
-    let sequence = engine.sequence();
+    let sequence = state.sequence();
     // The log before a snapshot may go. What history did not keep yet could then never be written again.
     runtime.block_on(history.wait_for(sequence));
     history.flush()?;
-    snapshots.write(&meta, &engine.snapshot())?;
+    snapshots.write(&meta, &state)?;
+    drop(state);
     let newest = snapshots.newest()?.ok_or_else(|| io::Error::other("the snapshot just written is gone"))?;
     let purge_upto = snapshots.prune(|index| log.bytes_after(index), *log_bytes_kept)?;
     progress.written.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +123,7 @@ fn build(
 }
 
 /// The engine that decides, as it is, and where in the log that is.
-fn copy(jobs: &Sender<Job>) -> io::Result<(Box<Engine>, SnapshotMeta)> {
+fn copy(jobs: &Sender<Job>) -> io::Result<(Snapshot, SnapshotMeta)> {
     let (reply, copy) = oneshot::channel();
     let ended = || io::Error::other("the engine thread has ended");
     jobs.send(Job::Copy(reply)).map_err(|_| ended())?;
@@ -133,13 +134,12 @@ fn copy(jobs: &Sender<Job>) -> io::Result<(Box<Engine>, SnapshotMeta)> {
 fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> io::Result<Engine> {
     let base = keeping.snapshots.load_newest(keeping.log.purged_index());
     let base = base.map_err(|error| io::Error::other(error.to_string()))?;
-    let (mut engine, mut next) = match &base {
+    let (mut engine, mut next) = match base {
         Some(found) => {
-            (Engine::from_snapshot(&found.state), found.meta.last_log_id.map_or(0, |log_id| log_id.index + 1))
+            (Engine::from_snapshot(found.state), found.meta.last_log_id.map_or(0, |log_id| log_id.index + 1))
         }
         None => (Engine::new(), 0),
     };
-    drop(base);
     let end = meta.last_log_id.map_or(0, |log_id| log_id.index + 1);
     let mut events = Vec::new();
     while next < end {

@@ -2,9 +2,10 @@
 //! state. A file appears whole or not at all, and is read back before it counts; retention.rs says how long it stays.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use engine::snapshot_bytes::DecodeError;
 use engine::{Sequence, Snapshot};
 use openraft::alias::SnapshotMetaOf;
 use sha2::{Digest, Sha256};
@@ -34,7 +35,7 @@ pub(crate) enum SnapshotError {
     #[error("its length or checksum is wrong")]
     Body,
     #[error("{0}")]
-    State(#[from] engine::snapshot_bytes::DecodeError),
+    State(#[from] DecodeError),
 }
 
 impl From<SnapshotError> for io::Error {
@@ -79,6 +80,10 @@ impl SnapshotDirectory {
             }
             match read_file(&path) {
                 Ok(found) => return Ok(Some(found)),
+                // It is whole, and for another version of this program.
+                Err(SnapshotError::State(error @ DecodeError::Version(_))) => {
+                    return Err(StartError::damaged(path.display().to_string(), error));
+                }
                 Err(error) => {
                     tracing::warn!("{} is damaged and is put aside: {error}", path.display());
                     fs::rename(&path, path.with_extension("damaged"))
@@ -102,21 +107,32 @@ impl SnapshotDirectory {
         let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.path.join(format!("{index:020}.{SUFFIX}"));
         let temporary = path.with_extension("tmp");
-        let body = state.encode();
+        // Twice through the state is quicker than once through the memory that all its bytes would take.
+        let (mut hasher, mut body_length) = (Sha256::new(), 0);
+        state.write(|piece| {
+            hasher.update(piece);
+            body_length += piece.len() as u64;
+        });
         let header = SnapshotHeader {
             last_log_id: meta.last_log_id.as_ref().map(LogIdBytes::from),
             membership_log_id: meta.last_membership.log_id().as_ref().map(LogIdBytes::from),
             membership: MembershipBytes::from(meta.last_membership.membership()),
-            sequence: state.sequence,
-            body_length: body.len() as u64,
-            state_hash: Sha256::digest(&body).into(),
+            sequence: state.sequence(),
+            body_length,
+            state_hash: hasher.finalize().into(),
         };
         let mut file = File::create(&temporary)?;
         file.write_all(&seal(&header))?;
-        file.write_all(&body)?;
+        let mut written = Ok(());
+        state.write(|piece| {
+            if written.is_ok() {
+                written = file.write_all(piece);
+            }
+        });
+        written?;
         file.sync_all()?;
-        drop((file, body));
-        check(&fs::read(&temporary)?)?;
+        drop(file);
+        check(&mut File::open(&temporary)?)?;
         fs::rename(&temporary, &path)?;
         File::open(&self.path)?.sync_all()?;
         Ok(())
@@ -138,11 +154,8 @@ impl SnapshotDirectory {
     fn newest_header(&self) -> Result<Option<(SnapshotHeader, File)>, SnapshotError> {
         let Some((_, path)) = self.list()?.into_iter().next() else { return Ok(None) };
         let mut file = File::open(path)?;
-        let mut start = Vec::new();
-        // A header is far smaller; one that is not is damaged.
-        (&file).take(1 << 20).read_to_end(&mut start)?;
+        let header = read_header(&mut file)?;
         file.rewind()?;
-        let (header, _) = open_first::<SnapshotHeader>(&start)?;
         Ok(Some((header, file)))
     }
 
@@ -182,26 +195,60 @@ impl SnapshotHeader {
     }
 }
 
-/// The header and the body, if `bytes` are a whole snapshot file.
-pub(crate) fn check(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), SnapshotError> {
-    let (header, length) = open_first::<SnapshotHeader>(bytes)?;
-    let body = &bytes[length..];
-    let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;
-    if whole { Ok((header, body)) } else { Err(SnapshotError::Body) }
+/// The header; the file then stands at the body.
+fn read_header(file: &mut File) -> Result<SnapshotHeader, SnapshotError> {
+    let mut start = Vec::new();
+    file.rewind()?;
+    // A header is far smaller; one that is not is damaged.
+    file.take(1 << 20).read_to_end(&mut start)?;
+    let (header, length) = open_first::<SnapshotHeader>(&start)?;
+    file.seek(SeekFrom::Start(length as u64))?;
+    Ok(header)
+}
+
+/// Whether this is a whole snapshot file.
+fn check(file: &mut File) -> Result<(), SnapshotError> {
+    let header = read_header(file)?;
+    let (mut hasher, mut length, mut piece) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let read = file.read(&mut piece)?;
+        hasher.update(&piece[..read]);
+        length += read as u64;
+        if read == 0 {
+            break;
+        }
+    }
+    let whole = length == header.body_length && *hasher.finalize() == header.state_hash;
+    if whole { Ok(()) } else { Err(SnapshotError::Body) }
 }
 
 fn read_file(path: &Path) -> Result<FoundSnapshot, SnapshotError> {
     read(&mut File::open(path)?)
 }
 
+/// The header and the body, if `bytes` are a whole snapshot file.
+pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), SnapshotError> {
+    let (header, length) = open_first::<SnapshotHeader>(bytes)?;
+    let body = &bytes[length..];
+    let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;
+    if whole { Ok((header, body)) } else { Err(SnapshotError::Body) }
+}
+
 /// The snapshot in an open file.
 pub(crate) fn read(file: &mut File) -> Result<FoundSnapshot, SnapshotError> {
-    let mut bytes = Vec::new();
-    file.rewind()?;
-    file.read_to_end(&mut bytes)?;
-    let (header, body) = check(&bytes)?;
-    let state = Snapshot::decode(body)?;
-    if state.sequence != header.sequence {
+    let header = read_header(file)?;
+    let mut body = Vec::new();
+    let left = file.metadata()?.len().saturating_sub(file.stream_position()?);
+    if left != header.body_length {
+        return Err(SnapshotError::Body);
+    }
+    body.reserve_exact(usize::try_from(left).map_err(|_| SnapshotError::Body)?);
+    file.read_to_end(&mut body)?;
+    if body.len() as u64 != left || *Sha256::digest(&body) != header.state_hash {
+        return Err(SnapshotError::Body);
+    }
+    let state = Snapshot::decode(&body)?;
+    if state.sequence() != header.sequence {
         return Err(SnapshotError::Body);
     }
     Ok(FoundSnapshot { meta: header.meta()?, state })
@@ -256,5 +303,29 @@ mod tests {
         let error = directory.load_newest(Some(7)).err().unwrap().to_string();
         assert!(error.contains("00000000000000000010.snapshot is damaged"), "{error}");
         assert!(directory.load_newest(None).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_with_any_bit_changed_or_any_byte_cut_off_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SnapshotDirectory::open(folder.path()).unwrap();
+        directory.write(&meta(5), &Engine::new().snapshot()).unwrap();
+        let path = folder.path().join(format!("snapshots/{:020}.snapshot", 5));
+        let whole = fs::read(&path).unwrap();
+        let is_refused = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(read_file(&path).is_err(), check(&mut File::open(&path).unwrap()).is_err());
+            read_file(&path).is_err()
+        };
+        assert!(!is_refused(&whole));
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut changed = whole.clone();
+                changed[at] ^= 1 << bit;
+                assert!(is_refused(&changed), "bit {bit} of byte {at}");
+            }
+            assert!(is_refused(&whole[..at]), "cut to {at}");
+        }
+        assert!(is_refused(&[&whole[..], &[0]].concat()), "one byte more");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use futures_util::{Stream, TryStreamExt};
@@ -91,7 +90,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         let state = tokio::task::spawn_blocking(store).await.map_err(io::Error::other)??;
         let (done, installed) = oneshot::channel();
-        self.tell(Job::Install(meta.clone(), Arc::new(state), done)).await?;
+        self.tell(Job::Install(meta.clone(), state, done)).await?;
         installed.await.map_err(|_| engine_ended())?;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();

@@ -124,17 +124,17 @@ impl Pair {
         self.fast.validate();
         self.slow.validate();
         let snapshot = self.fast.snapshot();
-        for (symbol, orders) in snapshot.symbols.iter().zip(self.slow.orders()) {
-            for (fast, slow) in symbol.orders.iter().zip(&orders) {
-                assert_eq!(fast, slow, "{}", context());
+        for (symbol, orders) in snapshot.symbols().zip(self.slow.orders()) {
+            for (fast, slow) in symbol.orders().zip(&orders) {
+                assert_eq!(&fast, slow, "{}", context());
             }
-            assert_eq!(symbol.orders.len(), orders.len(), "{}", context());
+            assert_eq!(symbol.orders().count(), orders.len(), "{}", context());
         }
         let balances: Vec<_> = snapshot
-            .accounts
-            .iter()
+            .accounts()
             .flat_map(|account| {
-                account.balances.iter().map(|(asset, free, locked)| (account.uid, *asset, *free, *locked))
+                let uid = account.uid;
+                account.balances.into_iter().map(move |(asset, free, locked)| (uid, asset, free, locked))
             })
             .collect();
         assert_eq!(balances, self.slow.balances(), "{}", context());
@@ -274,7 +274,9 @@ fn a_snapshot_in_the_middle_changes_nothing() {
         for cut in [0, 1, 17, 40, 300, 4_000, random, 11_999, 12_000] {
             let (before, mut events) = replay(Engine::new(), &log[..cut]);
             let bytes = before.snapshot().encode();
-            let restored = Engine::from_snapshot(&Snapshot::decode(&bytes).expect("what was encoded"));
+            let restored = Engine::from_snapshot(Snapshot::decode(&bytes).expect("what was encoded"));
+            restored.validate();
+            assert!(restored.snapshot().encode() == bytes, "seed {seed}, cut at {cut}: other bytes");
             assert_eq!(restored.state_hash(), before.state_hash(), "seed {seed}, cut at {cut}");
             let (after, rest) = replay(restored, &log[cut..]);
             events.extend(rest);

@@ -17,8 +17,8 @@ impl Names {
     /// Those of a state.
     pub fn of(state: &Snapshot) -> Names {
         Names {
-            assets: state.assets.iter().map(|asset| asset.asset.clone()).collect(),
-            symbols: state.symbols.iter().map(|symbol| symbol.symbol.clone()).collect(),
+            assets: state.assets().map(|asset| asset.asset).collect(),
+            symbols: state.symbols().map(|symbol| symbol.symbol().clone()).collect(),
         }
     }
 

@@ -57,7 +57,8 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Outcome {
     let (commands, rate) = (replay.commands(), per_second(replay.commands(), elapsed));
     let state = replay.snapshot();
     let hash = state.hash();
-    let open_orders: usize = state.symbols.iter().map(|symbol| symbol.orders.len()).sum();
+    let open_orders: usize = state.symbols().map(|symbol| symbol.open_orders()).sum();
+    let (accounts, symbols) = (state.accounts().count(), state.symbols().count());
     let base = replay.base();
     if arguments.common.json {
         return print_json(&json!({
@@ -67,8 +68,8 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Outcome {
             "per_second": rate,
             "at": moment_json((replay.sequence(), replay.time())),
             "state_hash": hash.to_string(),
-            "accounts": state.accounts.len(),
-            "symbols": state.symbols.len(),
+            "accounts": accounts,
+            "symbols": symbols,
             "open_orders": open_orders,
         }));
     }
@@ -78,7 +79,6 @@ pub(super) fn replay(arguments: &ReplayArguments) -> Outcome {
     out.row("to", moment_text((replay.sequence(), replay.time())))?;
     out.row("commands", format_args!("{commands} in {}, {rate} a second", seconds_text(elapsed)))?;
     out.row("state", hash)?;
-    let (accounts, symbols) = (state.accounts.len(), state.symbols.len());
     out.row("holds", format_args!("{accounts} accounts, {symbols} symbols, {open_orders} open orders"))?;
     out.end()?;
     Ok(ExitCode::SUCCESS)
@@ -181,14 +181,14 @@ pub(super) fn show(arguments: &ShowArguments) -> Outcome {
     }
 }
 
-fn find<'a>(state: &'a Snapshot, name: &str) -> Result<&'a SymbolState, RecoveryError> {
-    let found = state.symbols.iter().find(|symbol| symbol.symbol.config.name == name);
-    found.ok_or_else(|| RecoveryError::NotThere(format!("there is no symbol {name} at sequence {}", state.sequence)))
+fn find<'a>(state: &'a Snapshot, name: &str) -> Result<SymbolState<'a>, RecoveryError> {
+    let found = state.symbols().find(|symbol| symbol.symbol().config.name == name);
+    found.ok_or_else(|| RecoveryError::NotThere(format!("there is no symbol {name} at sequence {}", state.sequence())))
 }
 
 fn show_book(state: &Snapshot, name: &str, depth: usize, is_json: bool) -> Outcome {
     let (symbol, names) = (find(state, name)?, Names::of(state));
-    let id = symbol.symbol.id;
+    let id = symbol.symbol().id;
     let most = if depth == 0 { usize::MAX } else { depth };
     let (bids, asks): (Vec<BookLevel>, Vec<BookLevel>) =
         book_levels(symbol).into_iter().partition(|level| level.side == Side::Buy);
@@ -203,20 +203,20 @@ fn show_book(state: &Snapshot, name: &str, depth: usize, is_json: bool) -> Outco
         };
         return print_json(&json!({
             "symbol": name,
-            "at": moment_json((state.sequence, state.time)),
-            "status": symbol_status_word(symbol.symbol.status),
-            "update_id": symbol.counters.update,
+            "at": moment_json((state.sequence(), state.time())),
+            "status": symbol_status_word(symbol.symbol().status),
+            "update_id": symbol.counters().update,
             "bids": rows(&bids_shown),
             "asks": rows(&asks_shown),
             "levels": [bids.len(), asks.len()],
         }));
     }
     let mut out = Output::new();
-    let status = symbol_status_word(symbol.symbol.status);
+    let status = symbol_status_word(symbol.symbol().status);
     out.line(format_args!(
         "{name} at {}, {status}, update {}",
-        moment_text((state.sequence, state.time)),
-        symbol.counters.update
+        moment_text((state.sequence(), state.time())),
+        symbol.counters().update
     ))?;
     out.line(format_args!(
         "{:>8} {:>22} {:>20} | {:<20} {:<22} {:<8}",
@@ -243,15 +243,15 @@ fn show_book(state: &Snapshot, name: &str, depth: usize, is_json: bool) -> Outco
 
 fn show_account(state: &Snapshot, uid: Uid, is_json: bool) -> Outcome {
     let names = Names::of(state);
-    let found = state.accounts.iter().find(|account| account.uid == uid);
-    let account = found
-        .ok_or_else(|| RecoveryError::NotThere(format!("there is no account {uid} at sequence {}", state.sequence)))?;
+    let found = state.accounts().find(|account| account.uid == uid);
+    let account = found.ok_or_else(|| {
+        RecoveryError::NotThere(format!("there is no account {uid} at sequence {}", state.sequence()))
+    })?;
     let orders: Vec<_> = state
-        .symbols
-        .iter()
-        .flat_map(|symbol| &symbol.orders)
+        .symbols()
+        .flat_map(|symbol| symbol.orders())
         .filter(|order| order.uid == uid)
-        .map(|order| facts::order(order, &names))
+        .map(|order| facts::order(&order, &names))
         .collect();
     let balances = account.balances.iter().map(|&(asset, free, locked)| facts::balance(asset, free, locked, &names));
     let balances: Vec<_> = balances.collect();
@@ -259,14 +259,14 @@ fn show_account(state: &Snapshot, uid: Uid, is_json: bool) -> Outcome {
     if is_json {
         return print_json(&json!({
             "uid": uid.0,
-            "at": moment_json((state.sequence, state.time)),
+            "at": moment_json((state.sequence(), state.time())),
             "settings": settings.json(),
             "balances": balances.iter().map(facts::Facts::json).collect::<Vec<_>>(),
             "open_orders": orders.iter().map(facts::Facts::json).collect::<Vec<_>>(),
         }));
     }
     let mut out = Output::new();
-    out.line(format_args!("account {uid} at {}", moment_text((state.sequence, state.time))))?;
+    out.line(format_args!("account {uid} at {}", moment_text((state.sequence(), state.time()))))?;
     out.line(format_args!("settings:{}", settings.text()))?;
     for balance in &balances {
         out.line(format_args!("balance:{}", balance.text()))?;
@@ -280,16 +280,16 @@ fn show_account(state: &Snapshot, uid: Uid, is_json: bool) -> Outcome {
 
 fn show_symbol(state: &Snapshot, name: &str, is_json: bool) -> Outcome {
     let (symbol, names) = (find(state, name)?, Names::of(state));
-    let (config, id) = (&symbol.symbol.config, symbol.symbol.id);
+    let (config, id) = (&symbol.symbol().config, symbol.symbol().id);
     let (bids, asks): (Vec<BookLevel>, Vec<BookLevel>) =
         book_levels(symbol).into_iter().partition(|level| level.side == Side::Buy);
-    let resting = symbol.orders.iter().filter(|order| order.working_at().is_some()).count();
+    let resting = symbol.orders().filter(|order| order.working_at().is_some()).count();
     let price = |price: Option<engine::Price>| price.map(|price| names.price(id, price));
-    let Counters { order, trade, update, order_list, .. } = symbol.counters;
+    let Counters { order, trade, update, order_list, .. } = symbol.counters();
     let said = json!({
         "symbol": name,
-        "at": moment_json((state.sequence, state.time)),
-        "status": symbol_status_word(symbol.symbol.status),
+        "at": moment_json((state.sequence(), state.time())),
+        "status": symbol_status_word(symbol.symbol().status),
         "base": names.asset_name(config.base),
         "quote": names.asset_name(config.quote),
         "tick_size": names.amount(config.quote, config.tick_size),
@@ -301,20 +301,20 @@ fn show_symbol(state: &Snapshot, name: &str, is_json: bool) -> Outcome {
         "last_trade_id": trade,
         "last_update_id": update,
         "last_order_list_id": order_list,
-        "last_price": price(symbol.last_price),
-        "reference_price": price(symbol.reference_price),
+        "last_price": price(symbol.last_price()),
+        "reference_price": price(symbol.reference_price()),
         "best_bid": price(bids.first().map(|level| level.price)),
         "best_ask": price(asks.first().map(|level| level.price)),
         "levels": [bids.len(), asks.len()],
         "resting_orders": resting,
-        "waiting_orders": symbol.orders.len() - resting,
-        "open_lists": symbol.lists.len(),
+        "waiting_orders": symbol.open_orders() - resting,
+        "open_lists": symbol.lists().count(),
     });
     if is_json {
         return print_json(&said);
     }
     let mut out = Output::new();
-    out.line(format_args!("{name} at {}", moment_text((state.sequence, state.time))))?;
+    out.line(format_args!("{name} at {}", moment_text((state.sequence(), state.time()))))?;
     for (field, value) in said.as_object().into_iter().flatten().filter(|(field, _)| *field != "at") {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         out.line(format_args!("{field:<20} {value}"))?;
@@ -388,7 +388,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> Outcome {
     })?;
     let to = replay.snapshot();
     if let At::Time(_) = arguments.b
-        && to.sequence < from.sequence
+        && to.sequence() < from.sequence()
     {
         return Err(RecoveryError::NotThere(format!("{} is before {}", arguments.b, arguments.a)).into());
     }

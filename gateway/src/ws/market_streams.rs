@@ -616,11 +616,9 @@ pub(super) fn push_escaped(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{empty, random_trades, symbol, symbol_state};
+    use crate::testing::{listed, random_trades, symbol};
     use crate::views::AssetInfo;
     use crate::ws::hub::{Form, outbox};
-    use engine::Snapshot;
-    use engine::snapshot::AssetState;
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use serde_json::Value;
 
@@ -637,12 +635,7 @@ mod tests {
     fn publisher() -> Publisher {
         let klines = Arc::new(Klines::new());
         let views = Arc::new(Views::new(klines.clone()));
-        let asset = |name: &str| AssetState {
-            asset: engine::command::AddAsset { name: name.to_owned(), scale: 8 },
-            supply: engine::Amount::ZERO,
-        };
-        let assets = vec![asset("BTC"), asset("USDT")];
-        views.restore(&Snapshot { assets, symbols: vec![symbol_state()], ..empty() });
+        views.restore(&listed());
         Publisher::new(Arc::new(Hub::new()), views, klines)
     }
 

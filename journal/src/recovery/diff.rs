@@ -7,7 +7,7 @@ use engine::command::{AccountSettings, AddAsset};
 use engine::order::Side;
 use engine::snapshot::{AccountState, Counters, SymbolState};
 use engine::symbol::{Symbol, SymbolStatus};
-use engine::{Amount, AssetId, Order, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, Uid};
+use engine::{Amount, AssetId, Order, OrderId, Price, Quantity, Sequence, Snapshot, Time, Uid};
 
 /// What differs between two states of one exchange.
 #[derive(Clone, Debug)]
@@ -81,6 +81,19 @@ pub struct SymbolChange {
     pub orders: Vec<OrderChange>,
 }
 
+impl SymbolChange {
+    fn is_any(&self) -> bool {
+        self.is_new
+            || self.config
+            || self.status.is_some()
+            || self.counters.0 != self.counters.1
+            || self.last_price.0 != self.last_price.1
+            || self.reference_price.0 != self.reference_price.1
+            || !self.levels.is_empty()
+            || !self.orders.is_empty()
+    }
+}
+
 /// How a price level differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LevelChange {
@@ -117,45 +130,36 @@ pub struct BookLevel {
 }
 
 /// The levels of a book: the bids and then the asks, best first.
-pub fn book_levels(state: &SymbolState) -> Vec<BookLevel> {
-    let shown: BTreeMap<OrderId, Quantity> = state.shown.iter().copied().collect();
-    let mut levels: Vec<BookLevel> = Vec::new();
-    for order in state.orders.iter().filter(|order| order.working_at().is_some()) {
-        let open = order.open_quantity();
-        let part = order.special.as_ref().and_then(|special| special.iceberg_quantity);
-        let quantity = shown.get(&order.order_id).copied().unwrap_or_else(|| part.map_or(open, |part| part.min(open)));
-        match levels.last_mut() {
-            Some(level) if (level.side, level.price) == (order.side, order.price) => {
-                level.quantity = Quantity(level.quantity.0.saturating_add(quantity.0));
-                level.orders += 1;
-            }
-            _ => levels.push(BookLevel { side: order.side, price: order.price, quantity, orders: 1 }),
-        }
-    }
-    levels
+pub fn book_levels(state: SymbolState<'_>) -> Vec<BookLevel> {
+    let of = |side| {
+        let levels = state.levels(side).zip(state.orders_at_levels(side));
+        levels.map(move |((price, quantity), orders)| BookLevel { side, price, quantity, orders: orders as usize })
+    };
+    of(Side::Buy).chain(of(Side::Sell)).collect()
 }
 
 impl Diff {
     /// What differs between an earlier state and a later one.
     pub fn of(from: &Snapshot, to: &Snapshot) -> Diff {
+        let (assets_before, assets): (Vec<_>, Vec<_>) = (from.assets().collect(), to.assets().collect());
         let asset = |(id, asset): (u32, &engine::snapshot::AssetState)| (AssetId(id), asset.asset.clone());
-        let supplies = (0..).zip(&to.assets).map(|(id, asset)| {
-            let before = from.assets.get(id as usize).map_or(Amount::ZERO, |asset| asset.supply);
+        let supplies = (0..).zip(&assets).map(|(id, asset)| {
+            let before = assets_before.get(id as usize).map_or(Amount::ZERO, |asset| asset.supply);
             (AssetId(id), before, asset.supply)
         });
-        let known: BTreeSet<&str> = from.api_keys.iter().map(|key| key.api_key.as_str()).collect();
-        let keys = to.api_keys.iter().filter(|key| !known.contains(key.api_key.as_str()));
+        let known: BTreeSet<&str> = from.api_keys().map(|key| key.api_key.as_str()).collect();
+        let keys = to.api_keys().filter(|key| !known.contains(key.api_key.as_str()));
         Diff {
-            from: (from.sequence, from.time),
-            to: (to.sequence, to.time),
-            assets: (0..).zip(&to.assets).skip(from.assets.len()).map(asset).collect(),
+            from: (from.sequence(), from.time()),
+            to: (to.sequence(), to.time()),
+            assets: (0..).zip(&assets).skip(assets_before.len()).map(asset).collect(),
             supplies: supplies.filter(|(_, before, after)| before != after).collect(),
             accounts: account_changes(from, to),
-            symbols: to.symbols.iter().filter_map(|after| symbol_change(from, after)).collect(),
-            limits: from.limits != to.limits,
-            commission_tiers: from.commission_tiers != to.commission_tiers,
+            symbols: to.symbols().filter_map(|after| symbol_change(from, after)).collect(),
+            limits: from.limits() != to.limits(),
+            commission_tiers: from.commission_tiers() != to.commission_tiers(),
             api_keys: keys.map(|key| key.uid).collect(),
-            transfers: (to.transfers.len() as u64).saturating_sub(from.transfers.len() as u64),
+            transfers: (to.transfers() as u64).saturating_sub(from.transfers() as u64),
         }
     }
 
@@ -173,9 +177,9 @@ impl Diff {
 }
 
 fn account_changes(from: &Snapshot, to: &Snapshot) -> Vec<AccountChange> {
-    let before: BTreeMap<Uid, &AccountState> = from.accounts.iter().map(|account| (account.uid, account)).collect();
-    let change = |after: &AccountState| {
-        let known = before.get(&after.uid).copied();
+    let before: BTreeMap<Uid, AccountState> = from.accounts().map(|account| (account.uid, account)).collect();
+    let change = |after: AccountState| {
+        let known = before.get(&after.uid);
         let settings = known.map_or_else(AccountSettings::default, |known| known.settings);
         let change = AccountChange {
             uid: after.uid,
@@ -185,7 +189,7 @@ fn account_changes(from: &Snapshot, to: &Snapshot) -> Vec<AccountChange> {
         };
         (change.is_new || change.settings.is_some() || !change.balances.is_empty()).then_some(change)
     };
-    to.accounts.iter().filter_map(change).collect()
+    to.accounts().filter_map(change).collect()
 }
 
 type Balances = [(AssetId, Amount, Amount)];
@@ -204,27 +208,25 @@ fn balance_changes(before: &Balances, after: &Balances) -> Vec<BalanceChange> {
     changes.filter(|change| change.free.0 != change.free.1 || change.locked.0 != change.locked.1).collect()
 }
 
-fn symbol_change(from: &Snapshot, after: &SymbolState) -> Option<SymbolChange> {
-    let id: SymbolId = after.symbol.id;
-    let before = from.symbols.get(id.0 as usize);
-    if before == Some(after) {
-        return None;
-    }
-    let status = before.map_or(after.symbol.status, |before| before.symbol.status);
-    Some(SymbolChange {
-        symbol: after.symbol.clone(),
+fn symbol_change(from: &Snapshot, after: SymbolState<'_>) -> Option<SymbolChange> {
+    let symbol = after.symbol();
+    let before = from.symbols().nth(symbol.id.0 as usize);
+    let status = before.map_or(symbol.status, |before| before.symbol().status);
+    let change = SymbolChange {
+        symbol: symbol.clone(),
         is_new: before.is_none(),
-        config: before.is_some_and(|before| before.symbol.config != after.symbol.config),
-        status: (status != after.symbol.status).then_some((status, after.symbol.status)),
-        counters: (before.map(|before| before.counters).unwrap_or_default(), after.counters),
-        last_price: (before.and_then(|before| before.last_price), after.last_price),
-        reference_price: (before.and_then(|before| before.reference_price), after.reference_price),
+        config: before.is_some_and(|before| before.symbol().config != symbol.config),
+        status: (status != symbol.status).then_some((status, symbol.status)),
+        counters: (before.map(|before| before.counters()).unwrap_or_default(), after.counters()),
+        last_price: (before.and_then(|before| before.last_price()), after.last_price()),
+        reference_price: (before.and_then(|before| before.reference_price()), after.reference_price()),
         levels: level_changes(before, after),
         orders: order_changes(before, after),
-    })
+    };
+    change.is_any().then_some(change)
 }
 
-fn level_changes(before: Option<&SymbolState>, after: &SymbolState) -> Vec<LevelChange> {
+fn level_changes(before: Option<SymbolState<'_>>, after: SymbolState<'_>) -> Vec<LevelChange> {
     // By side and by how far from the best: bids fall, asks rise.
     let key = |level: &BookLevel| match level.side {
         Side::Buy => (0, u64::MAX - level.price.0),
@@ -246,9 +248,9 @@ fn level_changes(before: Option<&SymbolState>, after: &SymbolState) -> Vec<Level
     levels.into_values().filter(|change| change.quantity.0 != change.quantity.1).collect()
 }
 
-fn order_changes(before: Option<&SymbolState>, after: &SymbolState) -> Vec<OrderChange> {
-    let by_number = |state: &SymbolState| -> BTreeMap<OrderId, Order> {
-        state.orders.iter().map(|order| (order.order_id, order.clone())).collect()
+fn order_changes(before: Option<SymbolState<'_>>, after: SymbolState<'_>) -> Vec<OrderChange> {
+    let by_number = |state: SymbolState<'_>| -> BTreeMap<OrderId, Order> {
+        state.orders().map(|order| (order.order_id, order)).collect()
     };
     let mut gone = before.map(by_number).unwrap_or_default();
     let mut changes = BTreeMap::new();

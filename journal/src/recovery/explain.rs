@@ -206,28 +206,28 @@ struct Teller<'a> {
 
 impl<'a> Teller<'a> {
     fn new(state: &Snapshot, name: &'a str, order_id: OrderId) -> Teller<'a> {
-        let listed = state.symbols.iter().find(|listed| listed.symbol.config.name == name);
-        let found = listed.and_then(|listed| listed.orders.iter().find(|order| order.order_id == order_id));
-        let balances = state.accounts.iter().flat_map(|account| {
-            account.balances.iter().map(|&(asset, free, locked)| ((account.uid, asset), (free, locked)))
+        let listed = state.symbols().find(|listed| listed.symbol().config.name == name);
+        let found = listed.and_then(|listed| listed.orders().find(|order| order.order_id == order_id));
+        let balances = state.accounts().flat_map(|account| {
+            let uid = account.uid;
+            account.balances.into_iter().map(move |(asset, free, locked)| ((uid, asset), (free, locked)))
         });
         let line = |order: &Order| Line {
-            sequence: state.sequence,
-            time: state.time,
+            sequence: state.sequence(),
+            time: state.time(),
             command: None,
             what: Happening::Open(Box::new(order.clone())),
         };
         Teller {
             name,
             order_id,
-            symbol: listed.map(|listed| listed.symbol.clone()),
-            assets: state.assets.iter().map(|asset| asset.asset.clone()).collect(),
+            symbol: listed.map(|listed| listed.symbol().clone()),
+            assets: state.assets().map(|asset| asset.asset).collect(),
             balances: balances.collect(),
-            stop_held: listed
-                .and_then(|listed| listed.stop_holds.iter().find(|(of, _)| *of == order_id).map(|(_, held)| *held)),
-            lines: found.map(line).into_iter().collect(),
-            was_before: found.is_none() && listed.is_some_and(|listed| listed.counters.order >= order_id.0),
-            order: found.map(|order| order.clone().into()),
+            stop_held: listed.and_then(|listed| listed.stop_held(order_id)),
+            lines: found.as_ref().map(line).into_iter().collect(),
+            was_before: found.is_none() && listed.is_some_and(|listed| listed.counters().order >= order_id.0),
+            order: found.map(KnownOrder::from),
         }
     }
 

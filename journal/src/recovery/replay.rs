@@ -214,18 +214,15 @@ impl<'d> Replay<'d> {
         let link = match last_log_id {
             Some(log_id) if start.log_id.is_some_and(|purged| purged.index == log_id.index) => start.link,
             Some(log_id) => {
-                let row = directory.row(log_id.index).map_err(|damage| damage.at(found.state.sequence))?;
+                let row = directory.row(log_id.index).map_err(|damage| damage.at(found.state.sequence()))?;
                 check_same(file, log_id, &row)?;
                 row.head.link
             }
             None => Link::START,
         };
-        let engine = revive(&found.state).map_err(|message| {
-            Damage::new(file.path.display().to_string(), format!("its state is not sound: {message}"), RESTORE)
-        })?;
         Ok(Replay {
-            base: Base { file: Some(file.path.clone()), sequence: found.state.sequence, time: found.state.time },
-            engine,
+            base: Base { file: Some(file.path.clone()), sequence: found.state.sequence(), time: found.state.time() },
+            engine: Engine::from_snapshot(found.state),
             compensations: directory.compensations(last_log_id.map_or(0, |log_id| log_id.index + 1)),
             next: last_log_id.map_or(0, |log_id| log_id.index + 1),
             meta: found.meta,
@@ -287,9 +284,8 @@ impl<'d> Replay<'d> {
     }
 
     /// Goes on with another state, as a snapshot of this very moment has it.
-    pub(crate) fn continue_as(&mut self, state: &Snapshot) -> Result<(), String> {
-        self.engine = revive(state)?;
-        Ok(())
+    pub(crate) fn continue_as(&mut self, state: Snapshot) {
+        self.engine = Engine::from_snapshot(state);
     }
 
     /// Forward to a moment; `visit` sees what each entry did, and may say that it has seen enough.
@@ -431,18 +427,13 @@ pub(crate) fn unseen(_played: &mut Played<'_>) -> Result<ControlFlow<()>, Recove
 fn serves(state: &Snapshot, before: Before<'_>) -> bool {
     match before {
         Before::Everything | Before::Moment(At::End) => true,
-        Before::Moment(At::Sequence(wanted)) => state.sequence <= wanted,
-        Before::Moment(At::Time(wanted)) => state.time <= wanted,
+        Before::Moment(At::Sequence(wanted)) => state.sequence() <= wanted,
+        Before::Moment(At::Time(wanted)) => state.time() <= wanted,
         Before::Order(symbol, order_id) => {
-            let listed = state.symbols.iter().find(|listed| listed.symbol.config.name == symbol);
-            listed.is_none_or(|listed| listed.counters.order < order_id.0)
+            let listed = state.symbols().find(|listed| listed.symbol().config.name == symbol);
+            listed.is_none_or(|listed| listed.counters().order < order_id.0)
         }
     }
-}
-
-/// The engine of a state whose hash is right and which may yet be none that an engine was ever in.
-pub(crate) fn revive(state: &Snapshot) -> Result<Engine, String> {
-    catch_unwind(|| Engine::from_snapshot(state)).map_err(|panic| message_of(&*panic))
 }
 
 fn check_same(file: &SnapshotFile, log_id: LogId, row: &Row) -> Result<(), Damage> {

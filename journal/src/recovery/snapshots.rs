@@ -92,7 +92,7 @@ impl SnapshotFile {
 
 /// The header of a snapshot file that is in memory, if all of it is whole.
 pub(crate) fn check_bytes(bytes: &[u8]) -> Result<SnapshotHeader, SnapshotError> {
-    let (header, body) = snapshot_file::check(bytes)?;
+    let (header, body) = snapshot_file::check_bytes(bytes)?;
     engine::Snapshot::decode(body)?;
     Ok(header)
 }
