@@ -178,15 +178,21 @@ fn engine_round(flow: &Flow) -> u64 {
 /// Decides steps, a batch at a time; the CPU nanoseconds of deciding.
 fn run(engine: &mut Engine, commands: &mut Commands, steps: &[Step]) -> u64 {
     let mut events = Vec::new();
-    let mut batch: Vec<(Time, Command)> = Vec::with_capacity(BATCH);
+    let (mut times, mut batch): (Vec<Time>, Vec<Command>) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut time = Duration::ZERO;
     for steps in steps.chunks(BATCH) {
+        times.clear();
         batch.clear();
-        batch.extend(steps.iter().map(|step| commands.make(step)));
+        for (time, command) in steps.iter().map(|step| commands.make(step)) {
+            times.push(time);
+            batch.push(command);
+        }
         let started = cpu_time();
-        for (time, command) in &batch {
+        // As the engine's thread does with the commands of an entry.
+        for (at, command) in batch.iter().enumerate() {
             events.clear();
-            engine.apply(*time, command, &mut events);
+            engine.foresee(&batch[at..]);
+            engine.apply(times[at], command, &mut events);
             black_box(&events);
         }
         time += cpu_time() - started;
@@ -228,15 +234,20 @@ fn engine_latencies(flow: &Flow) -> Latencies {
     let (prefill, timed) = flow.steps.split_at(flow.prefill);
     run(&mut engine, &mut commands, prefill);
     let mut events = Vec::new();
-    let mut batch: Vec<(Time, Command)> = Vec::with_capacity(BATCH);
+    let (mut stamps, mut batch): (Vec<Time>, Vec<Command>) = (Vec::with_capacity(BATCH), Vec::with_capacity(BATCH));
     let mut times = Vec::with_capacity(timed.len());
     for steps in timed.chunks(BATCH) {
+        stamps.clear();
         batch.clear();
-        batch.extend(steps.iter().map(|step| commands.make(step)));
-        for (time, command) in &batch {
+        for (time, command) in steps.iter().map(|step| commands.make(step)) {
+            stamps.push(time);
+            batch.push(command);
+        }
+        for (at, command) in batch.iter().enumerate() {
             events.clear();
             let started = Instant::now();
-            engine.apply(*time, command, &mut events);
+            engine.foresee(&batch[at..]);
+            engine.apply(stamps[at], command, &mut events);
             times.push(started.elapsed());
             black_box(&events);
         }

@@ -14,9 +14,9 @@ use crate::prefetch::prefetch;
 const GAP: u64 = u64::MAX;
 /// The entries of a new table.
 const SMALLEST: usize = 32;
-/// A table grows by a quarter when more than three in five of its entries are taken: fuller, a search is seldom over at
+/// A table grows by a quarter when more than three in four of its entries are taken: fuller, a search is seldom over at
 /// once, and where it ends cannot be foreseen by the processor.
-const FULL: (usize, usize) = (3, 5);
+const FULL: (usize, usize) = (3, 4);
 const GROWTH: (usize, usize) = (5, 4);
 
 /// The table.
