@@ -152,7 +152,8 @@ fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> i
         for entry in entries {
             next = entry.log_id.index + 1;
             if let EntryPayload::Normal(Proposal::Commands { entry, .. }) = entry.payload {
-                for command in &entry.commands {
+                for (at, command) in entry.commands.iter().enumerate() {
+                    engine.foresee(&entry.commands[at..]);
                     keeping.compensations.apply(&mut engine, entry.time, command, &mut events);
                 }
                 events.clear();

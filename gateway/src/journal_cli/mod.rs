@@ -65,8 +65,12 @@ enum Verb {
 
 /// Do what the verb says; how the program ends.
 pub fn run(arguments: Arguments) -> ExitCode {
-    // A panic of the engine is caught and told of as what it is: a command that stops it.
-    std::panic::set_hook(Box::new(|_| {}));
+    // A panic of the engine is caught and told of as what it is: a command that stops it. Any other says so itself.
+    std::panic::set_hook(Box::new(|panic| {
+        if !panic.location().is_some_and(|place| place.file().contains("engine/src/")) {
+            eprintln!("rialto: a fault in this program: {panic}");
+        }
+    }));
     let (is_json, outcome) = match arguments.verb {
         Verb::Status(arguments) => (arguments.common.json, inspect::status(&arguments)),
         Verb::Verify(arguments) => (arguments.common.json, inspect::verify(&arguments)),

@@ -396,15 +396,12 @@ impl<'d> Replay<'d> {
         applied.first_sequence = Sequence(self.engine.sequence().0 + 1);
         applied.time = time;
         let at = Cell::new(0);
-        let (engine, compensations, first) = (&mut self.engine, &self.compensations, applied.first_sequence.0);
+        let (engine, compensations) = (&mut self.engine, &self.compensations);
         let apply = AssertUnwindSafe(|| {
             for (index, command) in commands.iter().enumerate() {
                 at.set(index);
-                if compensations.contains(Sequence(first + index as u64)) {
-                    engine.skip(time, &mut applied.events);
-                } else {
-                    engine.apply(time, command, &mut applied.events);
-                }
+                engine.foresee(&commands[index..]);
+                compensations.apply(engine, time, command, &mut applied.events);
                 applied.ends.push(u32::try_from(applied.events.len()).expect("an entry has fewer than 2^32 events"));
             }
         });
