@@ -821,7 +821,7 @@ fn an_export_imports_to_the_same_state_and_a_damaged_one_is_named() {
 
     let whole = fs::read(&file).expect("a file");
     let other = folder.path().join("other");
-    for place in (0..whole.len()).step_by(whole.len() / 40) {
+    for place in (0..whole.len()).step_by(whole.len() / 100) {
         flip(&file, place as u64, 0x04);
         let (code, _, complaint) = run(&from, &other);
         assert_eq!(code, DAMAGE, "byte {place}: {complaint}");

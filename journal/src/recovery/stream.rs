@@ -5,12 +5,13 @@
 //!   the snapshot file that the entries go on from, if there is one
 //!   each entry: the length of its frame in four bytes (little-endian), its frame, as the log has it
 //!   four zero bytes, the trailer in a frame
+//! and the SHA-256 of all that
 //! ```
 //!
 //! Whoever reads it checks every frame and every link again: a file that is damaged, cut or put together wrong is found.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -55,11 +56,35 @@ struct Trailer {
     last_link: Link,
 }
 
-/// Counts and hashes what is written through it.
+/// Counts and hashes what is written or read through it.
 struct Hashing<W> {
     inner: W,
     hash: Sha256,
     bytes: u64,
+}
+
+impl<R: BufRead> Read for Hashing<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.hash.update(&bytes[..read]);
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Hashing<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // What is consumed was filled before, so nothing is read here.
+        if let Ok(filled) = self.inner.fill_buf() {
+            self.hash.update(&filled[..amount]);
+        }
+        self.inner.consume(amount);
+        self.bytes += amount as u64;
+    }
 }
 
 impl<W: Write> Write for Hashing<W> {
@@ -148,7 +173,9 @@ impl StreamWriter {
         let end = || -> io::Result<([u8; 32], u64)> {
             encoder.write_all(&0u32.to_le_bytes())?;
             encoder.write_all(&seal(&Trailer { entries, last_link: link }))?;
-            let out = encoder.finish()?;
+            let mut out = encoder.finish()?;
+            let hash = out.hash.clone().finalize();
+            out.write_all(&hash)?;
             let file = out.inner.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.sync_all()?;
             std::fs::rename(&temporary, &path)?;
@@ -173,7 +200,7 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) struct StreamReader {
     path: PathBuf,
     header: StreamHeader,
-    decoder: zstd::Decoder<'static, BufReader<File>>,
+    decoder: zstd::Decoder<'static, Hashing<BufReader<File>>>,
     remedy: &'static str,
     snapshot_left: u64,
     next: u64,
@@ -186,7 +213,7 @@ impl StreamReader {
     pub(crate) fn open(path: &Path, remedy: &'static str) -> Result<StreamReader, RecoveryError> {
         let file = File::open(path).map_err(|error| RecoveryError::disk(path, error))?;
         let damaged = |what: &str| Damage::new(path.display().to_string(), what, remedy);
-        let mut file = BufReader::new(file);
+        let mut file = Hashing { inner: BufReader::new(file), hash: Sha256::new(), bytes: 0 };
         let mut magic = vec![0; MAGIC.len()];
         file.read_exact(&mut magic).map_err(|_| damaged("it is too short"))?;
         if magic != MAGIC {
@@ -194,7 +221,8 @@ impl StreamReader {
         }
         let header = read_frame(&mut file).map_err(|_| damaged("its header is cut"))?;
         let header: StreamHeader = open(&header).map_err(|error| damaged(&format!("its header: {error}")))?;
-        let decoder = zstd::Decoder::with_buffer(file).map_err(|error| RecoveryError::disk(path, error))?;
+        let decoder =
+            zstd::Decoder::with_buffer(file).map_err(|error| RecoveryError::disk(path, error))?.single_frame();
         Ok(StreamReader {
             path: path.to_owned(),
             decoder,
@@ -254,9 +282,21 @@ impl StreamReader {
         read.map_err(|error| self.damage(error))?;
         let trailer: Trailer = open(&bytes).map_err(|error| self.damage(format!("its trailer: {error}")))?;
         if trailer == (Trailer { entries: self.entries, last_link: self.link }) {
-            return Ok(());
+            return self.check_hash();
         }
         Err(self.damage(format!("{} entries were written, {} are there", trailer.entries, self.entries)))
+    }
+}
+
+impl StreamReader {
+    /// A bit that the decoder does not look at is found too.
+    fn check_hash(&mut self) -> Result<(), Damage> {
+        let file = self.decoder.get_mut();
+        let found = file.hash.clone().finalize();
+        let mut rest = Vec::new();
+        let read = (&mut file.inner).take(found.len() as u64 + 1).read_to_end(&mut rest);
+        read.map_err(|error| self.damage(error))?;
+        if rest == found.as_slice() { Ok(()) } else { Err(self.damage("its hash is wrong")) }
     }
 }
 
