@@ -24,6 +24,8 @@ use crate::server;
 
 /// Where clients are served unless a setting says otherwise.
 const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+/// How long the node may take to say why the feed has ended.
+const REASON_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked whether the feed has caught up at the start.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -56,7 +58,14 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     // 2. The feed, which the journal fills from its first moment on.
     let outlets = Outlets::default();
     let feed = Feed::start(outlets.clone(), history.clone(), published).map_err(|error| error.to_string())?;
-    let recovery = node.recovered().await.map_err(|error| error.to_string())?;
+    let recovery = match node.recovered().await {
+        Ok(recovery) => recovery,
+        Err(error) => {
+            // Its threads must not outlive the program's end.
+            node.stop().await;
+            return Err(error.to_string());
+        }
+    };
     let mut sequence = recovery.reached;
     while outlets.views.sequence() < sequence {
         tokio::time::sleep(CATCH_UP_INTERVAL).await;
@@ -149,9 +158,13 @@ impl Running {
     /// Resolves only when it cannot go on, with the reason.
     pub async fn failed(&mut self) -> String {
         tokio::select! {
-            reason = &mut self.failed => reason.unwrap_or_else(|error| error.to_string()),
-            _ = &mut self.feed.ended => "the feed has ended".to_owned(),
+            reason = &mut self.failed => return reason.unwrap_or_else(|error| error.to_string()),
+            _ = &mut self.feed.ended => {}
         }
+        // The feed ends when the engine does, and why that was the node says.
+        let reason = tokio::time::timeout(REASON_WAIT_MAX, &mut self.failed).await;
+        reason
+            .map_or_else(|_| "the feed has ended".to_owned(), |reason| reason.unwrap_or_else(|error| error.to_string()))
     }
 
     /// Closes the door, says goodbye, lets what is under way finish, and closes everything.
