@@ -1,33 +1,114 @@
 //! The RocksDB database of a node: its settings, each chosen on purpose, its opening, and the few records of meta.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rocksdb::{
-    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options, WriteOptions,
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, IteratorMode, Options,
+    WriteOptions,
 };
+use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::durable_mark::DurableMark;
 use crate::failure::StartError;
 use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, HISTORY, LOG, META, VOTE_KEY, open, seal};
+use crate::log_chain::log_start;
+use crate::write_ahead_log;
 
 /// RocksDB's write-ahead log is kept below this: what a start has to read again before the log itself is looked at.
 const WRITE_AHEAD_LOG_BYTES_MAX: u64 = 256 << 20;
 
-/// Opens the database in `data`, or makes it; it locks the directory against other processes.
+/// The number of the column family of the log: RocksDB counts them from the default one, in the order of [`families`].
+const LOG_FAMILY: u32 = 1;
+
+/// Opens the database in `data`, or makes it; it locks the directory against other processes. An open that RocksDB refuses
+/// half way may have changed the files already, so what can be looked at before is looked at before.
 pub(crate) fn open_database(data: &Path) -> Result<Arc<DB>, StartError> {
+    // The databases that this process has open. Asking for the lock of one of these would give it up.
+    static OPEN: Mutex<Vec<(PathBuf, Weak<DB>)>> = Mutex::new(Vec::new());
     let path = data.join("db");
-    match DB::open_cf_descriptors(&database_options(), &path, families()) {
-        Ok(database) => Ok(Arc::new(database)),
-        Err(error) if error.kind() == ErrorKind::IOError && error.as_ref().contains("lock") => {
-            Err(StartError::Locked(data.to_owned()))
-        }
-        Err(error) if error.kind() == ErrorKind::Corruption => {
-            Err(StartError::damaged(path.display().to_string(), error))
-        }
-        Err(error) => Err(StartError::disk(&path, error)),
+    let mut open = OPEN.lock();
+    open.retain(|(_, database)| database.strong_count() > 0);
+    if open.iter().any(|(other, _)| *other == path) {
+        return Err(StartError::Locked(data.to_owned()));
     }
+    look_before(data, &path)?;
+    let opened = DB::open_cf_descriptors(&database_options(), &path, families());
+    let database = Arc::new(opened.map_err(|error| open_error(data, &path, error))?);
+    open.push((path, Arc::downgrade(&database)));
+    Ok(database)
+}
+
+fn open_error(data: &Path, path: &Path, error: rocksdb::Error) -> StartError {
+    match error.kind() {
+        ErrorKind::IOError if error.as_ref().contains("lock") => StartError::Locked(data.to_owned()),
+        // A file that another file says is there.
+        ErrorKind::IOError if error.as_ref().contains("No such file") => {
+            StartError::damaged(path.display().to_string(), error)
+        }
+        ErrorKind::Corruption | ErrorKind::NotFound | ErrorKind::InvalidArgument => {
+            StartError::damaged(path.display().to_string(), error)
+        }
+        _ => StartError::disk(path, error),
+    }
+}
+
+/// Refuses what is damaged, changing nothing; then cuts off a torn tail.
+fn look_before(data: &Path, path: &Path) -> Result<(), StartError> {
+    let mark = DurableMark::open(data)?.map_or(0, |mark| mark.entries());
+    let current = path.join("CURRENT");
+    if !current.exists() {
+        // RocksDB would make a new database, and throw away what it finds of the old one.
+        let holds = |folder: &Path| std::fs::read_dir(folder).is_ok_and(|entries| entries.count() > 0);
+        let manifest = |folder: &Path| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("MANIFEST"))
+        };
+        if mark > 0 || (holds(path) && manifest(path)) {
+            return Err(StartError::damaged(current.display().to_string(), "it is missing"));
+        }
+        return Ok(());
+    }
+    let lock = path.join("LOCK");
+    if let Ok(file) = File::open(&lock) {
+        match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
+                return Err(StartError::Locked(data.to_owned()));
+            }
+            // Given up as the file is closed; RocksDB asks for it itself.
+            Ok(()) => {}
+            Err(error) => return Err(StartError::disk(&lock, error)),
+        }
+    }
+    let found = write_ahead_log::look(path, LOG_FAMILY)?;
+    let mut end = found.last_index.map_or(0, |last| last.saturating_add(1));
+    if end < mark {
+        // The end may be in a table already.
+        end = end_of_log(path)?;
+    }
+    if end < mark {
+        let what = format!("the log ends before it, yet the entries before {mark} were durable");
+        return Err(StartError::damaged(format!("entry {end} of column family `{LOG}` in {}", path.display()), what));
+    }
+    found.mend()
+}
+
+/// One more than the last index in a log of which nothing is in the write-ahead log any more.
+fn end_of_log(path: &Path) -> Result<u64, StartError> {
+    let mut options = database_options();
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    let opened = DB::open_cf_descriptors_read_only(&options, path, families(), false);
+    let database = opened.map_err(|error| open_error(path, path, error))?;
+    let purged = log_start(&database)?.next();
+    let last = database.iterator_cf(family(&database, LOG), IteratorMode::End).next();
+    let last = last.transpose().map_err(|error| StartError::damaged(path.display().to_string(), error))?;
+    let end = last.and_then(|(key, _)| Some(u64::from_be_bytes(key.as_ref().try_into().ok()?) + 1));
+    Ok(end.unwrap_or(0).max(purged))
 }
 
 /// The column families, each with its options.

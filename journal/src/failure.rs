@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use engine::Sequence;
 use tokio::sync::watch;
 
 use crate::format::DATA_FORMAT;
@@ -34,6 +35,17 @@ pub enum StartError {
         place: String,
         /// What is wrong with it.
         what: String,
+    },
+    /// History lacks what it had, and the log does not reach back far enough to write it again from a snapshot that is kept.
+    #[error(
+        "history ends at sequence {filed}, before the oldest snapshot that the log continues, {}: it has lost what it had. {}",
+        path.display(), crate::history::REMEDY
+    )]
+    HistoryLost {
+        /// The snapshot.
+        path: PathBuf,
+        /// The last sequence that history holds.
+        filed: Sequence,
     },
     /// Another release wrote it.
     #[error(

@@ -119,6 +119,10 @@ pub struct HistoryLag {
     pub wanted: Sequence,
 }
 
+/// What to do about damaged history: it follows from the log.
+pub(crate) const REMEDY: &str = "What is traded is not touched by this. Stop the node and write history again from the log: \
+rialto journal rebuild-history";
+
 /// Why history could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -126,10 +130,10 @@ pub enum HistoryError {
     #[error("the node has stopped")]
     Stopped,
     /// The database says no.
-    #[error("history cannot be read: {0}")]
+    #[error("history cannot be read: {0}. {REMEDY}")]
     Database(String),
     /// A record that is not one.
-    #[error("history is damaged at {0}")]
+    #[error("history is damaged at {0}. {REMEDY}")]
     Damaged(String),
 }
 
@@ -475,6 +479,14 @@ enum Message {
     Stop,
 }
 
+/// The last sequence that history holds.
+pub(crate) fn watermark(database: &DB) -> Result<Sequence, StartError> {
+    let found = database.get_cf(family(database, HISTORY), WATERMARK_KEY);
+    let place = || format!("the watermark in column family `{HISTORY}` in {}", database.path().display());
+    let bytes = found.map_err(|error| StartError::damaged(place(), error))?;
+    bytes.map_or(Ok(Sequence(0)), |bytes| open(&bytes)).map_err(|error| StartError::damaged(place(), error))
+}
+
 impl HistoryWriter {
     /// Opens what there is and starts the thread, which keeps what is closed for so many days; 0 means for ever.
     pub(crate) fn start(
@@ -482,11 +494,7 @@ impl HistoryWriter {
         days: u32,
         failure: &Failure,
     ) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
-        let found = database.get_cf(family(&database, HISTORY), WATERMARK_KEY);
-        let place = || format!("the watermark in column family `{HISTORY}` in {}", database.path().display());
-        let bytes = found.map_err(|error| StartError::damaged(place(), error))?;
-        let watermark = bytes.map_or(Ok(Sequence(0)), |bytes| open(&bytes));
-        let watermark = watermark.map_err(|error| StartError::damaged(place(), error))?;
+        let watermark = watermark(&database)?;
         let (messages, queue) = crossbeam_channel::bounded(QUEUE_MAX);
         let announced = watch::Sender::new(watermark);
         let writer = HistoryWriter { messages, database: Arc::downgrade(&database), watermark: announced.subscribe() };

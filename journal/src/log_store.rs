@@ -264,8 +264,9 @@ fn read_entries(database: &DB, range: std::ops::Range<u64>) -> io::Result<Vec<Ra
     let start = log_key(range.start);
     let rows = database.iterator_cf(family(database, LOG), IteratorMode::From(&start, Direction::Forward));
     for (item, index) in rows.zip(range.clone()) {
-        let (found_key, bytes) = item.map_err(io::Error::other)?;
-        let damaged = |what: &str| io::Error::other(format!("{} is damaged: {what}", entry_place(database, index)));
+        let damaged =
+            |what: &str| io::Error::other(StartError::damaged(entry_place(database, index), what).to_string());
+        let (found_key, bytes) = item.map_err(|error| damaged(error.as_ref()))?;
         if *found_key != log_key(index) {
             return Err(damaged("it is missing"));
         }

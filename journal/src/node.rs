@@ -18,7 +18,7 @@ use crate::compensation::Compensations;
 use crate::database::{count_boot, open_database, upgrade};
 use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting};
 use crate::failure::{Failure, StartError};
-use crate::history::{History, HistoryWriter};
+use crate::history::{self, History, HistoryWriter};
 use crate::identity;
 use crate::log_chain::log_start;
 use crate::log_store::{LogCounters, LogStore, hand_over};
@@ -216,7 +216,16 @@ impl Node {
         };
         let state_machine = StateMachine::new(jobs.clone(), meta, keeping);
         let raft_config = Arc::new(raft_config(&config)?);
-        let raft = Raft::new(NODE_ID, raft_config, Network, log.clone(), state_machine).await.map_err(failed)?;
+        let raft = match Raft::new(NODE_ID, raft_config, Network, log.clone(), state_machine).await {
+            Ok(raft) => raft,
+            Err(error) => {
+                // Nothing of it may be left, or the directory stays taken for as long as this process lives.
+                let _ = hand_over(&jobs, Job::Stop).await;
+                let _ = tokio::task::spawn_blocking(move || end_threads(threads, &history, &log)).await;
+                close(database).await;
+                return Err(failed(error));
+            }
+        };
 
         // 3. The sequencer, whose door opens once this node leads and has applied its whole log.
         let space = Space::default();
@@ -314,6 +323,13 @@ impl Node {
         }
     }
 
+    /// A copy of the engine as it stands behind all that is applied so far; none when the node has ended.
+    pub async fn engine(&self) -> Option<Engine> {
+        let (reply, copy) = oneshot::channel();
+        hand_over(&self.jobs, Job::Copy(reply)).await.ok()?;
+        copy.await.ok().map(|(state, _)| Engine::from_snapshot(state))
+    }
+
     /// Resolves only when the node can't go on, with the reason.
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         let (failure, door) = (self.failure.clone(), self.door.clone());
@@ -339,12 +355,7 @@ impl Node {
         let _ = hand_over(&self.jobs, Job::Stop).await;
         let (history, log, threads, failure) = (self.history, self.log, self.threads, self.failure);
         let flush = move || {
-            // The engine's thread is the last in the list; it sends to history until it ends.
-            let mut threads = threads.into_iter().rev();
-            threads.next().map(JoinHandle::join);
-            history.stop();
-            log.stop();
-            threads.for_each(|thread| drop(thread.join()));
+            end_threads(threads, &history, &log);
             if failure.reason().is_none()
                 && let Err(error) = history.flush()
             {
@@ -355,6 +366,16 @@ impl Node {
         drop(self.raft);
         close(self.database).await;
     }
+}
+
+/// Ends them once what is queued is written. The engine's thread, which was told to stop, is the last in the list; it sends to
+/// history until it ends.
+fn end_threads(threads: Vec<JoinHandle<()>>, history: &HistoryWriter, log: &LogStore) {
+    let mut threads = threads.into_iter().rev();
+    threads.next().map(JoinHandle::join);
+    history.stop();
+    log.stop();
+    threads.for_each(|thread| drop(thread.join()));
 }
 
 /// Waits until this is the only handle left: raft's last tasks let go shortly after raft has stopped.
@@ -397,7 +418,7 @@ impl Opened {
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
         let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
-        let (engine, meta) = match snapshots.load_newest(purged)? {
+        let (engine, meta) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
             Some(found) => (Engine::from_snapshot(found.state), found.meta),
             None => (Engine::new(), SnapshotMeta::default()),
         };

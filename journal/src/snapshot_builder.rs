@@ -132,7 +132,7 @@ fn copy(jobs: &Sender<Job>) -> io::Result<(Snapshot, SnapshotMeta)> {
 
 /// An engine that has applied everything up to the last entry of `meta`.
 fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> io::Result<Engine> {
-    let base = keeping.snapshots.load_newest(keeping.log.purged_index());
+    let base = keeping.snapshots.load_newest(keeping.log.purged_index(), Sequence(u64::MAX));
     let base = base.map_err(|error| io::Error::other(error.to_string()))?;
     let (mut engine, mut next) = match base {
         Some(found) => {

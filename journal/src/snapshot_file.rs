@@ -70,16 +70,29 @@ impl SnapshotDirectory {
     }
 
     /// The newest one that is whole. Damaged ones are reported and put aside, and the next older is tried, as long as
-    /// the log, whose entries up to `purged` are gone, continues it.
-    pub(crate) fn load_newest(&self, purged: Option<u64>) -> Result<Option<FoundSnapshot>, StartError> {
+    /// the log, whose entries up to `purged` are gone, continues it. History is made durable before a snapshot is written;
+    /// where it ends at `filed`, before a snapshot, it has lost what it had, and is written again from an older one on.
+    pub(crate) fn load_newest(
+        &self,
+        purged: Option<u64>,
+        filed: Sequence,
+    ) -> Result<Option<FoundSnapshot>, StartError> {
         let files = self.list().map_err(|error| StartError::disk(&self.path, error))?;
-        let mut damaged = None;
+        let (mut damaged, mut ahead) = (None, Vec::new());
         for (index, path) in files {
             if purged.is_some_and(|purged| index < purged) {
                 break;
             }
             match read_file(&path) {
-                Ok(found) => return Ok(Some(found)),
+                Ok(found) if found.state.sequence() <= filed => {
+                    self.put_aside(ahead)?;
+                    return Ok(Some(found));
+                }
+                Ok(found) => {
+                    let sequence = found.state.sequence();
+                    tracing::warn!("history ends at sequence {filed}, {} is at {sequence}", path.display());
+                    ahead.push(path);
+                }
                 // It is whole, and for another version of this program.
                 Err(SnapshotError::State(error @ DecodeError::Version(_))) => {
                     return Err(StartError::damaged(path.display().to_string(), error));
@@ -92,14 +105,25 @@ impl SnapshotDirectory {
                 }
             }
         }
+        if let (Some(_), Some(path)) = (purged, ahead.last()) {
+            return Err(StartError::HistoryLost { path: path.clone(), filed });
+        }
         match (purged, damaged) {
-            (None, _) => Ok(None),
+            (None, _) => self.put_aside(ahead).map(|()| None),
             (Some(_), Some((path, error))) => Err(StartError::damaged(path.display().to_string(), error)),
             (Some(purged), None) => {
                 let what = format!("there is no snapshot in it, but the log starts only after entry {purged}");
                 Err(StartError::damaged(self.path.display().to_string(), what))
             }
         }
+    }
+
+    /// Raft takes the newest one there is for the state it is at.
+    fn put_aside(&self, ahead: Vec<PathBuf>) -> Result<(), StartError> {
+        for path in ahead {
+            fs::rename(&path, path.with_extension("ahead")).map_err(|error| StartError::disk(&path, error))?;
+        }
+        Ok(())
     }
 
     /// Writes one and reads it back.
@@ -258,10 +282,13 @@ pub(crate) fn read(file: &mut File) -> Result<FoundSnapshot, SnapshotError> {
 mod tests {
     use std::os::unix::fs::FileExt;
 
-    use engine::Engine;
+    use engine::{Command, Engine, Time};
     use openraft::alias::LeaderIdOf;
 
     use super::*;
+
+    /// Where history ends, beyond every snapshot.
+    const END: Sequence = Sequence(u64::MAX);
 
     fn meta(index: u64) -> SnapshotMeta {
         let log_id = LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index };
@@ -279,7 +306,7 @@ mod tests {
             assert_eq!(purge_upto, [None, None, Some(5), Some(10)][index as usize / 5 - 1]);
         }
         assert_eq!(directory.list().unwrap().len(), 3);
-        let found = directory.load_newest(Some(10)).unwrap().unwrap();
+        let found = directory.load_newest(Some(10), END).unwrap().unwrap();
         assert_eq!((found.meta, found.state), (meta(20), state));
         assert_eq!(directory.newest().unwrap().unwrap().0, meta(20));
     }
@@ -298,11 +325,29 @@ mod tests {
             directory.write(&meta(index), &state).unwrap();
         }
         damage(15);
-        assert_eq!(directory.load_newest(Some(5)).unwrap().unwrap().meta, meta(10));
+        assert_eq!(directory.load_newest(Some(5), END).unwrap().unwrap().meta, meta(10));
         damage(10);
-        let error = directory.load_newest(Some(7)).err().unwrap().to_string();
+        let error = directory.load_newest(Some(7), END).err().unwrap().to_string();
         assert!(error.contains("00000000000000000010.snapshot is damaged"), "{error}");
-        assert!(directory.load_newest(None).unwrap().is_some());
+        assert!(directory.load_newest(None, END).unwrap().is_some());
+    }
+
+    #[test]
+    fn history_that_lost_rows_is_written_again_from_an_older_snapshot_or_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SnapshotDirectory::open(folder.path()).unwrap();
+        for index in [5, 10] {
+            let mut engine = Engine::new();
+            (0..index).for_each(|_| engine.apply(Time(0), &Command::Tick, &mut Vec::new()));
+            directory.write(&meta(index), &engine.snapshot()).unwrap();
+        }
+        let error = directory.load_newest(Some(5), Sequence(4)).err().unwrap().to_string();
+        assert!(error.contains("00000000000000000005.snapshot"), "{error}");
+        assert!(error.contains("rialto journal rebuild-history"), "{error}");
+        assert_eq!(directory.load_newest(Some(5), Sequence(10)).unwrap().unwrap().meta, meta(10));
+        assert_eq!(directory.load_newest(Some(5), Sequence(9)).unwrap().unwrap().meta, meta(5));
+        assert_eq!(directory.newest().unwrap().unwrap().0, meta(5), "the newer one is put aside");
+        assert!(directory.load_newest(None, Sequence(4)).unwrap().is_none(), "the whole log is there");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::client::{Address, Credentials};
 use tempfile::TempDir;
@@ -18,8 +18,19 @@ const CONFIG: &str = "[limits]\nrequest_weight_per_minute = 100000000\norders_pe
 pub struct Exchange {
     child: Child,
     address: Address,
-    folder: TempDir,
+    /// The sequence that its last start recovered.
+    recovered: u64,
+    place: Place,
     arguments: Vec<String>,
+}
+
+/// Where a server keeps what it has.
+struct Place {
+    /// Its settings, and what it says to stderr where a test wants to read that.
+    folder: TempDir,
+    data: PathBuf,
+    /// Whether stderr goes to a file rather than to who runs the test.
+    is_quiet: bool,
 }
 
 impl Exchange {
@@ -32,11 +43,31 @@ impl Exchange {
     /// The same with more settings, in the words of the file that `--config` reads.
     pub fn with_settings(bootstrap: &str, settings: &str, arguments: &[&str]) -> Exchange {
         let folder = TempDir::new_in(build_folder()).expect("a folder in the build folder");
+        let data = folder.path().join("data");
+        Exchange::prepare(folder, data, false, bootstrap, settings, arguments)
+    }
+
+    /// The same with its data in the folder `data`, which outlives it; what it says to stderr goes to a file.
+    pub fn on(data: &Path, bootstrap: &str, settings: &str, arguments: &[&str]) -> Exchange {
+        let folder = TempDir::new_in(build_folder()).expect("a folder in the build folder");
+        Exchange::prepare(folder, data.to_owned(), true, bootstrap, settings, arguments)
+    }
+
+    fn prepare(
+        folder: TempDir,
+        data: PathBuf,
+        is_quiet: bool,
+        bootstrap: &str,
+        settings: &str,
+        arguments: &[&str],
+    ) -> Exchange {
         std::fs::write(folder.path().join("bootstrap.toml"), bootstrap).expect("a writable folder");
         std::fs::write(folder.path().join("config.toml"), format!("{CONFIG}{settings}")).expect("a writable folder");
         let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
-        let (child, address) = serve(folder.path(), &arguments);
-        Exchange { child, address, folder, arguments }
+        let place = Place { folder, data, is_quiet };
+        let (child, ready) = serve(&place, &arguments);
+        let Ready { address, recovered } = ready.unwrap_or_else(|error| panic!("{error}"));
+        Exchange { child, address, recovered, place, arguments }
     }
 
     /// Where it listens.
@@ -51,7 +82,39 @@ impl Exchange {
 
     /// A folder that lives as long as it: its data, and what a test wants to put beside.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.place.folder.path()
+    }
+
+    /// Its data.
+    pub fn data(&self) -> &Path {
+        &self.place.data
+    }
+
+    /// The sequence that its last start recovered.
+    pub fn recovered(&self) -> u64 {
+        self.recovered
+    }
+
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it said to stderr since its last start, if its data was given with [`Exchange::on`].
+    pub fn stderr(&self) -> String {
+        self.place.stderr()
+    }
+
+    /// Waits until it ends by itself, so long at most; whether it did.
+    pub fn ends_within(&mut self, most: Duration) -> bool {
+        let end = Instant::now() + most;
+        while Instant::now() < end {
+            if self.child.try_wait().expect("it was started").is_some() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
     }
 
     /// `kill -9`.
@@ -62,7 +125,16 @@ impl Exchange {
 
     /// Start again with the same data, after a [`Exchange::kill`].
     pub fn restart(&mut self) {
-        (self.child, self.address) = serve(self.folder.path(), &self.arguments);
+        self.try_restart().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// The same; why it did not, if it did not.
+    pub fn try_restart(&mut self) -> Result<(), String> {
+        let (child, ready) = serve(&self.place, &self.arguments);
+        self.child = child;
+        let Ready { address, recovered } = ready?;
+        (self.address, self.recovered) = (address, recovered);
+        Ok(())
     }
 }
 
@@ -79,6 +151,17 @@ pub fn binary() -> PathBuf {
     let binary = build_folder().join("rialto");
     assert!(binary.is_file(), "{} is not built: cargo build --release", binary.display());
     binary
+}
+
+/// The number in an environment variable, if it is set: seeds, and how many rounds a test is to run.
+pub fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+/// Where a test keeps data that is not about what a real disk does: in memory, where there is a file system in it.
+pub fn fast_folder() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() && tempfile::tempfile_in(memory).is_ok() { memory.to_owned() } else { build_folder() }
 }
 
 /// The folder of this build: tests and benchmarks stand in its `deps` folder, binaries in itself.
@@ -117,18 +200,38 @@ pub fn credentials(account: usize) -> Credentials {
     Credentials { api_key: format!("key-of-account-{account}"), secret: format!("secret-of-account-{account}") }
 }
 
-fn serve(folder: &Path, arguments: &[String]) -> (Child, Address) {
+impl Place {
+    fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+}
+
+/// What a server says when it is ready.
+struct Ready {
+    address: Address,
+    recovered: u64,
+}
+
+/// The process, and what it said once it was ready or why it never was.
+fn serve(place: &Place, arguments: &[String]) -> (Child, Result<Ready, String>) {
+    let folder = place.folder.path();
+    let stderr = if place.is_quiet {
+        std::fs::File::create(folder.join("stderr")).expect("a writable folder").into()
+    } else {
+        Stdio::inherit()
+    };
     let mut child = Command::new(binary())
         .arg("serve")
         .args(["--listen", "127.0.0.1:0"])
         .arg("--data")
-        .arg(folder.join("data"))
+        .arg(&place.data)
         .arg("--bootstrap")
         .arg(folder.join("bootstrap.toml"))
         .arg("--config")
         .arg(folder.join("config.toml"))
         .args(arguments)
         .stdout(Stdio::piped())
+        .stderr(stderr)
         .spawn()
         .expect("the binary can be started");
     let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -136,13 +239,24 @@ fn serve(folder: &Path, arguments: &[String]) -> (Child, Address) {
     // Read on to the end, so that the server never waits for a reader.
     std::thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
-            let url = line.split_whitespace().find(|word| word.starts_with("http://"));
-            if let Some(url) = url {
-                // Only the first is waited for.
-                let _ = sender.send(Address::parse(url.trim_end_matches(['/', ',', '.'])).expect("its own URL"));
-            }
+            // Only the first is waited for.
+            drop(parse_ready(&line).map(|ready| sender.send(ready)));
         }
     });
-    let address = ready.recv_timeout(START_TIMEOUT).expect("the server says that it is ready");
-    (child, address)
+    let ready = ready.recv_timeout(START_TIMEOUT).map_err(|_| {
+        // It has ended, or must now.
+        let _ = child.kill();
+        let _ = child.wait();
+        format!("the server does not say that it is ready: {}", place.stderr())
+    });
+    (child, ready)
+}
+
+/// `rialto is ready at URL with data in DIR at sequence N`.
+fn parse_ready(line: &str) -> Option<Ready> {
+    let url = line.split_whitespace().find(|word| word.starts_with("http://"))?;
+    let address = Address::parse(url.trim_end_matches(['/', ',', '.'])).expect("its own URL");
+    let mut words = line.split_whitespace().skip_while(|word| *word != "sequence");
+    let recovered = words.nth(1)?.trim_end_matches([',', '.']).parse().ok()?;
+    Some(Ready { address, recovered })
 }

@@ -1,8 +1,12 @@
 //! What the tests share: scenarios in text, real data found beside the checkout, seeded order flow, the slow and obvious
-//! exchange, a real server process.
+//! exchange, a real server process; load, faults, and what must be true after them.
 
 pub mod scenario;
 pub mod shared_data;
 pub mod order_flow;
 pub mod reference_engine;
 pub mod exchange;
+pub mod load;
+pub mod witness;
+pub mod data_folder;
+pub mod sandbox;

@@ -1,0 +1,293 @@
+//! RocksDB's write-ahead log, looked at before RocksDB does. It cannot be left to RocksDB alone: bytes behind the last record
+//! that never were a record can keep its reader busy for ever, a batch of several pages of which a power cut left only the
+//! later ones is refused as damage, and an open that finds damage on its way has already rewritten what was whole.
+//!
+//! Every batch is synced before the next is written, so a crash can tear only the last record: what is broken and has no
+//! whole record behind it is such a torn tail, and is cut off. What is broken and has one is damage, and is named.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::failure::StartError;
+
+// The format of RocksDB's log files (its wiki, "Write Ahead Log File Format"): blocks of 32 KiB; in them records with a head
+// of checksum, length and type; a logical record is one Full or a First, Middles and a Last, none of which spans two blocks.
+const BLOCK: usize = 32 << 10;
+const HEAD: usize = 7;
+const FULL: u8 = 1;
+const FIRST: u8 = 2;
+const MIDDLE: u8 = 3;
+const LAST: u8 = 4;
+
+/// What the files say, all of which are whole up to a torn tail at most.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// A file and where its last whole record ends, when more follows.
+    torn: Option<(PathBuf, u64, u64)>,
+    /// The highest index that was put into the log, when there is one.
+    pub last_index: Option<u64>,
+}
+
+/// Reads all write-ahead logs in `db`; changes nothing. `log_family` is the number of the column family of the log.
+pub(crate) fn look(db: &Path, log_family: u32) -> Result<Found, StartError> {
+    let mut found = Found::default();
+    for path in list(db).map_err(|error| StartError::disk(db, error))? {
+        let bytes = fs::read(&path).map_err(|error| StartError::disk(&path, error))?;
+        let whole = scan(&bytes, 0, |record| {
+            found.last_index = found.last_index.max(last_index_in(record, log_family));
+        });
+        if let Some((torn, end, _)) = found.torn.take_if(|_| !bytes.is_empty()) {
+            return Err(StartError::damaged(
+                torn.display().to_string(),
+                format!("it is torn at byte {end}, and a later one was written"),
+            ));
+        }
+        if whole < bytes.len() {
+            if has_record_behind(&bytes, whole) {
+                let what = format!("the record at byte {whole} is broken, and whole ones follow it");
+                return Err(StartError::damaged(path.display().to_string(), what));
+            }
+            found.torn = Some((path, whole as u64, bytes.len() as u64));
+        }
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// Cuts off a torn tail and says so.
+    pub(crate) fn mend(self) -> Result<(), StartError> {
+        let Some((path, end, length)) = self.torn else { return Ok(()) };
+        tracing::warn!("{}: a torn tail of {} bytes, never acknowledged, is dropped", path.display(), length - end);
+        let cut = || -> io::Result<()> {
+            let file = File::options().write(true).open(&path)?;
+            file.set_len(end)?;
+            file.sync_all()
+        };
+        cut().map_err(|error| StartError::disk(&path, error))
+    }
+}
+
+/// The write-ahead logs, oldest first.
+fn list(db: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let entries = match fs::read_dir(db) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        if path.extension().is_some_and(|extension| extension == "log")
+            && let Some(number) = number
+        {
+            files.push((number, path));
+        }
+    }
+    files.sort_unstable();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Shows `visit` each whole logical record from `start`, the beginning of a record, on; where the last of them ends.
+fn scan(bytes: &[u8], start: usize, mut visit: impl FnMut(&[u8])) -> usize {
+    let (mut at, mut whole) = (start, start);
+    let mut record: Option<Vec<u8>> = None;
+    loop {
+        let room = BLOCK - at % BLOCK;
+        if room < HEAD {
+            // Too short for a head; filled with zeros.
+            if bytes.len() < at + room || bytes[at..at + room].iter().any(|byte| *byte != 0) {
+                return whole;
+            }
+            at += room;
+            if record.is_none() {
+                whole = at;
+            }
+            continue;
+        }
+        let Some((kind, payload)) = physical(bytes, at) else { return whole };
+        at += HEAD + payload.len();
+        match (kind, record.take()) {
+            (FULL, None) => visit(payload),
+            (FIRST, None) => record = Some(payload.to_vec()),
+            (MIDDLE, Some(mut begun)) => {
+                begun.extend_from_slice(payload);
+                record = Some(begun);
+            }
+            (LAST, Some(mut begun)) => {
+                begun.extend_from_slice(payload);
+                visit(&begun);
+            }
+            _ => return whole,
+        }
+        if record.is_none() {
+            whole = at;
+        }
+    }
+}
+
+/// The type and content of the physical record at `at`, if it is one.
+fn physical(bytes: &[u8], at: usize) -> Option<(u8, &[u8])> {
+    let (checksum, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_le_bytes(*length));
+    let kind = *rest.first()?;
+    if !(FULL..=LAST).contains(&kind) || at % BLOCK + HEAD + length > BLOCK {
+        return None;
+    }
+    let covered = rest.get(..=length)?;
+    // RocksDB masks its checksums.
+    let masked = crc32c::crc32c(covered).rotate_right(15).wrapping_add(0xa282_ead8);
+    (masked == u32::from_le_bytes(*checksum)).then_some((kind, &covered[1..]))
+}
+
+/// Whether a whole logical record begins anywhere behind `at`: in the rest of its block at any byte, then at the beginning of
+/// any block.
+fn has_record_behind(bytes: &[u8], at: usize) -> bool {
+    let block_end = (at / BLOCK + 1) * BLOCK;
+    let in_block = at + 1..block_end.min(bytes.len());
+    let blocks = (block_end..bytes.len()).step_by(BLOCK);
+    in_block.chain(blocks).any(|start| {
+        // A block may begin with the rest of a record that began before.
+        let mut start = start;
+        while let Some((MIDDLE | LAST, payload)) = physical(bytes, start) {
+            start += HEAD + payload.len();
+        }
+        let mut any = false;
+        scan(bytes, start, |_| any = true);
+        any
+    })
+}
+
+/// The highest key of eight bytes that a batch puts into the column family `log_family`.
+fn last_index_in(batch: &[u8], log_family: u32) -> Option<u64> {
+    const PUT: u8 = 1;
+    const FAMILY_DELETE: u8 = 4;
+    const FAMILY_PUT: u8 = 5;
+    const FAMILY_DELETE_RANGE: u8 = 14;
+    // Behind a sequence number and a count.
+    let mut rest = batch.get(12..)?;
+    let mut found = None;
+    while let Some((&tag, after)) = rest.split_first() {
+        rest = after;
+        let family = if tag == PUT { 0 } else { varint(&mut rest)? };
+        let key = slice(&mut rest)?;
+        match tag {
+            PUT | FAMILY_PUT | FAMILY_DELETE_RANGE => drop(slice(&mut rest)?),
+            FAMILY_DELETE => {}
+            _ => return found,
+        }
+        if tag == FAMILY_PUT && family == log_family {
+            found = found.max(key.try_into().ok().map(u64::from_be_bytes));
+        }
+    }
+    found
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u32> {
+    let mut value = 0u32;
+    for shift in (0..32).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u32::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn slice<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = varint(bytes)? as usize;
+    let (found, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use rocksdb::WriteBatch;
+
+    use super::*;
+    use crate::database::{family, open_database, synced};
+    use crate::format::{LOG, log_key};
+
+    /// A database of entries as large as `lengths`, as a crash leaves it; the bytes of its write-ahead log.
+    fn crashed(folder: &Path, lengths: &[usize]) -> Vec<u8> {
+        let live = folder.join("live");
+        fs::create_dir_all(&live).unwrap();
+        let database = open_database(&live).unwrap();
+        for (index, length) in lengths.iter().enumerate() {
+            let mut batch = WriteBatch::default();
+            batch.put_cf(family(&database, LOG), log_key(index as u64), vec![7; *length]);
+            database.write_opt(batch, &synced()).unwrap();
+        }
+        let files = list(&live.join("db")).unwrap();
+        fs::read(files.last().unwrap()).unwrap()
+    }
+
+    fn look_at(bytes: &[u8]) -> Result<Found, StartError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("000004.log"), bytes).unwrap();
+        look(folder.path(), 1)
+    }
+
+    #[test]
+    fn every_record_of_a_whole_file_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = crashed(folder.path(), &[10, 70_000, 32_741, 32_760, 0, 5, 200_000, 30]);
+        let found = look_at(&bytes).unwrap();
+        assert_eq!(found, Found { torn: None, last_index: Some(7) });
+    }
+
+    #[test]
+    fn any_cut_of_the_last_record_is_a_torn_tail_and_any_break_before_it_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = crashed(folder.path(), &[10, 70_000, 40, 90_000]);
+        let end = |upto: u64| {
+            let mut ends = Vec::new();
+            for length in 1..=bytes.len() {
+                // Only at its end does a longer piece have one more whole record.
+                let mut count = 0;
+                if length % 64 == 0 || length == bytes.len() {
+                    scan(&bytes[..length], 0, |_| count += 1);
+                    ends.push((count, length));
+                }
+            }
+            ends.into_iter().find(|(count, _)| *count > upto).unwrap().1
+        };
+        let last_begins_before = end(3).saturating_sub(90_000);
+        for cut in (last_begins_before..bytes.len() - 1).step_by(997) {
+            let found = look_at(&bytes[..cut]).unwrap();
+            assert!(found.last_index <= Some(3) && found.last_index >= Some(2), "cut to {cut}: {found:?}");
+            let mut holed = bytes.clone();
+            // A page of it never reached the disk, later ones did.
+            let page = (cut + 8_192).min(bytes.len() - 1) / 4_096 * 4_096;
+            let page_end = (page + 4_096).min(bytes.len());
+            holed[page..page_end].fill(0);
+            let found = look_at(&holed).unwrap();
+            assert_eq!(found.last_index, Some(2), "page {page} gone");
+            assert!(found.torn.is_some());
+        }
+        let mut broken = bytes.clone();
+        broken[20_000] ^= 1;
+        let error = look_at(&broken).unwrap_err().to_string();
+        assert!(error.contains("000004.log is damaged: the record at byte"), "{error}");
+    }
+
+    #[test]
+    fn bytes_that_never_were_a_record_are_cut_off_and_rocksdb_then_finds_what_was_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = crashed(folder.path(), &[10, 20, 30]);
+        let whole = bytes.len();
+        bytes.extend((0..5_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8));
+        let path = folder.path().join("000004.log");
+        fs::write(&path, &bytes).unwrap();
+        look(folder.path(), 1).unwrap().mend().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole as u64);
+        fs::write(&path, [&bytes[..whole], &[0; 4_096]].concat()).unwrap();
+        look(folder.path(), 1).unwrap().mend().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole as u64);
+    }
+}
