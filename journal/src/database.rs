@@ -131,6 +131,9 @@ pub(crate) fn database_options() -> Options {
     // History's batches, which are not logged, go to memory while the log's batch is being synced.
     options.set_enable_pipelined_write(true);
     options.set_max_background_jobs(2);
+    // What is flushed and compacted goes to the disk as it is written; one sync of a whole file would have the syncs of the
+    // write-ahead log wait behind it.
+    options.set_bytes_per_sync(512 << 10);
     options.set_max_total_wal_size(WRITE_AHEAD_LOG_BYTES_MAX);
     options.set_keep_log_file_num(4);
     options

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::snapshot_bytes::DecodeError;
 use engine::{Sequence, Snapshot};
@@ -18,6 +19,11 @@ use crate::retention;
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 const SUFFIX: &str = "snapshot";
+
+/// A file is synced as it is written, in pieces of this size and with a rest behind each: one sync of it all would have the
+/// syncs of the log wait behind it.
+const SYNC_BYTES: usize = 256 << 10;
+const SYNC_REST: Duration = Duration::from_millis(2);
 
 /// A snapshot that was read and found whole.
 pub(crate) struct FoundSnapshot {
@@ -147,10 +153,16 @@ impl SnapshotDirectory {
         };
         let mut file = File::create(&temporary)?;
         file.write_all(&seal(&header))?;
-        let mut written = Ok(());
+        let (mut written, mut unsynced) = (Ok(()), 0);
         state.write(|piece| {
+            unsynced += piece.len();
             if written.is_ok() {
                 written = file.write_all(piece);
+            }
+            if written.is_ok() && unsynced >= SYNC_BYTES {
+                unsynced = 0;
+                written = file.sync_data();
+                std::thread::sleep(SYNC_REST);
             }
         });
         written?;

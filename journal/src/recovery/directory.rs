@@ -8,7 +8,7 @@ use rocksdb::{DB, ErrorKind};
 use rustix::fs::FlockOperation;
 
 use super::fault::{Damage, RESTORE, RecoveryError, open_if_there};
-use crate::database::{database_options, families, family, read_meta, upgrade};
+use crate::database::{database_options, families, family, open_database, read_meta, upgrade};
 use crate::durable_mark;
 use crate::failure::StartError;
 use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, VOTE_KEY, VoteBytes};
@@ -64,18 +64,9 @@ impl Directory {
             return Err(RecoveryError::InUse(data.to_owned()));
         }
         let mark = read_mark(data);
-        let path = data.join("db");
-        let mut options = database_options();
-        options.create_if_missing(false);
-        let database = DB::open_cf_descriptors(&options, &path, families()).map_err(|error| opening(data, error))?;
+        let database = open_database(data)?;
         upgrade(&database)?;
-        Ok(Directory {
-            data: data.to_owned(),
-            database: Some(Arc::new(database)),
-            mark,
-            is_running: false,
-            scratch: None,
-        })
+        Ok(Directory { data: data.to_owned(), database: Some(database), mark, is_running: false, scratch: None })
     }
 
     /// Where it is.
