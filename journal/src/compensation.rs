@@ -9,10 +9,11 @@ use engine::{Command, Engine, Event, Sequence, Time};
 use openraft::EntryPayload;
 use rocksdb::DB;
 
-use crate::database::{family, open_database, synced, upgrade};
+use crate::database::{family, synced};
 use crate::failure::StartError;
 use crate::format::{LOG, LogEntryHead, decode_log_entry, encode_log_entry, log_key};
 use crate::log_chain::{Point, entry_place, log_start, walk};
+use crate::opening::{open_database, upgrade};
 use crate::record::{Compensation, LogId, Proposal, RaftEntry};
 use crate::snapshot_file::SnapshotDirectory;
 
@@ -81,7 +82,7 @@ pub fn compensate(data: &Path, ruling: Compensation) -> Result<(), CompensationE
         }
     }
     let database = open_database(data)?;
-    upgrade(&database)?;
+    upgrade(data, &database)?;
     let (snapshot, decided) = SnapshotDirectory::open(data)?.newest_position()?.unwrap_or_default();
     let (mut commands, mut damaged) = (0, None);
     let end = walk(&database, log_start(&database)?, |head, frame| {

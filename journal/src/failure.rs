@@ -15,6 +15,10 @@ use crate::format::DATA_FORMAT;
 const REMEDY: &str = "Nothing was replayed or changed. Restore the data directory from a backup, \
 or start this node on an empty directory as a member of a healthy cluster";
 
+/// What to do about damaged history: it follows from the log.
+pub(crate) const HISTORY_REMEDY: &str = "What is traded is not touched by this. Stop the node and write history again from the log: \
+rialto journal rebuild-history";
+
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -39,7 +43,7 @@ pub enum StartError {
     /// History lacks what it had, and the log does not reach back far enough to write it again from a snapshot that is kept.
     #[error(
         "history ends at sequence {filed}, before the oldest snapshot that the log continues, {}: it has lost what it had. {}",
-        path.display(), crate::history::REMEDY
+        path.display(), HISTORY_REMEDY
     )]
     HistoryLost {
         /// The snapshot.

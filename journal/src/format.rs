@@ -2,7 +2,7 @@
 //!
 //! A value is in a frame (version, length, body in postcard's encoding, CRC-32C) wherever a flipped bit must be found by
 //! us; history's rows, which can be written again from the log, are not. A release reads what the release before it wrote:
-//! [`DATA_FORMAT`] counts the changes, `upgrade.rs` makes them.
+//! [`DATA_FORMAT`] counts the changes, `opening.rs` makes them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

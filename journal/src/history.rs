@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::database::family;
-use crate::failure::{Failure, StartError};
+use crate::failure::{Failure, HISTORY_REMEDY, StartError};
 use crate::format::{
     HISTORY, WATERMARK_KEY, amendment_key, amendment_rows, client_id_key, decode, decode_timed, decode_trade, encode,
     encode_time_and_order, encode_timed, encode_trade, list_key, list_name_key, list_number, list_rows, list_time_key,
@@ -119,10 +119,6 @@ pub struct HistoryLag {
     pub wanted: Sequence,
 }
 
-/// What to do about damaged history: it follows from the log.
-pub(crate) const REMEDY: &str = "What is traded is not touched by this. Stop the node and write history again from the log: \
-rialto journal rebuild-history";
-
 /// Why history could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -130,10 +126,10 @@ pub enum HistoryError {
     #[error("the node has stopped")]
     Stopped,
     /// The database says no.
-    #[error("history cannot be read: {0}. {REMEDY}")]
+    #[error("history cannot be read: {0}. {HISTORY_REMEDY}")]
     Database(String),
     /// A record that is not one.
-    #[error("history is damaged at {0}. {REMEDY}")]
+    #[error("history is damaged at {0}. {HISTORY_REMEDY}")]
     Damaged(String),
 }
 
@@ -779,7 +775,7 @@ mod tests {
     use engine::{Amount, AssetId, Command, Engine, OrderId, Sequence, SymbolId, TradeId, Uid};
 
     use super::*;
-    use crate::database::open_database;
+    use crate::opening::open_database;
 
     const SYMBOL: SymbolId = SymbolId(0);
     const UID: Uid = Uid(1);

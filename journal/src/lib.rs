@@ -9,6 +9,7 @@
 pub mod record;
 mod format;
 mod database;
+mod opening;
 mod write_ahead_log;
 pub mod sequencer;
 pub mod node;

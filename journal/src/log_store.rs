@@ -669,7 +669,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::database::open_database;
+    use crate::opening::open_database;
 
     fn log_id(index: u64) -> LogId {
         LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index }

@@ -15,7 +15,7 @@ use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
 use crate::compensation::Compensations;
-use crate::database::{count_boot, open_database, upgrade};
+use crate::database::count_boot;
 use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting};
 use crate::failure::{Failure, StartError};
 use crate::history::{self, History, HistoryWriter};
@@ -23,6 +23,7 @@ use crate::identity;
 use crate::log_chain::log_start;
 use crate::log_store::{LogCounters, LogStore, hand_over};
 use crate::network::Network;
+use crate::opening::{open_database, upgrade};
 use crate::record::{Published, TypeConfig};
 use crate::sequencer::{Door, Sequencer, SequencerTask};
 use crate::snapshot_builder::{SnapshotKeeping, SnapshotProgress};
@@ -414,7 +415,7 @@ impl Opened {
         identity::check(data)?;
         let mut watch = Stopwatch::start();
         let database = open_database(data)?;
-        upgrade(&database)?;
+        upgrade(data, &database)?;
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
         let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);

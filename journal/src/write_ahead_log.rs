@@ -210,8 +210,9 @@ mod tests {
     use rocksdb::WriteBatch;
 
     use super::*;
-    use crate::database::{family, open_database, synced};
+    use crate::database::{family, synced};
     use crate::format::{LOG, log_key};
+    use crate::opening::open_database;
 
     /// A database of entries as large as `lengths`, as a crash leaves it; the bytes of its write-ahead log.
     fn crashed(folder: &Path, lengths: &[usize]) -> Vec<u8> {

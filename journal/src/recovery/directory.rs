@@ -8,15 +8,18 @@ use rocksdb::{DB, ErrorKind};
 use rustix::fs::FlockOperation;
 
 use super::fault::{Damage, RESTORE, RecoveryError, open_if_there};
-use crate::database::{database_options, families, family, open_database, read_meta, upgrade};
+use crate::database::{database_options, families, family, read_meta};
 use crate::durable_mark;
 use crate::failure::StartError;
 use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, VOTE_KEY, VoteBytes};
 use crate::log_chain::{Point, entry_place, log_start};
+use crate::opening::{open_alone, upgrade};
 use crate::record::Vote;
 
 /// How often a directory that a node changes under our eyes is opened again.
 const ATTEMPTS: u32 = 5;
+/// The pause before another attempt at a directory whose node is writing.
+const REST: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// An opened data directory.
 pub struct Directory {
@@ -48,6 +51,12 @@ impl Directory {
                         scratch,
                     };
                     directory.check_format()?;
+                    // RocksDB looks at the node's files one after the other, and may have missed the newest.
+                    if is_running && attempt < ATTEMPTS && directory.ends_below_mark() {
+                        attempt += 1;
+                        std::thread::sleep(REST);
+                        continue;
+                    }
                     return Ok(directory);
                 }
                 // Files that the node removed between our two looks at them.
@@ -57,6 +66,11 @@ impl Directory {
         }
     }
 
+    fn ends_below_mark(&self) -> bool {
+        let end = self.last_index().map(|last| last.map_or(0, |last| last + 1));
+        matches!((end, &self.mark), (Ok(end), Ok(mark)) if end < *mark)
+    }
+
     /// To be changed; refused while a node runs on it.
     pub fn write(data: &Path) -> Result<Directory, RecoveryError> {
         check_there(data)?;
@@ -64,9 +78,15 @@ impl Directory {
             return Err(RecoveryError::InUse(data.to_owned()));
         }
         let mark = read_mark(data);
-        let database = open_database(data)?;
-        upgrade(&database)?;
-        Ok(Directory { data: data.to_owned(), database: Some(database), mark, is_running: false, scratch: None })
+        let database = open_alone(data)?;
+        upgrade(data, &database)?;
+        Ok(Directory {
+            data: data.to_owned(),
+            database: Some(Arc::new(database)),
+            mark,
+            is_running: false,
+            scratch: None,
+        })
     }
 
     /// Where it is.
