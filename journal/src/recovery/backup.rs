@@ -15,7 +15,7 @@ use engine::Sequence;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::directory::Directory;
+use super::directory::{Directory, is_owned};
 use super::fault::{BACK_UP_ANEW, Damage, RESTORE, RecoveryError, sync_directory};
 use super::progress::Progress;
 use super::snapshots;
@@ -134,6 +134,17 @@ pub struct SegmentReport {
 
 /// Adds to the backup in `backup`, which is made when it is missing, what is new in `data`.
 pub fn back_up(data: &Path, backup: &Path, progress: &mut dyn Progress) -> Result<BackupReport, RecoveryError> {
+    let mut attempt = 0;
+    loop {
+        match back_up_once(data, backup, progress) {
+            // A node that writes snapshots and purges may have moved on from all that belonged together a moment ago.
+            Err(RecoveryError::Damaged(_)) if attempt + 1 < ATTEMPTS && is_owned(data)? => attempt += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn back_up_once(data: &Path, backup: &Path, progress: &mut dyn Progress) -> Result<BackupReport, RecoveryError> {
     let directory = Directory::read(data)?;
     for folder in [backup.to_owned(), backup.join("segments"), backup.join("snapshots")] {
         std::fs::create_dir_all(&folder).map_err(|error| RecoveryError::disk(&folder, error))?;

@@ -18,8 +18,6 @@ use crate::record::Vote;
 
 /// How often a directory that a node changes under our eyes is opened again.
 const ATTEMPTS: u32 = 5;
-/// The pause before another attempt at a directory whose node is writing.
-const REST: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// An opened data directory.
 pub struct Directory {
@@ -51,12 +49,6 @@ impl Directory {
                         scratch,
                     };
                     directory.check_format()?;
-                    // RocksDB looks at the node's files one after the other, and may have missed the newest.
-                    if is_running && attempt < ATTEMPTS && directory.ends_below_mark() {
-                        attempt += 1;
-                        std::thread::sleep(REST);
-                        continue;
-                    }
                     return Ok(directory);
                 }
                 // Files that the node removed between our two looks at them.
@@ -64,11 +56,6 @@ impl Directory {
                 Err(error) => return Err(error),
             }
         }
-    }
-
-    fn ends_below_mark(&self) -> bool {
-        let end = self.last_index().map(|last| last.map_or(0, |last| last + 1));
-        matches!((end, &self.mark), (Ok(end), Ok(mark)) if end < *mark)
     }
 
     /// To be changed; refused while a node runs on it.
