@@ -211,6 +211,7 @@ impl Node {
             snapshots,
             log: log.clone(),
             log_bytes_kept: config.log_bytes_kept,
+            kept_free: config.space.low_bytes,
             compensations: compensations.clone(),
             history: history.clone(),
             progress: progress.clone(),
@@ -350,6 +351,7 @@ impl Node {
         self.watching_space.abort();
         self.leading.abort();
         let _ = self.leading.await;
+        self.snapshots.stopping.store(true, Ordering::Relaxed);
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!("raft did not stop in order: {error}");
         }
@@ -612,6 +614,7 @@ mod tests {
                 snapshots: opened.snapshots,
                 log: opened.log.clone(),
                 log_bytes_kept: 0,
+                kept_free: 0,
                 compensations: opened.compensations,
                 history: opened.history,
                 progress: Arc::new(SnapshotProgress::from(Sequence(0))),

@@ -68,7 +68,7 @@ impl Sequencer {
             SHUT => return Err(SubmitError::NotLeader),
             _ => return Err(SubmitError::Stopping),
         }
-        if !self.space.admits(&queued.command) {
+        if !std::iter::once(&queued.command).chain(&queued.following).all(|command| self.space.admits(command)) {
             return Err(SubmitError::NoSpace);
         }
         self.queue.try_send(queued).map_err(|error| match error {

@@ -9,7 +9,8 @@
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use engine::{Engine, Sequence, Snapshot};
@@ -24,10 +25,12 @@ use crate::engine_thread::Job;
 use crate::history::HistoryWriter;
 use crate::log_store::LogStore;
 use crate::record::{Proposal, TypeConfig};
-use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
+use crate::snapshot_file::{SnapshotDirectory, SnapshotError, SnapshotMeta};
 
 /// The lowest priority there is.
 const NICENESS: i32 = 19;
+/// How often a snapshot that waits for room looks again.
+const ROOM_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What building and keeping snapshots takes. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub(crate) struct SnapshotKeeping {
     pub snapshots: SnapshotDirectory,
     pub log: LogStore,
     pub log_bytes_kept: u64,
+    /// A snapshot leaves so many bytes free on the disk, or waits.
+    pub kept_free: u64,
     pub compensations: Arc<Compensations>,
     pub history: HistoryWriter,
     pub progress: Arc<SnapshotProgress>,
@@ -48,6 +53,8 @@ pub(crate) struct SnapshotProgress {
     pub sequence: AtomicU64,
     /// The log is needed only behind this index.
     pub log_needed_after: watch::Sender<Option<u64>>,
+    /// Whether the node is being stopped, so that nothing waits any more.
+    pub stopping: AtomicBool,
 }
 
 impl SnapshotProgress {
@@ -57,6 +64,7 @@ impl SnapshotProgress {
             written: AtomicU64::new(0),
             sequence: AtomicU64::new(sequence.0),
             log_needed_after: watch::Sender::new(None),
+            stopping: AtomicBool::new(false),
         }
     }
 }
@@ -86,7 +94,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let build = move || {
             // Where that is not allowed, the snapshot takes its share of the cores like all others.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            let _ = reply.send(build(meta, &keeping, &jobs, &runtime));
+            let _ = reply.send(build(&meta, &keeping, &jobs, &runtime));
         };
         std::thread::Builder::new().name("snapshot".into()).spawn(build)?;
         let (meta, snapshot) = built.await.map_err(|_| io::Error::other("the thread snapshot panicked"))??;
@@ -95,31 +103,52 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 }
 
 fn build(
-    meta: SnapshotMeta,
+    meta: &SnapshotMeta,
     keeping: &SnapshotKeeping,
     jobs: &Sender<Job>,
     runtime: &Handle,
 ) -> io::Result<(SnapshotMeta, File)> {
     let SnapshotKeeping { snapshots, log, log_bytes_kept, history, progress, .. } = keeping;
-    let (state, meta) = match follow(&meta, keeping, runtime) {
-        Ok(engine) => (Snapshot::from(engine), meta),
-        Err(error) => {
-            tracing::error!("a snapshot is taken of the engine itself, for the disk does not lead to it: {error}");
-            copy(jobs)?
+    let sequence = loop {
+        let (state, meta) = match follow(meta, keeping, runtime) {
+            Ok(engine) => (Snapshot::from(engine), meta.clone()),
+            Err(error) => {
+                tracing::error!("a snapshot is taken of the engine itself, for the disk does not lead to it: {error}");
+                copy(jobs)?
+            }
+        };
+        let sequence = state.sequence();
+        // The log before a snapshot may go. What history did not keep yet could then never be written again.
+        runtime.block_on(history.wait_for(sequence));
+        history.flush()?;
+        match snapshots.write(&meta, &state, keeping.kept_free) {
+            Ok(()) => break sequence,
+            Err(SnapshotError::NoRoom(needed)) => {
+                // The state is not kept in memory meanwhile.
+                drop(state);
+                wait_for_room(needed, keeping)?;
+            }
+            Err(error) => return Err(error.into()),
         }
     };
-    let sequence = state.sequence();
-    // The log before a snapshot may go. What history did not keep yet could then never be written again.
-    runtime.block_on(history.wait_for(sequence));
-    history.flush()?;
-    snapshots.write(&meta, &state)?;
-    drop(state);
     let newest = snapshots.newest()?.ok_or_else(|| io::Error::other("the snapshot just written is gone"))?;
     let purge_upto = snapshots.prune(|index| log.bytes_after(index), *log_bytes_kept)?;
     progress.written.fetch_add(1, Ordering::Relaxed);
     progress.sequence.store(sequence.0, Ordering::Relaxed);
     progress.log_needed_after.send_replace(purge_upto);
     Ok(newest)
+}
+
+/// A snapshot can wait, the log goes on without: a disk that is nearly full must not stop the node.
+fn wait_for_room(needed: u64, keeping: &SnapshotKeeping) -> io::Result<()> {
+    tracing::error!("a snapshot waits until {needed} bytes are free on the disk");
+    while keeping.snapshots.free_bytes()? < needed {
+        if keeping.progress.stopping.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the node stops, and there was no room for a snapshot"));
+        }
+        std::thread::sleep(ROOM_INTERVAL);
+    }
+    Ok(())
 }
 
 /// The engine that decides, as it is, and where in the log that is.

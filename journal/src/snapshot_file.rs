@@ -15,10 +15,13 @@ use crate::failure::StartError;
 use crate::format::{FrameError, LogIdBytes, MembershipBytes, SnapshotHeader, open_first, seal};
 use crate::record::{LogId, StoredMembership, TypeConfig};
 use crate::retention;
+use crate::space::free_bytes;
 
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 const SUFFIX: &str = "snapshot";
+/// A header is far smaller; one that is not is damaged.
+const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// A file is synced as it is written, in pieces of this size and with a rest behind each: one sync of it all would have the
 /// syncs of the log wait behind it.
@@ -36,6 +39,8 @@ pub(crate) struct FoundSnapshot {
 pub(crate) enum SnapshotError {
     #[error("{0}")]
     Disk(#[from] io::Error),
+    #[error("there must be {0} bytes free on the disk for it")]
+    NoRoom(u64),
     #[error("its header is damaged: {0}")]
     Header(#[from] FrameError),
     #[error("its length or checksum is wrong")]
@@ -132,8 +137,9 @@ impl SnapshotDirectory {
         Ok(())
     }
 
-    /// Writes one and reads it back.
-    pub(crate) fn write(&self, meta: &SnapshotMeta, state: &Snapshot) -> Result<(), SnapshotError> {
+    /// Writes one and reads it back. Where that would leave less room on the disk than `kept_free` bytes, nothing is written;
+    /// where it fails half way, nothing is left of it.
+    pub(crate) fn write(&self, meta: &SnapshotMeta, state: &Snapshot, kept_free: u64) -> Result<(), SnapshotError> {
         let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.path.join(format!("{index:020}.{SUFFIX}"));
         let temporary = path.with_extension("tmp");
@@ -151,24 +157,19 @@ impl SnapshotDirectory {
             body_length,
             state_hash: hasher.finalize().into(),
         };
-        let mut file = File::create(&temporary)?;
-        file.write_all(&seal(&header))?;
-        let (mut written, mut unsynced) = (Ok(()), 0);
-        state.write(|piece| {
-            unsynced += piece.len();
-            if written.is_ok() {
-                written = file.write_all(piece);
-            }
-            if written.is_ok() && unsynced >= SYNC_BYTES {
-                unsynced = 0;
-                written = file.sync_data();
-                std::thread::sleep(SYNC_REST);
-            }
-        });
-        written?;
-        file.sync_all()?;
-        drop(file);
-        check(&mut File::open(&temporary)?)?;
+        let needed = body_length.saturating_add(HEADER_BYTES_MAX).saturating_add(kept_free);
+        if free_bytes(&self.path)? < needed {
+            return Err(SnapshotError::NoRoom(needed));
+        }
+        if let Err(error) = write_whole(&temporary, &header, state) {
+            let _ = fs::remove_file(&temporary);
+            return Err(match error {
+                SnapshotError::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    SnapshotError::NoRoom(needed)
+                }
+                error => error,
+            });
+        }
         fs::rename(&temporary, &path)?;
         File::open(&self.path)?.sync_all()?;
         Ok(())
@@ -178,6 +179,11 @@ impl SnapshotDirectory {
     pub(crate) fn newest(&self) -> Result<Option<(SnapshotMeta, File)>, SnapshotError> {
         let found = self.newest_header()?;
         found.map(|(header, file)| Ok((header.meta()?, file))).transpose()
+    }
+
+    /// How many bytes may still be written beside them.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        free_bytes(&self.path)
     }
 
     /// The last log entry and the last command in the newest one, as its header says.
@@ -231,12 +237,34 @@ impl SnapshotHeader {
     }
 }
 
+/// A file of its own, synced and read back.
+fn write_whole(path: &Path, header: &SnapshotHeader, state: &Snapshot) -> Result<(), SnapshotError> {
+    let mut file = File::create(path)?;
+    file.write_all(&seal(header))?;
+    let (mut written, mut unsynced) = (Ok(()), 0);
+    state.write(|piece| {
+        unsynced += piece.len();
+        if written.is_ok() {
+            written = file.write_all(piece);
+        }
+        if written.is_ok() && unsynced >= SYNC_BYTES {
+            unsynced = 0;
+            written = file.sync_data();
+            std::thread::sleep(SYNC_REST);
+        }
+    });
+    written?;
+    file.sync_all()?;
+    drop(file);
+    check(&mut File::open(path)?)
+}
+
 /// The header; the file then stands at the body.
 fn read_header(file: &mut File) -> Result<SnapshotHeader, SnapshotError> {
     let mut start = Vec::new();
     file.rewind()?;
     // A header is far smaller; one that is not is damaged.
-    file.take(1 << 20).read_to_end(&mut start)?;
+    file.take(HEADER_BYTES_MAX).read_to_end(&mut start)?;
     let (header, length) = open_first::<SnapshotHeader>(&start)?;
     file.seek(SeekFrom::Start(length as u64))?;
     Ok(header)
@@ -313,7 +341,7 @@ mod tests {
         let directory = SnapshotDirectory::open(folder.path()).unwrap();
         let state = Engine::new().snapshot();
         for index in [5, 10, 15, 20] {
-            directory.write(&meta(index), &state).unwrap();
+            directory.write(&meta(index), &state, 0).unwrap();
             let purge_upto = directory.prune(|_| 0, 0).unwrap();
             assert_eq!(purge_upto, [None, None, Some(5), Some(10)][index as usize / 5 - 1]);
         }
@@ -321,6 +349,15 @@ mod tests {
         let found = directory.load_newest(Some(10), END).unwrap().unwrap();
         assert_eq!((found.meta, found.state), (meta(20), state));
         assert_eq!(directory.newest().unwrap().unwrap().0, meta(20));
+    }
+
+    #[test]
+    fn a_snapshot_that_would_take_the_last_room_is_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SnapshotDirectory::open(folder.path()).unwrap();
+        let error = directory.write(&meta(5), &Engine::new().snapshot(), u64::MAX).unwrap_err();
+        assert!(matches!(error, SnapshotError::NoRoom(u64::MAX)), "{error}");
+        assert_eq!(fs::read_dir(folder.path().join("snapshots")).unwrap().count(), 0);
     }
 
     #[test]
@@ -334,7 +371,7 @@ mod tests {
             file.write_all_at(&[0xee], file.metadata().unwrap().len() - 1).unwrap();
         };
         for index in [5, 10, 15] {
-            directory.write(&meta(index), &state).unwrap();
+            directory.write(&meta(index), &state, 0).unwrap();
         }
         damage(15);
         assert_eq!(directory.load_newest(Some(5), END).unwrap().unwrap().meta, meta(10));
@@ -351,7 +388,7 @@ mod tests {
         for index in [5, 10] {
             let mut engine = Engine::new();
             (0..index).for_each(|_| engine.apply(Time(0), &Command::Tick, &mut Vec::new()));
-            directory.write(&meta(index), &engine.snapshot()).unwrap();
+            directory.write(&meta(index), &engine.snapshot(), 0).unwrap();
         }
         let error = directory.load_newest(Some(5), Sequence(4)).err().unwrap().to_string();
         assert!(error.contains("00000000000000000005.snapshot"), "{error}");
@@ -366,7 +403,7 @@ mod tests {
     fn a_file_with_any_bit_changed_or_any_byte_cut_off_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let directory = SnapshotDirectory::open(folder.path()).unwrap();
-        directory.write(&meta(5), &Engine::new().snapshot()).unwrap();
+        directory.write(&meta(5), &Engine::new().snapshot(), 0).unwrap();
         let path = folder.path().join(format!("snapshots/{:020}.snapshot", 5));
         let whole = fs::read(&path).unwrap();
         let is_refused = |bytes: &[u8]| {

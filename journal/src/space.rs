@@ -59,13 +59,22 @@ impl Space {
 
     /// Looks at the disk until dropped; never returns.
     pub(crate) async fn watch(self, data: PathBuf, config: SpaceConfig) {
+        let data = Arc::new(data);
         let mut interval = tokio::time::interval(LOOK_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut was_asked = true;
         loop {
             interval.tick().await;
-            match free_bytes(&data) {
-                Ok(free) => self.look(&data, config, free),
-                Err(error) => tracing::warn!("the room in {} cannot be asked: {error}", data.display()),
+            // A slow disk answers late, and taking ballast waits for it.
+            let (space, at) = (self.clone(), data.clone());
+            let look = move || free_bytes(&at).map(|free| space.look(&at, config, free));
+            let Ok(asked) = tokio::task::spawn_blocking(look).await else { return };
+            if let Err(error) = &asked
+                && was_asked
+            {
+                tracing::warn!("the room in {} cannot be asked: {error}", data.display());
             }
+            was_asked = asked.is_ok();
         }
     }
 
@@ -97,6 +106,8 @@ fn makes_less(command: &Command) -> bool {
             | Command::CancelAllOrders { .. }
             | Command::CancelEverything { .. }
             | Command::ReduceOrder { .. }
+            | Command::ConfigureExchange(_)
+            | Command::ConfigureAccount { .. }
             | Command::SetSymbolStatus { .. }
             | Command::SetCountdown { .. }
             | Command::Tick
@@ -137,7 +148,7 @@ fn ballast(data: &Path) -> PathBuf {
 }
 
 /// How many bytes this process may still write on the file system of `path`.
-fn free_bytes(path: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let found = statvfs(path)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

@@ -85,7 +85,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let snapshots = self.keeping.snapshots.clone();
         let store = move || -> io::Result<_> {
             let found = snapshot_file::read(&mut snapshot)?;
-            snapshots.write(&found.meta, &found.state)?;
+            snapshots.write(&found.meta, &found.state, 0)?;
             Ok(found.state)
         };
         let state = tokio::task::spawn_blocking(store).await.map_err(io::Error::other)??;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use engine::event::{Fill, Trade};
 use engine::order::{ClientOrderId, OrderStatus, Side};
 use engine::{AssetId, Command, Engine, Event, Order, OrderId, SymbolId, Uid};
-use journal::{Node, NodeConfig, Page, Published, SpaceConfig, StartError};
+use journal::recovery::{Directory, RecoveryError};
+use journal::{Node, NodeConfig, Page, Published, SpaceConfig};
 use serde_json::Value;
 
 use crate::load::{Outcome, Record};
@@ -63,11 +64,11 @@ impl Witness {
     }
 
     /// Applies what the log in `data` has beyond what it has seen.
-    pub fn follow(&mut self, data: &Path) -> Result<(), StartError> {
+    pub fn follow(&mut self, data: &Path) -> Result<(), RecoveryError> {
         self.latest.clear();
         self.latest_from = self.sequence() + 1;
         let from = self.next_index;
-        journal::read_log(data, from, |index, entry| {
+        Directory::read(data)?.entries(from, |index, entry| {
             assert!(index >= self.next_index, "entry {index} again, {} was to come", self.next_index);
             self.next_index = index + 1;
             entry.commands.iter().for_each(|command| self.apply(entry.time, command));

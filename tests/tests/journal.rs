@@ -409,6 +409,38 @@ async fn with_little_room_on_the_disk_only_cancels_are_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_finds_no_room_waits_and_neither_stops_the_node_nor_holds_up_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(config(&folder)).await;
+    running.submit_all(listing()).await;
+    let names = || (0..30).map(|number| format!("o{number}"));
+    for name in names() {
+        running.submit(place(MAKER, Side::Sell, 100, 10, &name)).await;
+    }
+    running.stop().await;
+
+    // The room that must stay free is more than any disk has.
+    let space = SpaceConfig { low_bytes: u64::MAX, ballast_bytes: 0 };
+    let full = NodeConfig { space, snapshot_every_entries: 5, ..config(&folder) };
+    let running = Running::start(full).await;
+    for name in names() {
+        let answer = running.submit(cancel(MAKER, &name)).await;
+        assert!(matches!(answer.events()[0], Event::OrderCanceled { .. }), "{:?}", answer.events());
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(running.node.stats().snapshots, 0);
+    let applied = running.node.stats().applied_sequence;
+    running.stop().await;
+
+    let running = Running::start(NodeConfig { snapshot_every_entries: 5, ..config(&folder) }).await;
+    assert_eq!(running.recovered, Sequence(applied));
+    while running.node.stats().snapshots == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_panics_the_engine_is_named_and_passed_over_once_an_operator_rules_so() {
     let folder = tempfile::tempdir().unwrap();
     let commands: Vec<_> = listing().into_iter().chain(trading(10)).collect();

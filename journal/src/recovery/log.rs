@@ -169,6 +169,17 @@ impl Directory {
         Ok(Sequence(sum))
     }
 
+    /// Shows `visit` the index and the commands of every entry from the index `first` on; an error, too, where that is gone.
+    pub fn entries(&self, first: u64, mut visit: impl FnMut(u64, &Entry)) -> Result<(), RecoveryError> {
+        for row in self.rows(first, None) {
+            let row = row?;
+            if let Some(entry) = row.entry() {
+                visit(row.index, entry);
+            }
+        }
+        Ok(())
+    }
+
     /// Shows `visit` the entries of a range of indexes as they lie there.
     pub fn raw_entries(
         &self,

@@ -1,7 +1,8 @@
 //! Reading, copying and mending a data directory without running a node: what `rialto journal` calls.
 //!
-//! Nothing here trusts what it reads. Damage is an answer, with the place and what to do, never a panic; what writes does
-//! so only in a directory that no node owns, and only where the new is whole before the old is given up.
+//! Nothing here trusts what it reads. Damage is an answer, with the place and what to do, never a panic. What writes does
+//! so only in a directory that no node owns, and where the new is whole before the old is given up: history alone, which
+//! follows from the log, is dropped before it is written again, and whoever finds it short says so.
 //!
 //! Modules in reading order.
 

@@ -230,7 +230,7 @@ pub fn write_snapshot(
     let path = data.join("snapshots").join(format!("{index:020}.snapshot"));
     let was_there = path.exists();
     let folder = SnapshotDirectory::open(data)?;
-    let written = folder.write(meta, &replay.snapshot());
+    let written = folder.write(meta, &replay.snapshot(), 0);
     written.map_err(|error| RecoveryError::disk(&path, error))?;
     let bytes = path.metadata().map_err(|error| RecoveryError::disk(&path, error))?.len();
     Ok(SnapshotReport { path, bytes, state, was_there })
