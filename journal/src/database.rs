@@ -80,6 +80,11 @@ pub(crate) fn write_meta(database: &DB, key: &[u8], value: &impl Serialize) -> R
     written.map_err(|error| StartError::disk(database.path(), error))
 }
 
+/// Makes `boot` the number of this start, durably.
+pub(crate) fn raise_boot(database: &DB, boot: u64) -> Result<(), StartError> {
+    write_meta(database, BOOT_KEY, &boot)
+}
+
 /// Counts this start, durably; no two starts of a node have the same number.
 pub(crate) fn count_boot(database: &DB) -> Result<u64, StartError> {
     let boot = read_meta::<u64>(database, BOOT_KEY)?.unwrap_or(0) + 1;

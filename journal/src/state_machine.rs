@@ -85,13 +85,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let snapshots = self.keeping.snapshots.clone();
         let store = move || -> io::Result<_> {
             let found = snapshot_file::read(&mut snapshot)?;
-            snapshots.write(&found.meta, &found.state, 0)?;
-            Ok(found.state)
+            snapshots.write(&found.meta, &found.origins, &found.state, 0)?;
+            Ok(found)
         };
-        let state = tokio::task::spawn_blocking(store).await.map_err(io::Error::other)??;
+        let found = tokio::task::spawn_blocking(store).await.map_err(io::Error::other)??;
         let (done, installed) = oneshot::channel();
-        self.tell(Job::Install(meta.clone(), state, done)).await?;
+        let sequence = found.state.sequence();
+        self.tell(Job::Install(found, done)).await?;
         installed.await.map_err(|_| engine_ended())?;
+        // Raft drops the log before it; a start finds nothing to write history from then.
+        self.keeping.history.wait_for(sequence).await;
+        let history = self.keeping.history.clone();
+        tokio::task::spawn_blocking(move || history.flush()).await.map_err(io::Error::other)??;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())

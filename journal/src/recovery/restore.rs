@@ -95,7 +95,7 @@ pub fn import(file: &Path, data: &Path, progress: &mut dyn Progress) -> Result<R
         return Err(Damage::new(file.display().to_string(), "its header contradicts itself", EXPORT_ANEW).into());
     }
     if let Some(bytes) = reader.snapshot()? {
-        let (snapshot, _) = crate::format::open_first::<crate::format::SnapshotHeader>(&bytes)
+        let (snapshot, _) = crate::format::open_snapshot_header(&bytes)
             .map_err(|error| Damage::new(file.display().to_string(), error, EXPORT_ANEW))?;
         let index = snapshot.last_log_id.map_or(0, |log_id| LogId::from(log_id).index);
         making.keep_snapshot(index, &bytes, file, EXPORT_ANEW)?;
