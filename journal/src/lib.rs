@@ -16,6 +16,9 @@ pub mod node;
 mod space;
 mod identity;
 mod log_store;
+mod log_memory;
+mod log_writer;
+mod log_disk;
 mod log_chain;
 mod compensation;
 mod retention;
@@ -29,6 +32,7 @@ pub mod open_orders;
 pub mod history;
 mod sweeper;
 mod failure;
+mod runtime;
 pub mod recovery;
 
 pub use compensation::{CompensationError, compensate};

@@ -420,7 +420,7 @@ impl Opened {
         upgrade(data, &database)?;
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
-        let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
+        let purged = log_start(&*database)?.log_id.map(|log_id| log_id.index);
         let (engine, meta) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
             Some(found) => (Engine::from_snapshot(found.state), found.meta),
             None => (Engine::new(), SnapshotMeta::default()),

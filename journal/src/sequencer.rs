@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use engine::{Command, Time};
 use futures_util::StreamExt;
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::engine_thread::{NextDeadline, Waiting};
 use crate::record::{Caller, Entry, Origin, Proposal, TypeConfig};
+use crate::runtime;
 use crate::space::Space;
 use crate::state_machine::StateMachine;
 
@@ -124,7 +125,7 @@ impl Door {
 
     /// The clock in microseconds, or the last time when that is later.
     fn stamp(&self) -> Time {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let clock = runtime::now().0;
         Time(self.last_time.fetch_max(clock, Ordering::Relaxed).max(clock))
     }
 }
@@ -153,7 +154,7 @@ impl SequencerTask {
         // When the queue is full, `submit` says `Busy`.
         let (sender, queue) = mpsc::channel(queue_commands);
         let sequencer = Sequencer { queue: sender, door: self.door.clone(), space };
-        (sequencer, tokio::spawn(self.run(queue, stop)))
+        (sequencer, runtime::spawn(self.run(queue, stop)))
     }
 
     async fn run(self, mut queue: mpsc::Receiver<Queued>, mut stop: oneshot::Receiver<()>) {
