@@ -34,6 +34,7 @@ use crate::origins::Origins;
 use crate::peer_server::PeerServer;
 use crate::proposer::Proposer;
 use crate::record::{Published, TypeConfig};
+use crate::runtime;
 use crate::sequencer::{Door, Sequencer, SequencerTask};
 use crate::snapshot_builder::{SnapshotKeeping, SnapshotProgress};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
@@ -298,7 +299,7 @@ impl Node {
             failure: failure.clone(),
         };
         let (stop_peers, peers_stop) = watch::channel(false);
-        let mut tasks = vec![tokio::spawn(space.clone().watch(config.data.clone(), config.space))];
+        let mut tasks = vec![runtime::spawn(space.clone().watch(config.data.clone(), config.space))];
         if let Some(listener) = listener {
             let server = PeerServer {
                 member: member.clone(),
@@ -307,8 +308,8 @@ impl Node {
                 acquaintances: acquaintances.clone(),
                 receiving: receiving.clone(),
             };
-            tasks.push(tokio::spawn(server.run(listener, peers_stop)));
-            tasks.push(tokio::spawn(gossip::run(member.clone())));
+            tasks.push(runtime::spawn(server.run(listener, peers_stop)));
+            tasks.push(runtime::spawn(gossip::run(member.clone())));
         }
 
         // 4. The sequencer, whose door opens once this node has caught up and knows who leads.
@@ -345,7 +346,7 @@ impl Node {
             recovery,
             failure: failure.clone(),
         };
-        tasks.push(tokio::spawn(leadership.run()));
+        tasks.push(runtime::spawn(leadership.run()));
 
         let node = Node {
             raft,
@@ -557,7 +558,7 @@ impl Opened {
         upgrade(data, &database)?;
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
-        let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
+        let purged = log_start(&*database)?.log_id.map(|log_id| log_id.index);
         let (engine, meta, origins) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
             Some(found) => (Engine::from_snapshot(found.state), found.meta, found.origins),
             None => (Engine::new(), SnapshotMeta::default(), Origins::default()),
