@@ -8,6 +8,7 @@ use journal::{History, Node, Stats};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::lanes::Lanes;
@@ -70,7 +71,10 @@ impl App {
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
         let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        self.metrics.render(&self.outlets, &stats, &self.lanes.depths())
+        let cluster = self.node.read().as_ref().map(Node::cluster);
+        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths());
+        page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
+        page
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

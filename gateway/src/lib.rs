@@ -23,6 +23,7 @@ pub mod views;
 pub mod klines;
 pub mod ws;
 pub mod metrics;
+pub mod cluster_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;

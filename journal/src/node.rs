@@ -31,7 +31,7 @@ use crate::member::Member;
 use crate::network::Network;
 use crate::opening::{open_database, upgrade};
 use crate::origins::Origins;
-use crate::peer_server::PeerServer;
+use crate::peer_server::{PeerServer, Refusals};
 use crate::proposer::Proposer;
 use crate::record::{Published, TypeConfig};
 use crate::runtime;
@@ -307,6 +307,7 @@ impl Node {
                 secret: cluster.secret.as_str().into(),
                 acquaintances: acquaintances.clone(),
                 receiving: receiving.clone(),
+                refusals: Refusals::default(),
             };
             tasks.push(runtime::spawn(server.run(listener, peers_stop)));
             tasks.push(runtime::spawn(gossip::run(member.clone())));
