@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
@@ -12,6 +12,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::{BasicNode, ServerState};
 use rocksdb::DB;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::acquaintance::Acquaintances;
 use crate::cluster::{Change, ClusterConfig, ClusterStatus};

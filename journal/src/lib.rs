@@ -17,6 +17,9 @@ pub mod node;
 mod space;
 mod identity;
 mod log_store;
+mod log_memory;
+mod log_writer;
+mod log_disk;
 mod log_chain;
 mod origins;
 mod compensation;
@@ -44,6 +47,7 @@ pub mod open_orders;
 pub mod history;
 mod sweeper;
 mod failure;
+mod runtime;
 pub mod recovery;
 
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};

@@ -1,7 +1,7 @@
 //! A connection to one node, made when it is needed and made again when it broke. Requests go out one behind the other without
 //! waiting for replies; a reply finds its request by number.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use crate::message::{
     FrameReader, GREETING_BYTES_MAX, Hello, MESSAGE_BYTES_MAX, Proof, Reply, Request, Welcome, is_proof, numbered,
     proof,
 };
+use crate::runtime;
 use crate::transport::{Connection, Transport};
 
 /// Requests that may wait to be sent; more are refused.
@@ -109,7 +110,7 @@ impl Link {
     /// The same, where a reply may take so long.
     pub(crate) fn patient(caller: Arc<Caller>, node: u64, address: String, reply_max: Duration) -> Link {
         let (calls, queue) = mpsc::channel(CALLS_MAX);
-        tokio::spawn(run(caller, node, address, reply_max, queue));
+        runtime::spawn(run(caller, node, address, reply_max, queue));
         Link { calls, next_id: Arc::default() }
     }
 
@@ -149,7 +150,7 @@ async fn run(caller: Arc<Caller>, node: u64, address: String, reply_max: Duratio
 }
 
 /// The requests that wait for their replies, and since when.
-type Pending = Arc<Mutex<HashMap<u64, (Instant, Answer)>>>;
+type Pending = Arc<Mutex<BTreeMap<u64, (Instant, Answer)>>>;
 
 struct Session {
     writer: WriteHalf<Box<dyn Connection>>,
@@ -166,7 +167,7 @@ impl Session {
     ) -> Session {
         let pending = Pending::default();
         let waiting = pending.clone();
-        let reading = tokio::spawn(async move {
+        let reading = runtime::spawn(async move {
             while let Ok(Some((id, reply))) = reader.next::<(u64, Reply)>(MESSAGE_BYTES_MAX).await {
                 let answer = waiting.lock().remove(&id);
                 // Who gave up waiting needs no reply.

@@ -34,6 +34,7 @@ use crate::origins::Origins;
 use crate::peer_server::PeerServer;
 use crate::proposer::Proposer;
 use crate::record::{Published, TypeConfig};
+use crate::runtime;
 use crate::sequencer::{Door, Sequencer, SequencerTask};
 use crate::snapshot_builder::{SnapshotKeeping, SnapshotProgress};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
@@ -204,7 +205,7 @@ impl Node {
         let failure = Failure::new();
         let opened = {
             let (config, failure) = (config.clone(), failure.clone());
-            let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
+            let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
@@ -273,7 +274,7 @@ impl Node {
                 network.close();
                 receiving.close();
                 let _ = hand_over(&jobs, Job::Stop).await;
-                let _ = tokio::task::spawn_blocking(move || end_threads(threads, &history, &log)).await;
+                let _ = runtime::blocking(move || end_threads(threads, &history, &log)).await;
                 close(database).await;
                 return Err(error);
             }
@@ -298,7 +299,7 @@ impl Node {
             failure: failure.clone(),
         };
         let (stop_peers, peers_stop) = watch::channel(false);
-        let mut tasks = vec![tokio::spawn(space.clone().watch(config.data.clone(), config.space))];
+        let mut tasks = vec![runtime::spawn(space.clone().watch(config.data.clone(), config.space))];
         if let Some(listener) = listener {
             let server = PeerServer {
                 member: member.clone(),
@@ -307,8 +308,8 @@ impl Node {
                 acquaintances: acquaintances.clone(),
                 receiving: receiving.clone(),
             };
-            tasks.push(tokio::spawn(server.run(listener, peers_stop)));
-            tasks.push(tokio::spawn(gossip::run(member.clone())));
+            tasks.push(runtime::spawn(server.run(listener, peers_stop)));
+            tasks.push(runtime::spawn(gossip::run(member.clone())));
         }
 
         // 4. The sequencer, whose door opens once this node has caught up and knows who leads.
@@ -345,7 +346,7 @@ impl Node {
             recovery,
             failure: failure.clone(),
         };
-        tasks.push(tokio::spawn(leadership.run()));
+        tasks.push(runtime::spawn(leadership.run()));
 
         let node = Node {
             raft,
@@ -492,7 +493,7 @@ impl Node {
                 tracing::error!("history was not flushed and will be written again: {error}");
             }
         };
-        let _ = tokio::task::spawn_blocking(flush).await;
+        let _ = runtime::blocking(flush).await;
         drop(self.raft);
         close(self.database).await;
     }
@@ -557,7 +558,7 @@ impl Opened {
         upgrade(data, &database)?;
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
-        let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
+        let purged = log_start(&*database)?.log_id.map(|log_id| log_id.index);
         let (engine, meta, origins) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
             Some(found) => (Engine::from_snapshot(found.state), found.meta, found.origins),
             None => (Engine::new(), SnapshotMeta::default(), Origins::default()),

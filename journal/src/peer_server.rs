@@ -22,6 +22,7 @@ use crate::message::{
     Appended, FrameReader, GREETING_BYTES_MAX, Hello, MESSAGE_BYTES_MAX, Proof, Reply, Request, Welcome, is_proof,
     numbered, proof,
 };
+use crate::runtime;
 use crate::snapshot_transfer::{Incoming, Receiving};
 use crate::transport::{Connection, Listener};
 
@@ -60,7 +61,7 @@ impl PeerServer {
             match accepted {
                 Ok(connection) => {
                     let (server, mut stop) = (self.clone(), stop.clone());
-                    tokio::spawn(async move {
+                    runtime::spawn(async move {
                         tokio::select! {
                             biased;
                             _ = stop.wait_for(|stop| *stop) => {}
@@ -261,7 +262,7 @@ impl<'s> Serving<'s> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    let done = runtime::blocking(work).await.map_err(|error| error.to_string())?;
     done.map_err(|error| error.to_string())
 }
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::{Command, Time};
 use openraft::Raft;
@@ -12,6 +11,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::origins::{Origins, Standing};
 use crate::record::{Entry, Origin, Proposal, TypeConfig};
+use crate::runtime;
 use crate::state_machine::StateMachine;
 
 /// The clock that must not run backwards.
@@ -28,7 +28,7 @@ impl Clock {
 
     /// The time in microseconds, or the last one it said when that is later.
     pub(crate) fn stamp(&self) -> Time {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        let clock = runtime::now().0;
         Time(self.last.fetch_max(clock, Ordering::Relaxed).max(clock))
     }
 }

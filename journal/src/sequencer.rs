@@ -22,6 +22,7 @@ use crate::engine_thread::{Boot, NextDeadline, Waiting};
 use crate::failure::Failure;
 use crate::leader::{Leader, Leads};
 use crate::record::{Caller, Origin};
+use crate::runtime;
 use crate::space::Space;
 
 /// How often it is looked whether the engine's next deadline has come.
@@ -186,7 +187,7 @@ impl SequencerTask {
             moved_at: Instant::now(),
             task: self,
         };
-        (sequencer, tokio::spawn(sending.run(queue, stop)))
+        (sequencer, runtime::spawn(sending.run(queue, stop)))
     }
 }
 

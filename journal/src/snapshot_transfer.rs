@@ -18,6 +18,7 @@ use crate::format::{HISTORY, VoteBytes, WATERMARK_KEY, open_snapshot_header};
 use crate::link::Link;
 use crate::message::{Reply, Request};
 use crate::record::{TypeConfig, Vote};
+use crate::runtime;
 use crate::snapshot_file::SnapshotDirectory;
 
 /// How much is sent at once.
@@ -101,7 +102,7 @@ where
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+    runtime::blocking(work).await.map_err(io::Error::other)?
 }
 
 /// What tells a snapshot's file from others: its length, and the hash of its header, which holds that of the state.

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::engine_thread::Job;
 use crate::log_store::hand_over;
 use crate::record::{LogId, Proposal, StoredMembership, TypeConfig};
+use crate::runtime;
 use crate::snapshot_builder::{SnapshotBuilder, SnapshotKeeping};
 use crate::snapshot_file::{self, SnapshotMeta};
 
@@ -88,7 +89,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             snapshots.write(&found.meta, &found.origins, &found.state, 0)?;
             Ok(found)
         };
-        let found = tokio::task::spawn_blocking(store).await.map_err(io::Error::other)??;
+        let found = runtime::blocking(store).await.map_err(io::Error::other)??;
         let (done, installed) = oneshot::channel();
         let sequence = found.state.sequence();
         self.tell(Job::Install(found, done)).await?;
@@ -96,7 +97,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         // Raft drops the log before it; a start finds nothing to write history from then.
         self.keeping.history.wait_for(sequence).await;
         let history = self.keeping.history.clone();
-        tokio::task::spawn_blocking(move || history.flush()).await.map_err(io::Error::other)??;
+        runtime::blocking(move || history.flush()).await.map_err(io::Error::other)??;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())

@@ -20,7 +20,7 @@ use super::repair;
 use super::snapshots;
 use super::stream::{StreamReader, hash_of, with_suffix};
 use crate::database::{database_options, families, family, synced};
-use crate::durable_mark::DurableMark;
+use crate::durable_mark::{DurableMark, Mark};
 use crate::format::{
     BOOT_KEY, DATA_FORMAT, FORMAT_KEY, LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, VoteBytes, log_key, seal,
 };
