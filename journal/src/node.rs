@@ -205,7 +205,7 @@ impl Node {
         let failure = Failure::new();
         let opened = {
             let (config, failure) = (config.clone(), failure.clone());
-            let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
+            let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
@@ -274,7 +274,7 @@ impl Node {
                 network.close();
                 receiving.close();
                 let _ = hand_over(&jobs, Job::Stop).await;
-                let _ = tokio::task::spawn_blocking(move || end_threads(threads, &history, &log)).await;
+                let _ = runtime::blocking(move || end_threads(threads, &history, &log)).await;
                 close(database).await;
                 return Err(error);
             }
@@ -494,7 +494,7 @@ impl Node {
                 tracing::error!("history was not flushed and will be written again: {error}");
             }
         };
-        let _ = tokio::task::spawn_blocking(flush).await;
+        let _ = runtime::blocking(flush).await;
         drop(self.raft);
         close(self.database).await;
     }
