@@ -42,6 +42,7 @@ use crate::snapshot_transfer::{Receiving, Sending};
 use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
 use crate::state_machine::StateMachine;
+use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
 /// The node of a cluster of one that was not told otherwise.
@@ -190,7 +191,12 @@ impl Node {
     /// Opens the data directory, checks all that is in it, and starts. The receiver gets the restored state first and
     /// then everything that is applied; it must be drained from now on, or the node stands still.
     pub async fn start(config: NodeConfig) -> Result<(Node, Receiver<Published>), StartError> {
-        Node::start_over(config, Arc::new(Tcp)).await
+        let tls = config.cluster.as_ref().and_then(|cluster| cluster.tls.as_ref());
+        let transport: Arc<dyn Transport> = match tls {
+            Some(files) => Arc::new(Tls::read(files).map_err(StartError::Failed)?),
+            None => Arc::new(Tcp),
+        };
+        Node::start_over(config, transport).await
     }
 
     /// The same, where another transport than TCP takes the nodes' messages to each other.
