@@ -59,12 +59,12 @@ impl Placing {
     /// nothing.
     pub fn once(self, given: &[ClientOrderId]) -> Command {
         let own = |name: &ClientOrderId| given.contains(name);
-        let (kind, name) = match &self {
-            Placing::Order(place) => (b'o', Some(place.client_order_id)),
-            Placing::CancelReplace(both) => (b'o', Some(both.place.client_order_id)),
+        let (named, name) = match &self {
+            Placing::Order(place) => (Named::Order, Some(place.client_order_id)),
+            Placing::CancelReplace(both) => (Named::Order, Some(both.place.client_order_id)),
             Placing::OrderList(list) => {
                 let names = list.orders.iter().map(|order| order.client_order_id);
-                (b'l', std::iter::once(list.list_client_order_id).chain(names).find(own))
+                (Named::OrderList, std::iter::once(list.list_client_order_id).chain(names).find(own))
             }
         };
         let Some(name) = name.filter(own) else {
@@ -75,12 +75,11 @@ impl Placing {
             };
         };
         let (uid, symbol) = self.place();
-        let key = [&[kind][..], &uid.0.to_le_bytes(), &symbol.0.to_le_bytes(), name.as_str().as_bytes()].concat();
         let mut asked = self.clone();
         for name in asked.names().into_iter().filter(|name| !own(name)) {
             *name = ClientOrderId::NONE;
         }
-        let (key, fingerprint) = (hash(&key), hash(&to_postcard(&asked)));
+        let (key, fingerprint) = (key(named, uid, symbol, name), hash(&to_postcard(&asked)));
         Command::Once(Box::new(Once { placing: self, key, fingerprint, answered: false }))
     }
 
@@ -115,6 +114,21 @@ impl Placing {
             }
         }
     }
+}
+
+/// What a name is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// An order.
+    Order,
+    /// A list, or one of its orders by which alone it is known.
+    OrderList,
+}
+
+/// The [`Once::key`] of a name.
+pub fn key(named: Named, uid: Uid, symbol: SymbolId, name: ClientOrderId) -> u64 {
+    let kind: &[u8] = if named == Named::Order { b"o" } else { b"l" };
+    hash(&[kind, &uid.0.to_le_bytes(), &symbol.0.to_le_bytes(), name.as_str().as_bytes()].concat())
 }
 
 fn hash(bytes: &[u8]) -> u64 {

@@ -1,7 +1,8 @@
 //! Which names of new orders this process has answered for, so that a client may use a name again, as at Binance.
 //!
 //! A name whose last use was answered is free for another use; one whose answer may be lost is not, and the engine then takes
-//! the same terms for a retry ([`engine::once`]). An answer counts once the client has said something more over the same
+//! the same terms for a retry ([`engine::once`]). An answer to a cancel of the order, or to a question by its name, is as good:
+//! who has it knows what became of the order, so it holds also for what another node or an earlier process placed. An answer counts once the client has said something more over the same
 //! connection, or has closed it in good order: that it was written says nothing. What is known is bounded, and gone with the
 //! process; then the name is protected again.
 
@@ -14,7 +15,7 @@ use engine::once::WINDOW;
 use parking_lot::Mutex;
 
 /// How many names a generation holds.
-const GENERATION_MAX: usize = 1 << 19;
+const GENERATION_MAX: usize = 1 << 20;
 
 /// The names whose last use was answered, by their key.
 #[derive(Default)]
@@ -60,9 +61,11 @@ struct Sent {
 }
 
 impl Unconfirmed {
-    /// The answer to the last use of a name is about to be written.
-    pub fn write(&self, key: u64) {
-        self.0.lock().writing.push(key);
+    /// An answer that tells what became of the last use of these names is about to be written.
+    pub fn write(&self, keys: &[u64]) {
+        if !keys.is_empty() {
+            self.0.lock().writing.extend_from_slice(keys);
+        }
     }
 
     /// All answers are written.
@@ -88,7 +91,7 @@ mod tests {
     #[test]
     fn a_name_is_free_for_one_more_use_once_its_answer_has_arrived() {
         let (answered, connection) = (Answered::default(), Unconfirmed::default());
-        connection.write(7);
+        connection.write(&[7]);
         connection.confirm(&answered, || Time(1));
         assert!(!answered.take(7), "it is not written yet");
         connection.flushed();

@@ -205,12 +205,12 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
             .get(header::CONNECTION)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     let answer = call(&app, request, peer).await;
-    if let Some(key) = answer.as_ref().ok().and_then(|reply| reply.answers) {
-        unconfirmed.write(key);
-        if !is_last {
-            // The next request is read after this answer is written.
-            unconfirmed.flushed();
-        }
+    if let Ok(reply) = &answer
+        && !is_last
+    {
+        unconfirmed.write(&reply.answers);
+        // The next request is read after this answer is written.
+        unconfirmed.flushed();
     }
     respond(&app, peer, answer)
 }

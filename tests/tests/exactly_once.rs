@@ -251,6 +251,37 @@ async fn who_has_the_answer_may_use_the_name_again_as_at_binance() {
 }
 
 #[tokio::test]
+async fn who_cancels_an_order_or_asks_for_it_by_its_name_may_use_the_name_again() {
+    let mut server = Server::start().await;
+    let wanted = |name: &str| limit("BUY", "1", "100", &format!("&newClientOrderId={name}"));
+    let names = ["asked", "nothing", "canceled", "by-number", "all"];
+    let mut first = Vec::new();
+    for name in names {
+        first.push(server.ask_and_fall_silent(ORDER, &wanted(name)).await);
+    }
+    // As if the client had come from another node: this one has answered nothing.
+    let server = server.restart().await;
+    let mut owner = server.connect().await;
+    let ids: Vec<u64> = first.iter().map(|answer| answer.body["orderId"].as_u64().unwrap()).collect();
+    // Two trade. By its number an order is asked for, and not the last one of a name.
+    server.other("POST", ORDER, &limit("SELL", "2", "100", "")).await;
+    for question in ["origClientOrderId=asked".to_owned(), format!("orderId={}", ids[1])] {
+        let found = owner.call("GET", ORDER, &format!("symbol=BTCUSD&{question}")).await;
+        assert_eq!((found.status, &found.body["status"]), (200, &json!("FILLED")));
+    }
+    owner.cancel("canceled").await;
+    let by_number = owner.call("DELETE", ORDER, &format!("symbol=BTCUSD&orderId={}", ids[3])).await;
+    assert_eq!(by_number.status, 200);
+    assert_eq!(owner.call("DELETE", "/api/v3/openOrders", "symbol=BTCUSD").await.status, 200);
+    for (at, name) in names.into_iter().enumerate() {
+        let again = owner.post(ORDER, &wanted(name)).await;
+        let id = again.body["orderId"].as_u64().unwrap();
+        assert_eq!(id == ids[at], name == "nothing", "{name}: {again:?}");
+    }
+    server.running.stop().await;
+}
+
+#[tokio::test]
 async fn a_second_use_whose_answer_is_lost_is_protected_like_the_first() {
     let mut server = Server::start().await;
     let wanted = limit("BUY", "1", "100", "&newClientOrderId=a");

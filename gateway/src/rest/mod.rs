@@ -154,8 +154,8 @@ pub struct Reply {
     pub sequence: Option<Sequence>,
     /// Whose order count it changed.
     pub placed_by: Option<Uid>,
-    /// The key of the name whose use it answers; see [`crate::answered`].
-    pub answers: Option<u64>,
+    /// The keys of the names whose last use it tells the end of; see [`crate::answered`].
+    pub answers: Vec<u64>,
 }
 
 impl Reply {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use engine::command::{OrderCountLimit, Placing};
 use engine::event::{Event, OrderList, OrderListStatus, Trade};
+use engine::once::{Named, key};
 use engine::order::{ClientOrderId, Order};
 use engine::units::OrderListId;
 use engine::{Command, OrderId, Rejection, SymbolId, Time, Uid};
@@ -28,11 +29,11 @@ pub struct Sent {
     unit: TimeUnit,
     now: Time,
     pending: Pending,
-    named: Option<Named>,
+    asked: Option<Asked>,
 }
 
 /// New orders under a name that the client gave.
-struct Named {
+struct Asked {
     placing: Placing,
     given: Vec<ClientOrderId>,
     key: u64,
@@ -61,7 +62,7 @@ pub fn send(
     let uid = call.uid()?;
     let pending = app.lanes.submit(uid, command, call.deadline())?;
     let (app, catalog) = (app.clone(), catalog.clone());
-    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, pending, named: None })
+    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, pending, asked: None })
 }
 
 /// Puts new orders into their lane. `given` are the names that the client wrote: under these it may ask again when no answer
@@ -78,13 +79,13 @@ pub fn send_new(
     let Command::Once(once) = &mut command else { return send(app, call, catalog, symbol, command) };
     let (key, is_anew) = (once.key, app.answered.take(once.key));
     once.answered = is_anew;
-    let named = Named { placing: once.placing.clone(), given, key, is_anew };
+    let asked = Asked { placing: once.placing.clone(), given, key, is_anew };
     let sent = send(app, call, catalog, symbol, command);
     if sent.is_err() && is_anew {
         // It was not used again after all.
         app.answered.put(key, call.now);
     }
-    Ok(Sent { named: Some(named), ..sent? })
+    Ok(Sent { asked: Some(asked), ..sent? })
 }
 
 /// Waits for the answer and gives it a body.
@@ -97,24 +98,42 @@ pub fn answer_with(
         Err(error) => return at_once(Err(error)),
     };
     Box::pin(async move {
-        let Sent { app, catalog, uid, symbol, unit, now, pending, named } = sent;
+        let Sent { app, catalog, uid, symbol, unit, now, pending, asked } = sent;
         let mut answer = pending.answer().await?;
-        let mut key = None;
-        if let Some(named) = named {
-            key = Some(named.key);
+        let mut answers = canceled_names(answer.events(), uid);
+        if let Some(asked) = asked {
+            answers.push(asked.key);
             if let Some(Event::OrderRepeated(first)) = answer.events().first() {
                 answer =
-                    first_result(&app, &catalog.symbols[symbol.0 as usize], named.placing, named.given, first).await?;
-            } else if named.is_anew && !places(&answer) {
+                    first_result(&app, &catalog.symbols[symbol.0 as usize], asked.placing, asked.given, first).await?;
+            } else if asked.is_anew && !places(&answer) {
                 // The last use of the name is the one that was answered.
-                app.answered.put(named.key, now);
+                app.answered.put(asked.key, now);
             }
         }
         let telling = Telling { numbers: numbers_of(&catalog, symbol, unit), now, app: &app, uid };
         let json = body(&answer, &telling)?;
         let placed_by = places(&answer).then_some(uid);
-        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers: key })
+        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers })
     })
+}
+
+/// The keys of the names of what a command took off the book: its owner knows of that, and may use them again.
+fn canceled_names(events: &[Event], uid: Uid) -> Vec<u64> {
+    let (mut keys, mut lists) = (Vec::new(), Vec::new());
+    for event in events {
+        match event {
+            Event::OrderCanceled { order, .. } if order.uid == uid => {
+                keys.push(key(Named::Order, uid, order.symbol, order.client_order_id));
+                lists.extend(order.order_list_id());
+            }
+            Event::OrderListChanged(list) if list.uid == uid && lists.contains(&list.order_list_id) => {
+                keys.push(key(Named::OrderList, uid, list.symbol, list.list_client_order_id));
+            }
+            _ => {}
+        }
+    }
+    keys
 }
 
 /// Whether a command placed an order.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::command::{AmendOrder, CancelOrder, CancelReplace, Command, OrderQuantity, PlaceOrder, Placing};
 use engine::event::{Event, OrderList};
+use engine::once::{Named, key};
 use engine::symbol::Symbol;
 use engine::units::Notional;
 use engine::{OrderId, Rejection, Time};
@@ -390,7 +391,11 @@ pub fn query_order(app: &Arc<App>, mut call: Call) -> Handling {
         if reference.client_order_id.is_some_and(|name| name != known.order.client_order_id) {
             return Err(ApiError::client_order_id_mismatch());
         }
-        Ok(Reply::of(&Numbers::new(symbol, &catalog, call.unit).order(&known)))
+        let reply = Reply::of(&Numbers::new(symbol, &catalog, call.unit).order(&known));
+        // By name it is the last order of that name.
+        let by_name = reference.client_order_id.filter(|_| reference.order_id.is_none());
+        let answers = by_name.map(|name| key(Named::Order, uid, id, name));
+        Ok(Reply { answers: answers.into_iter().collect(), ..reply })
     })
 }
 

@@ -309,9 +309,7 @@ impl Answering {
                     push_integer(&mut out, sequence.0);
                 }
                 placed_by = reply.placed_by;
-                if let Some(key) = reply.answers {
-                    self.unconfirmed.write(key);
-                }
+                self.unconfirmed.write(&reply.answers);
             }
             Err(error) => {
                 self.app.metrics.count_error(error.code.into());
