@@ -108,7 +108,11 @@ mod tests {
             answered.put(key, Time(WINDOW));
         }
         assert!(!answered.take(0) && answered.take(3 * GENERATION_MAX as u64 - 1));
-        assert!(answered.0.lock().young.len() + answered.0.lock().old.len() <= 2 * GENERATION_MAX);
+        let held = {
+            let Generations { young, old, .. } = &*answered.0.lock();
+            young.len() + old.len()
+        };
+        assert!(held <= 2 * GENERATION_MAX);
         answered.put(1, Time(2 * WINDOW));
         answered.put(2, Time(3 * WINDOW));
         assert!(answered.take(1) && answered.take(2));
