@@ -8,6 +8,7 @@ use journal::{History, Node, Stats};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::answered::Answered;
 use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
@@ -37,6 +38,8 @@ pub struct App {
     pub history: History,
     /// What clients have used of their limits.
     pub limits: RateLimits,
+    /// The names of new orders whose last use was answered.
+    pub answered: Answered,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Turns true when the server stops, so that websockets can say goodbye.

@@ -14,6 +14,7 @@ pub mod params;
 pub mod auth;
 pub mod rate_limit;
 pub mod lanes;
+pub mod answered;
 pub mod clock;
 pub mod decimals;
 pub mod wire;
