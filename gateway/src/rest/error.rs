@@ -370,6 +370,11 @@ impl ApiError {
         fixed(400, -1223, "Pending orders in an OPO list must be asks.")
     }
 
+    /// Nobody said what the symbol is worth.
+    pub fn no_reference_price() -> ApiError {
+        fixed(400, -2043, "This symbol doesn't have a reference price.")
+    }
+
     /// The order that was asked about.
     pub fn no_such_order() -> ApiError {
         fixed(400, -2013, "Order does not exist.")

@@ -1,3 +1,4 @@
 //! The promises of the public API to its clients, each held against a real server.
 
 mod keys;
+mod surface;
