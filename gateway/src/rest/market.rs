@@ -550,6 +550,7 @@ pub fn ticker_rolling(app: &Arc<App>, mut call: Call) -> Handling {
             window.map_or(Ok(DAY), |text| parse_window(&text).ok_or_else(|| ApiError::bad_data("windowSize")))?;
         let mini = is_mini(&mut call.params)?;
         call.params.finish()?;
+        require_a_trade(app, &symbols, one)?;
         let row = |symbol: &&Symbol| {
             let ticker = app.outlets.views.rolling(symbol.id, window, call.now);
             ticker_shape(&ticker, &Numbers::new(symbol, &catalog, call.unit), mini, false, call.now)
@@ -569,6 +570,7 @@ pub fn ticker_trading_day(app: &Arc<App>, mut call: Call) -> Handling {
             zone.map_or(Ok(Offset::UTC), |zone| Offset::parse(&zone).ok_or_else(|| ApiError::bad_data("timeZone")))?;
         let mini = is_mini(&mut call.params)?;
         call.params.finish()?;
+        require_a_trade(app, &symbols, one)?;
         let start = Interval::Day1.open_time(call.now, offset);
         let row = |symbol: &&Symbol| {
             let ticker = app.outlets.views.ticker_since(symbol.id, start, call.now);
@@ -586,13 +588,19 @@ fn require_symbols(params: &Params) -> Result<(), ApiError> {
     }
 }
 
+/// The one symbol that a window is asked of must have been traded; of several, who was not has zeros.
+fn require_a_trade(app: &App, symbols: &[&Symbol], one: bool) -> Result<(), ApiError> {
+    let has_traded = |symbol: &&&Symbol| app.outlets.views.last_trade(symbol.id).is_some();
+    if one && !symbols.iter().any(|symbol| has_traded(&symbol)) { Err(ApiError::no_trading_window()) } else { Ok(()) }
+}
+
 fn is_mini(params: &mut Params) -> Result<bool, ApiError> {
     let parse = |word: &str| match word {
         "FULL" => Some(false),
         "MINI" => Some(true),
         _ => None,
     };
-    Ok(params.word("type", parse, || ApiError::bad_data("type"))?.unwrap_or(false))
+    Ok(params.word("type", parse, ApiError::invalid_ticker_type)?.unwrap_or(false))
 }
 
 /// `1m` to `59m`, `1h` to `23h`, `1d` to `7d`, in microseconds.
