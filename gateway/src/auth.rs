@@ -32,6 +32,8 @@ pub enum Security {
     None,
     /// A known key.
     ApiKey,
+    /// A known key that may read the account: what listen keys are opened with.
+    UserStream,
     /// A signature by a known key.
     Signed,
     /// A signature by a key that may read the account.
@@ -84,8 +86,11 @@ pub fn authenticate(
 ) -> Result<Option<Caller>, ApiError> {
     let permission = match security {
         Security::None => return Ok(None),
-        Security::ApiKey => {
+        Security::ApiKey | Security::UserStream => {
             let key = find_key(catalog, by.api_key.or(by.session))?;
+            if security == Security::UserStream && !key.permissions.contains(&Permission::UserData) {
+                return Err(ApiError::rejected_key());
+            }
             return Ok(Some(Caller::of(key, None)));
         }
         Security::Signed => None,

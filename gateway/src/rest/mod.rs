@@ -78,9 +78,9 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/myAllocations", "myAllocations", Security::UserData, Weight::Fixed(20), account::allocations),
     route("GET", "/api/v3/myFilters", "myFilters", Security::UserData, Weight::Fixed(40), account::relevant_filters),
     // Listen keys; the WS API methods of this kind stand in ws/api.rs.
-    route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::ApiKey, Weight::Fixed(2), account::open_listen_key),
-    route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::ApiKey, Weight::Fixed(2), account::extend_listen_key),
-    route("DELETE", "/api/v3/userDataStream", "userDataStream.stop", Security::ApiKey, Weight::Fixed(2), account::close_listen_key),
+    route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::UserStream, Weight::Fixed(2), account::open_listen_key),
+    route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::UserStream, Weight::Fixed(2), account::extend_listen_key),
+    route("DELETE", "/api/v3/userDataStream", "userDataStream.stop", Security::UserStream, Weight::Fixed(2), account::close_listen_key),
     // What ccxt and freqtrade ask for at start-up.
     route("GET", "/sapi/v1/system/status", "", Security::None, Weight::Fixed(1), account::system_status),
     route("GET", "/sapi/v1/capital/config/getall", "", Security::UserData, Weight::Fixed(10), account::coins),
