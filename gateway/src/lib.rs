@@ -11,6 +11,7 @@ pub mod serve;
 pub mod bootstrap;
 pub mod server;
 pub mod params;
+pub mod public_keys;
 pub mod auth;
 pub mod rate_limit;
 pub mod lanes;

@@ -1,14 +1,13 @@
 //! The whole API on one screen: path, WS API method, security, weight, handler. And the way of a request to its handler.
 
 use std::future::{Future, ready};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use engine::{Sequence, Time, Uid};
 
 use crate::app::App;
-use crate::auth::{self, Caller, Security};
+use crate::auth::{self, Caller, Credentials, Security};
 use crate::params::Params;
 use crate::ws::hub::TimeUnit;
 
@@ -31,6 +30,7 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/ping", "ping", Security::None, Weight::Fixed(1), market::ping),
     route("GET", "/api/v3/time", "time", Security::None, Weight::Fixed(1), market::time),
     route("GET", "/api/v3/exchangeInfo", "exchangeInfo", Security::None, Weight::Fixed(20), market::exchange_info),
+    route("GET", "/api/v3/executionRules", "executionRules", Security::None, Weight::By(market::rules_weight), market::execution_rules),
     // Market data.
     route("GET", "/api/v3/depth", "depth", Security::None, Weight::By(market::depth_weight), market::depth),
     route("GET", "/api/v3/trades", "trades.recent", Security::None, Weight::Fixed(25), market::trades),
@@ -44,6 +44,9 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/ticker", "ticker", Security::None, Weight::By(market::rolling_weight), market::ticker_rolling),
     route("GET", "/api/v3/ticker/price", "ticker.price", Security::None, Weight::By(market::price_weight), market::ticker_price),
     route("GET", "/api/v3/ticker/bookTicker", "ticker.book", Security::None, Weight::By(market::price_weight), market::ticker_book),
+    route("GET", "/api/v3/referencePrice", "referencePrice", Security::None, Weight::Fixed(2), market::reference_price),
+    route("GET", "/api/v3/referencePrice/calculation", "referencePrice.calculation", Security::None, Weight::Fixed(2), market::reference_calculation),
+    route("GET", "/api/v3/historicalBlockTrades", "blockTrades.historical", Security::None, Weight::Fixed(25), market::block_trades),
     // Trading.
     route("POST", "/api/v3/order", "order.place", Security::Trade, Weight::OnFailure(1), trade::place_order),
     route("POST", "/api/v3/order/test", "order.test", Security::Trade, Weight::By(trade::test_order_weight), trade::test_order),
@@ -73,17 +76,26 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/myTrades", "myTrades", Security::UserData, Weight::By(account::my_trades_weight), account::my_trades),
     route("GET", "/api/v3/myPreventedMatches", "myPreventedMatches", Security::UserData, Weight::By(account::prevented_matches_weight), account::prevented_matches),
     route("GET", "/api/v3/rateLimit/order", "account.rateLimits.orders", Security::UserData, Weight::Fixed(40), account::order_limits),
+    route("GET", "/api/v3/myAllocations", "myAllocations", Security::UserData, Weight::Fixed(20), account::allocations),
+    route("GET", "/api/v3/myFilters", "myFilters", Security::UserData, Weight::Fixed(40), account::relevant_filters),
     // Listen keys; the WS API methods of this kind stand in ws/api.rs.
-    route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::ApiKey, Weight::Fixed(2), account::open_listen_key),
-    route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::ApiKey, Weight::Fixed(2), account::extend_listen_key),
-    route("DELETE", "/api/v3/userDataStream", "userDataStream.stop", Security::ApiKey, Weight::Fixed(2), account::close_listen_key),
+    route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::UserStream, Weight::Fixed(2), account::open_listen_key),
+    route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::UserStream, Weight::Fixed(2), account::extend_listen_key),
+    route("DELETE", "/api/v3/userDataStream", "userDataStream.stop", Security::UserStream, Weight::Fixed(2), account::close_listen_key),
     // What ccxt and freqtrade ask for at start-up.
     route("GET", "/sapi/v1/system/status", "", Security::None, Weight::Fixed(1), account::system_status),
     route("GET", "/sapi/v1/capital/config/getall", "", Security::UserData, Weight::Fixed(10), account::coins),
     route("GET", "/sapi/v1/asset/tradeFee", "", Security::UserData, Weight::Fixed(1), account::trade_fees),
+    route("GET", "/sapi/v1/account/apiRestrictions", "", Security::Signed, Weight::Fixed(1), account::key_restrictions),
     route("GET", "/sapi/v1/margin/allPairs", "", Security::ApiKey, Weight::Fixed(1), account::nothing),
     route("GET", "/sapi/v1/margin/isolated/allPairs", "", Security::ApiKey, Weight::Fixed(10), account::nothing),
     route("GET", "/sapi/v1/spot/delist-schedule", "", Security::ApiKey, Weight::Fixed(1), account::nothing),
+    route("GET", "/fapi/v1/ping", "", Security::None, Weight::Fixed(1), market::ping),
+    route("GET", "/fapi/v1/time", "", Security::None, Weight::Fixed(1), market::time),
+    route("GET", "/fapi/v1/exchangeInfo", "", Security::None, Weight::Fixed(1), account::no_contracts),
+    route("GET", "/dapi/v1/ping", "", Security::None, Weight::Fixed(1), market::ping),
+    route("GET", "/dapi/v1/time", "", Security::None, Weight::Fixed(1), market::time),
+    route("GET", "/dapi/v1/exchangeInfo", "", Security::None, Weight::Fixed(1), account::no_contracts),
 ];
 
 /// One call.
@@ -133,16 +145,6 @@ pub struct Call {
     pub unit: TimeUnit,
     /// When it came.
     pub now: Time,
-}
-
-/// What a call needs to be authenticated and counted.
-pub struct Credentials<'a> {
-    /// The key that the client names.
-    pub api_key: Option<&'a str>,
-    /// What it signed.
-    pub payload: &'a [u8],
-    /// Where it comes from.
-    pub address: IpAddr,
 }
 
 /// A good answer.
@@ -213,7 +215,7 @@ impl Route {
         &self,
         app: &Arc<App>,
         mut params: Params,
-        by: &Credentials,
+        by: &Credentials<'_>,
         unit: TimeUnit,
         now: Time,
     ) -> (Handling, Option<Caller>) {
@@ -226,7 +228,7 @@ impl Route {
             return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
-        let caller = auth::authenticate(&catalog, self.security, by.api_key, by.payload, &mut params, now);
+        let caller = auth::authenticate(&catalog, self.security, by, &mut params, now);
         let (handling, caller) = match caller {
             Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now }), caller),
             Err(error) => (at_once(Err(error)), None),
