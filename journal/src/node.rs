@@ -385,12 +385,13 @@ impl Node {
     /// leads.
     pub async fn recovered(&self) -> Result<Recovery, StartError> {
         let mut recovered = self.recovered.clone();
-        tokio::select! {
-            found = recovered.wait_for(Option::is_some) => match found {
-                Ok(recovery) => Ok(recovery.expect("waited for it")),
-                Err(_) => Err(StartError::Failed(self.failed().await)),
-            },
-            reason = self.failure.wait() => Err(StartError::Failed(reason)),
+        let found = tokio::select! {
+            found = recovered.wait_for(Option::is_some) => found.ok().and_then(|found| *found),
+            reason = self.failure.wait() => return Err(StartError::Failed(reason)),
+        };
+        match found {
+            Some(recovery) => Ok(recovery),
+            None => Err(StartError::Failed(self.failed().await)),
         }
     }
 
