@@ -23,6 +23,7 @@ mod log_disk;
 mod log_chain;
 mod origins;
 mod compensation;
+mod founding;
 mod retention;
 mod durable_mark;
 pub mod transport;
