@@ -113,13 +113,19 @@ impl Answer {
 pub struct Rest {
     address: Address,
     client: Client<HttpConnector, Full<Bytes>>,
+    is_linearizable: bool,
 }
 
 impl Rest {
     /// A client of the server at `address`; connects when first used.
     pub fn new(address: &Address) -> Rest {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Rest { address: address.clone(), client }
+        Rest { address: address.clone(), client, is_linearizable: false }
+    }
+
+    /// The same, and every read reflects all that was acknowledged before it was asked, by whichever node.
+    pub fn linearizable(address: &Address) -> Rest {
+        Rest { is_linearizable: true, ..Rest::new(address) }
     }
 
     /// An unsigned GET.
@@ -155,6 +161,9 @@ impl Rest {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}{mark}{query}", self.address));
         if let Some(who) = who {
             request = request.header("X-MBX-APIKEY", &who.api_key);
+        }
+        if self.is_linearizable {
+            request = request.header("X-Rialto-Consistency", "linearizable");
         }
         let request = request.body(Full::default()).map_err(|why| error(path, why))?;
         let answer = async {

@@ -12,6 +12,7 @@ use journal::recovery::{Directory, RecoveryError};
 use journal::{Node, NodeConfig, Page, Published, SpaceConfig};
 use serde_json::Value;
 
+use crate::clients::Told;
 use crate::load::{Outcome, Record};
 
 /// How long a start may take before it counts as one that hangs.
@@ -133,6 +134,35 @@ impl Witness {
     pub fn complaints(&self, records: &[Record]) -> Vec<String> {
         let complain = |record: &Record| self.complaint(record).map(|what| format!("{what}: {record:?}"));
         records.iter().filter_map(complain).collect()
+    }
+
+    /// The same of what clients of a cluster were told, who may have asked twice: what was placed was placed by whichever
+    /// attempt came first.
+    pub fn complaints_of_told(&self, told: &[Told]) -> Vec<String> {
+        let complain = |told: &Told| {
+            let complaint = if told.attempts > 1 { self.complaint_twice(&told.record) } else { self.complaint(&told.record) };
+            complaint.map(|what| format!("{what}: {told:?}"))
+        };
+        told.iter().filter_map(complain).collect()
+    }
+
+    fn complaint_twice(&self, record: &Record) -> Option<String> {
+        let uid = Uid(record.account as u64);
+        match (&record.outcome, &record.name) {
+            (Outcome::Done { result, .. }, Some(name)) => {
+                let name = ClientOrderId::new(name).expect("a name that was accepted");
+                match self.names.get(&(uid, name)).map_or(&[][..], Vec::as_slice) {
+                    [sequence] => self.answer_differs(uid, *sequence, result),
+                    sequences => Some(format!("it was placed by {sequences:?}")),
+                }
+            }
+            _ => self.complaint(record),
+        }
+    }
+
+    /// The hash of the state that the log leads to.
+    pub fn hash(&self) -> engine::StateHash {
+        self.engine.snapshot().hash()
     }
 
     fn complaint(&self, record: &Record) -> Option<String> {
