@@ -171,8 +171,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<Socket, String> {
-        let url =
-            format!("ws://{}/ws-api/v3?returnRateLimits=false&returnSequence=true", self.addresses[self.node]);
+        let url = format!("ws://{}/ws-api/v3?returnRateLimits=false&returnSequence=true", self.addresses[self.node]);
         let connecting = tokio_tungstenite::connect_async_with_config(&url, None, true);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok((socket, _))) => Ok(socket),

@@ -382,6 +382,27 @@ impl Cluster {
         }
     }
 
+    /// Waits until one of these leads, all of them know it, and each has applied what it had when this began.
+    pub fn wait_agreed_while_busy(&self, among: &[u64]) -> u64 {
+        let leader = self.wait_leader(among);
+        let applied = |status: &Status, id: u64| status.member(id)["applied_index"].as_u64();
+        let goal = self.status(leader).and_then(|status| applied(&status, leader)).unwrap_or(u64::MAX);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let leader = self.wait_leader(among);
+            let status = self.status(leader);
+            if status.as_ref().is_some_and(|it| among.iter().all(|id| applied(it, *id).is_some_and(|at| at >= goal))) {
+                return leader;
+            }
+            assert!(
+                Instant::now() < end,
+                "nodes {among:?} do not come to index {goal}: {status:?}\n{}",
+                self.all_said()
+            );
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
     /// What every node said since its last start, to be shown when something is wrong.
     pub fn all_said(&self) -> String {
         self.ids().into_iter().map(|id| format!("--- node {id}:\n{}\n", self.said(id))).collect()
@@ -427,7 +448,9 @@ impl Status {
     /// Whether all these have applied all that the leader has, and no two hashes of one index differ.
     fn is_agreed(&self, among: &[u64]) -> bool {
         let members: Vec<&Value> = among.iter().map(|id| self.member(*id)).collect();
-        let applied = |member: &&Value| member["applied_index"].as_u64().map(|index| (index, member["applied_sequence"].as_u64()));
+        let applied = |member: &&Value| {
+            member["applied_index"].as_u64().map(|index| (index, member["applied_sequence"].as_u64()))
+        };
         let first = members.first().and_then(applied);
         let mut hashes = BTreeMap::<u64, &Value>::new();
         for member in &members {
@@ -450,7 +473,12 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 fn on_loopback(nodes: usize) -> Vec<Place> {
     (0..nodes)
         .map(|_| {
-            let host = format!("127.{}.{}.{}", rand::random_range(1..255), rand::random_range(0..255), rand::random_range(1..255));
+            let host = format!(
+                "127.{}.{}.{}",
+                rand::random_range(1..255),
+                rand::random_range(0..255),
+                rand::random_range(1..255)
+            );
             let [listen, peer] = [(); 2].map(|()| TcpListener::bind((host.as_str(), 0)).expect("loopback has room"));
             let [listen, peer] = [listen, peer].map(|it| it.local_addr().expect("it is bound").to_string());
             Place { launcher: Vec::new(), listen, peer }

@@ -17,8 +17,8 @@ use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
-use tokio::task::{JoinHandle, JoinSet};
 use todc_utils::{Action, History, Specification, WGLChecker};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::exchange::credentials;
 use crate::witness::units_of;
@@ -247,8 +247,7 @@ impl Market {
     /// Cancels the open order of this name; its number and what it executed.
     fn cancel(&mut self, account: usize, name: u32) -> Option<(u64, u64)> {
         let is_it = |it: &Resting| it.account == account && it.name == name;
-        let (side, buys) =
-            if self.bids.iter().any(is_it) { (&mut self.bids, true) } else { (&mut self.asks, false) };
+        let (side, buys) = if self.bids.iter().any(is_it) { (&mut self.bids, true) } else { (&mut self.asks, false) };
         let order = side.remove(side.iter().position(is_it)?);
         self.unlock(account, buys, order.price, order.open);
         Some((order.order_id, order.executed))
@@ -668,8 +667,15 @@ impl Size {
         Size {
             calls: calls.len(),
             unknown: calls.iter().filter(|call| call.ended.is_none()).count(),
-            trading: count(|it| matches!(it, Operation::Place { said: Some(Placed::Accepted { trades, .. }), .. } if !trades.is_empty())),
-            reads: count(|it| matches!(it, Operation::ReadBook { .. } | Operation::ReadBalances { .. } | Operation::ReadOpenOrders { .. })),
+            trading: count(
+                |it| matches!(it, Operation::Place { said: Some(Placed::Accepted { trades, .. }), .. } if !trades.is_empty()),
+            ),
+            reads: count(|it| {
+                matches!(
+                    it,
+                    Operation::ReadBook { .. } | Operation::ReadBalances { .. } | Operation::ReadOpenOrders { .. }
+                )
+            }),
             concurrent: usize::try_from(most.max().unwrap_or(0)).unwrap_or(0),
         }
     }
@@ -787,10 +793,12 @@ mod tests {
 
     #[test]
     fn the_first_answer_that_cannot_be_explained_is_named() {
-        let story = Story::new()
-            .call(0, 0, Some(10), sell(1, 5, Some(1)))
-            .call(1, 20, Some(30), asks(&[]))
-            .call(1, 40, Some(50), asks(&[(10_000, 5)]));
+        let story = Story::new().call(0, 0, Some(10), sell(1, 5, Some(1))).call(1, 20, Some(30), asks(&[])).call(
+            1,
+            40,
+            Some(50),
+            asks(&[(10_000, 5)]),
+        );
         let error = check(&story.calls).unwrap_err();
         assert!(error.contains("answer 2 of them") && error.contains("ReadBook { bids: [], asks: [] }"), "{error}");
     }

@@ -189,7 +189,14 @@ fn must(program: &str, arguments: &[&str]) {
 }
 
 /// Carries what one host sends, until the host is gone.
-fn carry(from: usize, mut device: File, wires: &[WireState], out: &[File], slow: &SyncSender<Underway>, mut random: StdRng) {
+fn carry(
+    from: usize,
+    mut device: File,
+    wires: &[WireState],
+    out: &[File],
+    slow: &SyncSender<Underway>,
+    mut random: StdRng,
+) {
     let mut packet = vec![0; MTU];
     let mut number = 0;
     while let Ok(length) = device.read(&mut packet) {

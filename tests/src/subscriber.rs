@@ -86,8 +86,7 @@ pub async fn keep_book(address: &Address, symbol: &str) -> Subscriber<(u64, Book
         // Listening comes first, so the snapshot is young enough for every event but those it has in it already.
         let snapshot = rest.get("/api/v3/depth", &parameters).await.expect("the node answers").body;
         let mut local = snapshot["lastUpdateId"].as_u64().expect("an update id");
-        let mut keeper =
-            Kept { kept: (local, Book::of(&snapshot)), events: 0, complaints: Vec::new() };
+        let mut keeper = Kept { kept: (local, Book::of(&snapshot)), events: 0, complaints: Vec::new() };
         let mut previous = None::<u64>;
         follow(socket, &flag, |event| {
             let [from, to] = ["U", "u"].map(|key| event[key].as_u64().expect("an update id"));

@@ -140,7 +140,8 @@ impl Witness {
     /// attempt came first.
     pub fn complaints_of_told(&self, told: &[Told]) -> Vec<String> {
         let complain = |told: &Told| {
-            let complaint = if told.attempts > 1 { self.complaint_twice(&told.record) } else { self.complaint(&told.record) };
+            let complaint =
+                if told.attempts > 1 { self.complaint_twice(&told.record) } else { self.complaint(&told.record) };
             complaint.map(|what| format!("{what}: {told:?}"))
         };
         told.iter().filter_map(complain).collect()
@@ -161,7 +162,7 @@ impl Witness {
     }
 
     /// The hash of the state that the log leads to.
-    pub fn hash(&self) -> engine::StateHash {
+    pub fn hash(&self) -> engine::snapshot::StateHash {
         self.engine.snapshot().hash()
     }
 
