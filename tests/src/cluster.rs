@@ -470,7 +470,7 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 }
 
 /// Addresses of the loopback network that nobody else uses, with ports that the system gave.
-fn on_loopback(nodes: usize) -> Vec<Place> {
+pub fn on_loopback(nodes: usize) -> Vec<Place> {
     (0..nodes)
         .map(|_| {
             let host = format!(
