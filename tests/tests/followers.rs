@@ -3,15 +3,17 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use tempfile::TempDir;
 use tests::clients::{Clients, Manner, Told};
 use tests::cluster::{Cluster, PATIENCE, Status, check_logs};
 use tests::data_folder::write_ahead_logs;
-use tests::exchange::{bootstrap, fast_folder, number_from};
-use tests::load::Load;
+use tests::exchange::{bootstrap, credentials, fast_folder, number_from};
+use tests::load::{Load, SYMBOL};
 use tests::sandbox::{self, Mount};
 
 const ACCOUNTS: usize = 8;
@@ -118,6 +120,55 @@ async fn the_cluster_goes_on_without_a_follower_with_a_flipped_bit_which_refuses
     check_logs(&mut cluster, &told, &[], &format!("RIALTO_SEED={seed}"));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_follower_whose_memory_has_a_flipped_bit_stops_serving_and_is_named() {
+    let seed = seed();
+    // An account with so much of something that the number is nowhere else in memory.
+    const BALANCE: (&str, u64) = ("1234567890.1234567891", 12_345_678_901_234_567_891);
+    let odd = credentials(ACCOUNTS + 1);
+    let more = format!(
+        "[[account]]\nuid = {}\nbalances = {{ USD = \"{}\" }}\n[[account.key]]\napi_key = \"{}\"\ntype = \"HMAC\"\n\
+         secret = \"{}\"\npermissions = [\"USER_DATA\", \"TRADE\"]\n",
+        ACCOUNTS + 1,
+        BALANCE.0,
+        odd.api_key,
+        odd.secret
+    );
+    let mut cluster = Cluster::start(3, &(bootstrap(ACCOUNTS, "0.0005", "0.001") + &more), SETTINGS);
+    let (leader, follower) = leader_and_follower(&cluster);
+    cluster.wait_agreed_while_busy(&ALL);
+    let found = flip_in_memory(cluster.process_id(follower), &BALANCE.1.to_le_bytes());
+    println!("flipped a bit of the number in {found} places");
+    assert!(found > 0, "the balance is not to be found in memory");
+    // What the account does next comes out otherwise there than elsewhere.
+    let order = [
+        ("symbol", SYMBOL),
+        ("side", "BUY"),
+        ("type", "LIMIT"),
+        ("timeInForce", "GTC"),
+        ("price", "1.00"),
+        ("quantity", "1"),
+    ];
+    let placed = cluster.rest(leader).signed(Method::POST, "/api/v3/order", &order, &odd).await.unwrap();
+    assert!(placed.is_success(), "{placed:?}");
+    let clients = clients(&cluster, seed, follower);
+    let began = Instant::now();
+    named(&cluster, leader, follower, "another state").await;
+    let end = Instant::now() + PATIENCE;
+    while cluster.answers(follower, "/ready") {
+        assert!(Instant::now() < end, "a node in another state than the others still serves");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("it says: {}", cluster.said(follower).lines().last().unwrap_or_default());
+    tokio::time::sleep(WATCH).await;
+    let ended = Instant::now();
+    let told = clients.finish().await;
+    goes_on(&told, began, ended, seed);
+    cluster.kill(follower);
+    cluster.forget(follower);
+    check_logs(&mut cluster, &told, &[], &format!("RIALTO_SEED={seed}"));
+}
+
 fn seed() -> u64 {
     let seed = number_from("RIALTO_SEED").unwrap_or_else(|| rand::random_range(0..1 << 40));
     println!("RIALTO_SEED={seed}");
@@ -192,6 +243,27 @@ fn goes_on(told: &[Told], began: Instant, ended: Instant, seed: u64) {
     assert!(gap < GAP_MAX, "RIALTO_SEED={seed}: nothing was acknowledged for {gap:?}");
     let failed: Vec<&Told> = told.iter().filter(|told| told.is_failed()).take(3).collect();
     assert!(failed.is_empty(), "RIALTO_SEED={seed}: {failed:#?}");
+}
+
+/// Flips the lowest bit of every place in a process's memory where these bytes stand; how many there were.
+fn flip_in_memory(process: u32, bytes: &[u8]) -> usize {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let memory = fs::File::options().read(true).write(true).open(format!("/proc/{process}/mem")).unwrap();
+    let mut found = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw-p ")) {
+        let (from, to) = line.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).expect("an address"));
+        let mut region = vec![0; usize::try_from(to - from).expect("a region fits")];
+        if memory.read_exact_at(&mut region, from).is_err() {
+            // The kernel's own, or gone since.
+            continue;
+        }
+        for (at, _) in region.windows(bytes.len()).enumerate().filter(|(_, window)| *window == bytes) {
+            memory.write_all_at(&[bytes[0] ^ 1], from + at as u64).unwrap();
+            found += 1;
+        }
+    }
+    found
 }
 
 /// Takes all the room there is.
