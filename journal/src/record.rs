@@ -152,7 +152,7 @@ pub(crate) type StoredMembership = StoredMembershipOf<TypeConfig>;
 /// Which proposal an entry is. It goes to the log with the entry, so a node knows its own entries when they are applied,
 /// however they came back to it, and never takes those of an earlier life for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// The node that proposed it.
     pub node: u64,
     /// Which start of that node.

@@ -491,21 +491,28 @@ pub fn on_loopback(nodes: usize) -> Vec<Place> {
 /// orders and trades there are.
 pub fn check_logs(cluster: &mut Cluster, told: &[Told], partial: &[u64], context: &str) -> (usize, usize) {
     let running = cluster.running();
-    cluster.wait_agreed(&running);
-    for id in cluster.running() {
+    let status = cluster.wait_agreed(&running);
+    let agreed = status.leader().and_then(|leader| status.member(leader)["applied_sequence"].as_u64());
+    let agreed = agreed.expect("they agree on something");
+    for id in running {
         cluster.stop(id);
     }
     let mut found = None;
     for id in cluster.ids().into_iter().filter(|id| !partial.contains(id)) {
         let mut witness = Witness::default();
-        witness.follow(cluster.data(id)).unwrap_or_else(|error| panic!("{context}, node {id}: {error}"));
+        witness.follow_to(cluster.data(id), agreed).unwrap_or_else(|error| panic!("{context}, node {id}: {error}"));
         let state = (witness.sequence(), witness.hash());
         match &found {
             None => {
                 let complaints = witness.complaints_of_told(told);
                 let first = complaints[..complaints.len().min(5)].join("\n");
                 assert!(complaints.is_empty(), "{context}, node {id}: {} complaints:\n{first}", complaints.len());
+                assert_eq!(witness.sequence(), agreed, "{context}, node {id}: its log ends too early");
                 witness.assert_balances(&format!("{context}, node {id}"));
+                let (entries, commands) = witness.void();
+                println!(
+                    "{agreed} commands; {entries} entries with {commands} commands came twice or too late, and were void"
+                );
                 found = Some((state, witness.counts()));
             }
             Some((first, _)) => assert_eq!(*first, state, "{context}: node {id} has come to another state"),

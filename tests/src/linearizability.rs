@@ -500,7 +500,26 @@ impl Client {
             }
             tokio::time::sleep(think.mul_f64(self.random.random_range(0.0..1.0))).await;
         }
+        self.forget_vain_cancels().await;
         (self.book, self.calls)
+    }
+
+    /// Leaves out the cancels without an answer whose order was not canceled in the end: they did nothing, and a search need
+    /// not try when.
+    async fn forget_vain_cancels(&mut self) {
+        let mut vain = Vec::new();
+        for (at, call) in self.calls.iter().enumerate() {
+            if let Operation::Cancel { name, said: Canceled::Unknown, .. } = *call.operation {
+                vain.push((at, name));
+            }
+        }
+        for (at, name) in vain.into_iter().rev() {
+            let parameters = [("symbol", symbol(self.book)), ("origClientOrderId", self.order_name(name))];
+            let answer = self.persist(Method::GET, "/api/v3/order", &parameters).await;
+            if answer.is_some_and(|answer| answer.body["status"] != "CANCELED") {
+                self.calls.remove(at);
+            }
+        }
     }
 
     async fn place(&mut self) -> (Option<Operation>, bool) {
