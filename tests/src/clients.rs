@@ -222,6 +222,8 @@ impl Client {
                     let pending = answer["id"].as_u64().and_then(|id| waiting.remove(&id));
                     let pending = pending.unwrap_or_else(|| panic!("an answer to nothing that was asked: {text}"));
                     self.answered(pending, answer);
+                    // What failed here is asked again elsewhere.
+                    is_leaving |= !self.again.is_empty();
                     if !self.manner.think.is_zero() {
                         tokio::time::sleep(self.manner.think).await;
                     }

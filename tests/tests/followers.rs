@@ -201,6 +201,12 @@ async fn named(cluster: &Cluster, leader: u64, node: u64, what: &str) {
         if let Some(status) = status.as_ref().filter(|status| !is_well(status, node)) {
             let member = status.member(node);
             let metrics = peer_metrics(cluster, leader, node);
+            let says = |name: &str, value: &str| {
+                metrics
+                    .iter()
+                    .any(|line| line.starts_with(&format!("rialto_cluster_member_{name}{{")) && line.ends_with(value))
+            };
+            assert!(says("reachable", " 0") || says("trouble", " 1"), "the metrics say that it is well: {metrics:?}");
             println!(
                 "{what}: named after {:.1?}: role {}, trouble {}; {metrics:?}",
                 began.elapsed(),
