@@ -113,7 +113,9 @@ impl Cluster {
     }
 
     fn write_config(&self, member: &Member) {
-        let config = format!("{CONFIG}{}", self.settings);
+        // To try other settings by hand, as RIALTO_SETTINGS='[cluster]\nelection_timeout_ms = 100'.
+        let more = std::env::var("RIALTO_SETTINGS").unwrap_or_default().replace("\\n", "\n");
+        let config = format!("{CONFIG}{}{more}", self.settings);
         std::fs::write(self.folder.path().join(format!("config-{}.toml", member.id)), config)
             .expect("a writable folder");
     }
