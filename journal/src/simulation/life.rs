@@ -106,10 +106,6 @@ impl Life {
         self.go_on();
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
-    }
-
     /// Nothing of it runs until it goes on.
     pub(crate) fn pause(&self) {
         self.is_paused.store(true, Ordering::Relaxed);
@@ -193,15 +189,12 @@ impl Life {
 
     /// Tells the witness what the engine just did, and then the callers.
     fn saw<J: 'static>(&self, seen: Seen, step: &mut impl FnMut(J) -> bool) {
-        let (mut done, mut told) = (None, Vec::new());
+        let (mut done, mut told, mut state) = (None, Vec::new(), None);
         let feed = self.feed.lock();
         for published in feed.iter().flat_map(Receiver::try_iter) {
             match published {
-                Published::Restored(restored) => {
-                    if let Seen::Install(log_id) = seen {
-                        self.witness.restored(self.node, log_id, &restored.snapshot);
-                    }
-                }
+                // The first is the state that the node started from.
+                Published::Restored(restored) => state = Some(restored.snapshot),
                 Published::Applied { applied, callers } => {
                     told.extend(callers);
                     done = Some(applied);
@@ -211,7 +204,10 @@ impl Life {
         drop(feed);
         let applied: Option<&Applied> = done.as_deref();
         let (log_id, compare) = match &seen {
-            Seen::Install(_) => return,
+            Seen::Install(log_id) => {
+                let state = state.expect("who installs a state publishes it");
+                return self.witness.restored(self.node, *log_id, &state);
+            }
             Seen::Pass(log_id) => (log_id, self.witness.applied(self.node, *log_id, None, None)),
             Seen::Apply(log_id, origin, entry) => {
                 (log_id, self.witness.applied(self.node, *log_id, Some((*origin, entry)), applied))

@@ -36,6 +36,9 @@ pub(crate) struct Network {
 
 struct State {
     dice: Dice,
+    /// For each way, so that what goes one way does not change what happens on another.
+    ways: BTreeMap<(u64, u64), Dice>,
+    seed: u64,
     listeners: BTreeMap<String, (u64, mpsc::UnboundedSender<Box<dyn Connection>>)>,
     /// Nodes that do not even refuse.
     silent: BTreeSet<u64>,
@@ -81,9 +84,12 @@ impl WireState {
 pub(crate) const NEAR_US: std::ops::Range<u64> = 100..3_000;
 
 impl Network {
-    pub(crate) fn new(dice: Dice) -> Arc<Network> {
+    pub(crate) fn new(mut dice: Dice) -> Arc<Network> {
+        let seed = dice.within(0..u64::MAX);
         let state = State {
             dice,
+            ways: BTreeMap::new(),
+            seed,
             listeners: BTreeMap::new(),
             silent: BTreeSet::new(),
             cut: BTreeSet::new(),
@@ -168,13 +174,13 @@ impl Network {
         }
     }
 
-    fn arrival(&self) -> Instant {
+    fn arrival(&self, from: u64, to: u64) -> Instant {
         let mut state = self.state.lock();
-        let delay = state.delay_us.clone();
-        let mut under_way = state.dice.within(delay);
-        let lost_of = state.lost_of;
-        if lost_of > 0 && state.dice.once_in(lost_of) {
-            under_way += state.dice.within(RESENT_US);
+        let State { seed, ways, delay_us, lost_of, .. } = &mut *state;
+        let dice = ways.entry((from, to)).or_insert_with(|| Dice::new(*seed ^ (from << 8 | to)));
+        let mut under_way = dice.within(delay_us.clone());
+        if *lost_of > 0 && dice.once_in(*lost_of) {
+            under_way += dice.within(RESENT_US);
         }
         Instant::now() + Duration::from_micros(under_way)
     }
@@ -184,12 +190,12 @@ impl Network {
     }
 
     async fn connect(self: Arc<Network>, from: u64, address: String) -> io::Result<Box<dyn Connection>> {
-        tokio::time::sleep_until(self.arrival()).await;
-        tokio::time::sleep_until(self.arrival()).await;
+        let to = number_of(&address)?;
+        tokio::time::sleep_until(self.arrival(from, to)).await;
+        tokio::time::sleep_until(self.arrival(to, from)).await;
         loop {
             {
                 let mut state = self.state.lock();
-                let to = number_of(&address)?;
                 let open = !state.cut.contains(&(from, to)) && !state.cut.contains(&(to, from));
                 if open && !state.silent.contains(&to) {
                     let Some((_, listener)) = state.listeners.get(&address).cloned() else {
@@ -300,7 +306,7 @@ impl AsyncRead for End {
 
 impl AsyncWrite for End {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let arrival = self.network.arrival();
+        let arrival = self.network.arrival(self.outbound.from, self.outbound.to);
         let cut = self.network.is_cut(self.outbound.to, self.outbound.from);
         let mut wire = self.outbound.state.lock();
         if wire.broken || wire.abandoned && !cut && !wire.dead {

@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 
 use super::dice::Dice;
 use super::life::Life;
+use super::ordered_watch::OrderedWatch;
 
 type Tokio = TokioRuntime;
 
@@ -25,7 +26,7 @@ impl AsyncRuntime for RaftRuntime {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = SmallRng;
     type Mpsc = <Tokio as AsyncRuntime>::Mpsc;
-    type Watch = <Tokio as AsyncRuntime>::Watch;
+    type Watch = OrderedWatch;
     type Oneshot = <Tokio as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::Mutex<T>;
 
