@@ -458,6 +458,12 @@ impl Node {
         self.member.leader.borrow().is_this()
     }
 
+    /// What does an operator's bidding.
+    #[cfg(test)]
+    pub(crate) fn member(&self) -> Member {
+        self.member.clone()
+    }
+
     /// The term in which it leads.
     #[cfg(test)]
     pub(crate) fn term_led(&self) -> Option<u64> {

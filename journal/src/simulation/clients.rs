@@ -159,8 +159,8 @@ pub(crate) fn send(
     Some(tokio::spawn(async move {
         match timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => {
-                if let Some(name) = name {
-                    witness.answered(&name, before, &answer);
+                if let Some(name) = &name {
+                    witness.answered(name, before, &answer);
                 }
                 true
             }
@@ -169,8 +169,7 @@ pub(crate) fn send(
                 false
             }
             Err(_) => {
-                witness.unanswered(false);
-                tracing::debug!("node {node} answered nobody for {PATIENCE:?}");
+                witness.violation(format!("node {node} left a client waiting for {PATIENCE:?}: {name:?}"));
                 false
             }
         }

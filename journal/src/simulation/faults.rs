@@ -10,6 +10,7 @@ use super::dice::Dice;
 use super::disk::Torn;
 use super::host::Host;
 use super::network::{NEAR_US, Network};
+use crate::node::Node;
 
 /// A bug that is put in on purpose, to see that it is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) enum Fault {
     Blackout,
     /// An operator stops a node.
     Stop,
+    /// An operator has another node lead.
+    HandOver,
     /// A process stands still.
     Pause,
     /// A node hears and is heard by nobody.
@@ -62,11 +65,12 @@ pub(crate) enum Fault {
     DiskFails,
 }
 
-const ALL: [Fault; 15] = [
+const ALL: [Fault; 16] = [
     Fault::Kill,
     Fault::PowerCut,
     Fault::Blackout,
     Fault::Stop,
+    Fault::HandOver,
     Fault::Pause,
     Fault::Isolate,
     Fault::Mute,
@@ -243,6 +247,12 @@ impl Trouble {
             Fault::Stop => {
                 if host.is_up() {
                     tokio::spawn(host.stop());
+                }
+            }
+            Fault::HandOver => {
+                let leader = self.hosts.iter().find(|host| host.with(|node| node.leads()) == Some(true));
+                if let Some((life, member)) = leader.and_then(|leader| leader.life().zip(leader.with(Node::member))) {
+                    life.spawn(async move { member.hand_over_to(node).await });
                 }
             }
             Fault::Pause => {
