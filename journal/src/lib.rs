@@ -52,6 +52,8 @@ pub mod history;
 mod sweeper;
 mod failure;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 pub mod recovery;
 
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};

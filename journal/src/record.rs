@@ -141,7 +141,14 @@ openraft::declare_raft_types!(
         R = (),
         NodeId = u64,
         Node = BasicNode,
+        AsyncRuntime = RaftRuntime,
 );
+
+/// What raft runs on: tokio, where there is no simulation.
+#[cfg(not(test))]
+type RaftRuntime = openraft::impls::TokioRuntime;
+#[cfg(test)]
+type RaftRuntime = crate::simulation::RaftRuntime;
 
 pub(crate) type RaftEntry = EntryOf<TypeConfig>;
 pub(crate) type Payload = openraft::alias::EntryPayloadOf<TypeConfig>;
