@@ -291,8 +291,7 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     let used = HeaderValue::from(app.limits.used_weight(address, now));
     headers.insert(USED_WEIGHT, used.clone());
     headers.insert(USED_WEIGHT_1M, used);
-    let told = answer.as_ref().ok().and_then(|reply| reply.sequence);
-    // A refusal looks at nothing; whoever was refused by the engine finds that in the views.
+    let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
     let sequence = told.unwrap_or_else(|| app.outlets.views.sequence());
     headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
     let (status, body) = match answer {

@@ -375,7 +375,7 @@ impl Answering {
         out.push_str(r#"{"id":"#);
         out.push_str(&self.id);
         let mut placed_by = None;
-        let told = answer.as_ref().ok().and_then(|reply| reply.sequence);
+        let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
         match answer {
             Ok(reply) => {
                 out.push_str(r#","status":200,"result":"#);
