@@ -90,6 +90,8 @@ pub struct Answer {
     pub status: u16,
     /// The result, or the error object with `code` and `msg`.
     pub body: Value,
+    /// The sequence of the command that it acknowledges, or up to which it knows all; by the WS API only where it was asked.
+    pub sequence: Option<u64>,
 }
 
 impl Answer {
@@ -169,9 +171,11 @@ impl Rest {
         let answer = async {
             let response = self.client.request(request).await.map_err(|why| error(path, why))?;
             let status = response.status().as_u16();
+            let sequence = response.headers().get("x-rialto-sequence");
+            let sequence = sequence.and_then(|text| text.to_str().ok()?.parse().ok());
             let bytes = response.into_body().collect().await.map_err(|why| error(path, why))?.to_bytes();
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-            Ok(Answer { status, body })
+            Ok(Answer { status, body, sequence })
         };
         tokio::time::timeout(CALL_TIMEOUT, answer).await.map_err(|_| error(path, "no answer"))?
     }
@@ -264,7 +268,7 @@ fn parse_answer(text: &str) -> Result<(u64, Answer), ClientError> {
         return Err(error("answer without an id", text));
     };
     let body = if status == 200 { value["result"].take() } else { value["error"].take() };
-    Ok((id, Answer { status, body }))
+    Ok((id, Answer { status, body, sequence: value["sequence"].as_u64() }))
 }
 
 /// The text of an unsigned WS API request.

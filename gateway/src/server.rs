@@ -291,11 +291,11 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     let used = HeaderValue::from(app.limits.used_weight(address, now));
     headers.insert(USED_WEIGHT, used.clone());
     headers.insert(USED_WEIGHT_1M, used);
+    let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
+    let sequence = told.unwrap_or_else(|| app.outlets.views.sequence());
+    headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
     let (status, body) = match answer {
         Ok(reply) => {
-            if let Some(sequence) = reply.sequence {
-                headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
-            }
             if let Some(uid) = reply.placed_by {
                 let [ten_seconds, day] = app.outlets.views.order_counts(uid, now);
                 headers.insert(ORDER_COUNT_10S, HeaderValue::from(ten_seconds));

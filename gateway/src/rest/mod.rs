@@ -152,7 +152,7 @@ pub struct Call {
 pub struct Reply {
     /// The body, or the `result` of a WS API answer.
     pub json: String,
-    /// The sequence of the command that it acknowledges.
+    /// The sequence of the command that it acknowledges, or one up to which a question's answer knows all.
     pub sequence: Option<Sequence>,
     /// Whose order count it changed.
     pub placed_by: Option<Uid>,
@@ -228,12 +228,20 @@ impl Route {
             return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
+        // Before the handler looks, so that it looks at this or at more.
+        let reflected = app.outlets.views.sequence();
         let caller = auth::authenticate(&catalog, self.security, by, &mut params, now);
         let (handling, caller) = match caller {
             Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now }), caller),
             Err(error) => (at_once(Err(error)), None),
         };
-        let Weight::OnFailure(weight) = self.weight else { return (handling, caller) };
+        let Weight::OnFailure(weight) = self.weight else {
+            let answer = async move {
+                let reply = handling.await?;
+                Ok(Reply { sequence: reply.sequence.or(Some(reflected)), ..reply })
+            };
+            return (Box::pin(answer), caller);
+        };
         let (app, address) = (app.clone(), by.address);
         let handling = Box::pin(async move {
             let answer = handling.await;
