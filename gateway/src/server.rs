@@ -28,6 +28,7 @@ use crate::answered::Unconfirmed;
 use crate::app::{App, Peer};
 use crate::auth::{Credentials, rest_payload};
 use crate::clock;
+use crate::description;
 use crate::params::Params;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
@@ -172,6 +173,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(|| described(description::openapi())))
+        .route("/asyncapi.json", get(|| described(description::asyncapi())))
         .merge(ws::routes().layer(map_response(refusal_as_json)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(rest)
@@ -191,6 +194,11 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics_page())
 }
 
+/// A description of the API for machines.
+async fn described(document: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], document)
+}
+
 /// A REST call: read, dispatch, answer.
 async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     app.metrics.http_requests.fetch_add(1, Ordering::Relaxed);
@@ -204,6 +212,7 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
             .headers()
             .get(header::CONNECTION)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+    let target = request.uri().clone();
     let answer = call(&app, request, peer).await;
     if let Ok(reply) = &answer
         && !is_last
@@ -212,7 +221,13 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
         // The next request is read after this answer is written.
         unconfirmed.flushed();
     }
-    respond(&app, peer, answer)
+    let mut response = respond(&app, peer, answer);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Ok(methods) = HeaderValue::from_str(&Route::methods(target.path()))
+    {
+        response.headers_mut().insert(header::ALLOW, methods);
+    }
+    response
 }
 
 async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result<Reply, ApiError> {

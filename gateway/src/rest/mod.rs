@@ -204,6 +204,12 @@ impl Route {
         of_path.find(|route| route.method == method).ok_or_else(ApiError::method_not_allowed)
     }
 
+    /// The methods that a path has.
+    pub fn methods(path: &str) -> String {
+        let methods: Vec<&str> = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method).collect();
+        methods.join(", ")
+    }
+
     /// The call of that WS API method.
     pub fn find_ws(method: &str) -> Option<&'static Route> {
         ROUTES.iter().find(|route| route.ws_method == method && !method.is_empty())
