@@ -43,7 +43,6 @@ mod leadership;
 mod gossip;
 mod peer_server;
 mod cluster_client;
-pub mod state_hash;
 mod engine_thread;
 mod state_machine;
 mod snapshot_file;
