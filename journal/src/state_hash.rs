@@ -6,6 +6,8 @@
 //! so that a node that comes in with a snapshot has, an epoch later at the most, the same hashes as the others, and nothing of
 //! it is kept on disk. Where a chain is not known from its beginning there is no checkpoint rather than a wrong one.
 //!
+//! It takes some 360 instructions a command, of five events, where deciding one takes 2,300 (cachegrind).
+//!
 //! The words and how they are folded are part of what nodes tell each other: a change makes nodes of two releases differ, and
 //! needs another version of the protocol between them.
 
