@@ -17,7 +17,8 @@ use tests::subscriber::{Book, compare_candles, keep_book, keep_candles};
 
 const ACCOUNTS: usize = 8;
 /// Restarts are short for their snapshots, and the log is whole to the end.
-const SETTINGS: &str = "[journal]\nballast_bytes = 0\nlow_space_bytes = 0\nsnapshot_every_entries = 5000\nlog_bytes_kept = 100000000000\n";
+const SETTINGS: &str =
+    "[journal]\nballast_bytes = 0\nlow_space_bytes = 0\nsnapshot_every_entries = 5000\nlog_bytes_kept = 100000000000\n";
 /// Between two requests of a socket, so that the nodes and not the clients have the machine.
 const THINK: Duration = Duration::from_millis(15);
 const ALL: [u64; 3] = [1, 2, 3];
