@@ -339,7 +339,30 @@ impl Cluster {
         Command::new(&words[0]).args(&words[1..]).output().expect("the binary can be started")
     }
 
-    /// The same; it must succeed.
+    /// Has a node that does not run start anew from the others, with the one command for that, and starts it.
+    pub fn rebuild(&mut self, id: u64, through: u64) {
+        let (own, other) = (self.member(id), &self.member(through).place);
+        let aside = PathBuf::from(format!("{}.1", own.data.display()));
+        let mut words = other.launcher.clone();
+        words.push(binary().to_str().expect("a path of plain characters").to_owned());
+        words.extend(["cluster", "rebuild", "--peer", &other.peer, "--data"].map(str::to_owned));
+        words.push(own.data.to_str().expect("a path of plain characters").to_owned());
+        words.push(id.to_string());
+        let mut command = Command::new(&words[0]);
+        let mut rebuilding =
+            command.args(&words[1..]).stdout(Stdio::null()).spawn().expect("the binary can be started");
+        let end = Instant::now() + PATIENCE;
+        // It says to start the node once the old directory is out of the way.
+        while !aside.exists() {
+            assert!(Instant::now() < end, "the directory of node {id} is not put aside");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        self.restart(id);
+        self.wait_ready(id);
+        assert!(rebuilding.wait().expect("it was started").success(), "node {id} is not rebuilt: {}", self.all_said());
+    }
+
+    /// [`Cluster::command`]; it must succeed.
     pub fn must(&self, at: u64, verb: &str, more: &[&str]) -> String {
         let output = self.command(at, verb, more);
         let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
