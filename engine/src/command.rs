@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::commission::CommissionRates;
+pub use crate::once::{Once, Placing};
 use crate::order::{ClientOrderId, OrderType, Peg, SelfTradePrevention, Side, TimeInForce};
 use crate::symbol::{SymbolConfig, SymbolStatus};
 use crate::units::{Amount, AssetId, OrderId, OrderListId, SymbolId, TradeGroup, Uid};
@@ -126,6 +127,8 @@ pub enum Command {
     },
     /// Time has come so far: all that was to happen by now happens. Deadlines are met by this command alone.
     Tick,
+    /// New orders under a name that the client gave, so that asking again changes nothing.
+    Once(Box<Once>),
 }
 
 /// Limits over all symbols of one account; zero is no limit.

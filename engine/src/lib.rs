@@ -34,6 +34,7 @@ mod changing;
 pub mod average;
 pub mod breaker;
 mod timer;
+pub mod once;
 pub mod engine;
 mod foresight;
 mod bytes;

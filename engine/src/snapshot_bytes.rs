@@ -9,6 +9,7 @@
 //! accounts    by uid: 43 bytes, then 36 for each balance that is not zero, by asset
 //! transfers   by uid and external id: uid, length of the id, the id
 //! symbols     by id, as market_bytes.rs has them
+//! uses        of the names that clients gave to new orders, oldest first, as once.rs has them; without any it ends before
 //! ```
 //!
 //! The bytes are canonical: they follow from the state alone, and not from how it came about, which slots its orders have or
@@ -25,13 +26,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::{AccountState, Accounts, FEE_ACCOUNT, Needs, OrderCount};
 pub use crate::bytes::{DecodeError, VERSION};
-use crate::bytes::{Decoded, HIGHEST, Reader, Record, Writer, ensure, found};
+use crate::bytes::{Decoded, HIGHEST, Reader, Record, VERSION_WITHOUT_USES, Writer, ensure, found};
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::{Deadline, Engine};
 use crate::market_bytes;
+use crate::once;
 use crate::timer::Timers;
-use crate::units::{Amount, AssetId, Sequence, SymbolId, Time, TradeGroup, Uid};
+use crate::units::{Amount, AssetId, OrderId, Sequence, SymbolId, Time, TradeGroup, Uid};
 
 /// An account: uid, flags, tier, group, two order counts, how many balances.
 const ACCOUNT_BYTES: usize = 8 + 1 + 2 + 4 + 2 * 12 + 4;
@@ -61,13 +63,17 @@ struct Head {
 pub(crate) fn about(engine: &Engine) -> usize {
     let orders: usize = engine.markets.iter().map(|market| market.book.len()).sum();
     let accounts = engine.floor.accounts.open_accounts() * (ACCOUNT_BYTES + 2 * BALANCE_BYTES);
-    orders * market_bytes::ORDER_BYTES + accounts + engine.transfers.len() * (TRANSFER_BYTES + 16)
+    orders * market_bytes::ORDER_BYTES
+        + engine.uses.len() * once::USE_BYTES
+        + accounts
+        + engine.transfers.len() * (TRANSFER_BYTES + 16)
 }
 
 /// The state's bytes, piece after piece.
 pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
     let mut out = Writer::new(sink);
-    out.put(&VERSION.to_le_bytes());
+    let has_uses = engine.uses.len() > 0;
+    out.put(&if has_uses { VERSION } else { VERSION_WITHOUT_USES }.to_le_bytes());
     out.block(&Head {
         sequence: engine.sequence,
         time: engine.floor.now,
@@ -88,6 +94,9 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         out.put(name.as_bytes());
     }
     engine.markets.iter().for_each(|market| market_bytes::write(market, &mut out));
+    if has_uses {
+        once::write(&engine.uses, &mut out);
+    }
     out.flush();
 }
 
@@ -95,7 +104,7 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
 pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     let mut input = Reader(bytes);
     let version = u32::from_le_bytes(input.take()?);
-    if version != VERSION {
+    if !(VERSION_WITHOUT_USES..=VERSION).contains(&version) {
         return Err(DecodeError::Version(version));
     }
     let head: Head = input.block()?;
@@ -133,6 +142,12 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     engine.withdrawals = BTreeMap::from_iter(head.withdrawals);
     for id in 0..head.symbols {
         market_bytes::read(&mut input, SymbolId(id), &mut engine, &mut needs)?;
+    }
+    if version == VERSION {
+        let is_trader = |uid| engine.floor.trader(uid).is_ok();
+        let last = |symbol: SymbolId| engine.markets.get(symbol.0 as usize).map(|market| market.counters.order);
+        let is_order = |symbol, order: OrderId| order.0 > 0 && last(symbol).is_some_and(|last| order.0 <= last);
+        engine.uses = once::read(&mut input, (engine.sequence, engine.floor.now), is_trader, is_order)?;
     }
     ensure(input.0.is_empty(), "bytes behind its end")?;
     ensure(head.countdowns.is_sorted_by(|a, b| a.0 < b.0), "countdowns out of order")?;

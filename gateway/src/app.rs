@@ -8,6 +8,8 @@ use journal::{History, Node, Stats};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::answered::Answered;
+use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::lanes::Lanes;
@@ -36,6 +38,8 @@ pub struct App {
     pub history: History,
     /// What clients have used of their limits.
     pub limits: RateLimits,
+    /// The names of new orders whose last use was answered.
+    pub answered: Answered,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Turns true when the server stops, so that websockets can say goodbye.
@@ -70,7 +74,10 @@ impl App {
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
         let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        self.metrics.render(&self.outlets, &stats, &self.lanes.depths())
+        let cluster = self.node.read().as_ref().map(Node::cluster);
+        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths());
+        page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
+        page
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

@@ -15,6 +15,7 @@ pub mod public_keys;
 pub mod auth;
 pub mod rate_limit;
 pub mod lanes;
+pub mod answered;
 pub mod clock;
 pub mod decimals;
 pub mod wire;
@@ -25,6 +26,7 @@ pub mod views;
 pub mod klines;
 pub mod ws;
 pub mod metrics;
+pub mod cluster_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;

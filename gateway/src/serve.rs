@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::answered::Answered;
 use crate::app::App;
 use crate::bootstrap::Bootstrap;
 use crate::config::{ClusterSettings, Config};
@@ -95,6 +96,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         outlets,
         lanes,
         history,
+        answered: Answered::default(),
         metrics: Arc::new(Metrics::new()),
         stopping: stop.clone(),
         node: RwLock::new(Some(node)),
@@ -171,6 +173,11 @@ impl Running {
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// What its handlers see, for a program that serves more than it does.
+    pub fn app(&self) -> Arc<App> {
+        self.app.clone()
     }
 
     /// Resolves only when it cannot go on, with the reason.

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
 use axum::middleware::map_response;
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceExt;
 
+use crate::answered::Unconfirmed;
 use crate::app::{App, Peer};
 use crate::auth::{Credentials, rest_payload};
 use crate::clock;
@@ -58,7 +59,7 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
     builder.header_read_timeout(Duration::from_secs(app.config.sockets.head_seconds_max));
-    let router = router(app);
+    let router = router(app.clone());
     // Each connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -76,8 +77,11 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
             }
         };
         let router = router.clone();
+        let (app, unconfirmed) = (app.clone(), Unconfirmed::default());
+        let of_connection = unconfirmed.clone();
         let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(of_connection.clone());
             router.clone().oneshot(request.map(Body::new))
         });
         let connection = builder.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
@@ -91,8 +95,10 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
                     connection.await
                 }
             };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, "connection: {error}");
+            match ended {
+                // It was closed in good order, which a client does who has read what was sent.
+                Ok(()) => unconfirmed.confirm(&app.answered, clock::now),
+                Err(error) => tracing::debug!(%peer, "connection: {error}"),
             }
             drop(open);
         });
@@ -197,8 +203,24 @@ async fn described(document: &'static str) -> impl IntoResponse {
 async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     app.metrics.http_requests.fetch_add(1, Ordering::Relaxed);
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+    let unconfirmed = request.extensions().get::<Unconfirmed>().cloned().unwrap_or_default();
+    // Who asks again over a connection has read the answer before.
+    unconfirmed.confirm(&app.answered, clock::now);
+    // Then the answer is the last thing on it, and nobody says that it came.
+    let is_last = request.version() == Version::HTTP_10
+        || request
+            .headers()
+            .get(header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     let target = request.uri().clone();
     let answer = call(&app, request, peer).await;
+    if let Ok(reply) = &answer
+        && !is_last
+    {
+        unconfirmed.write(&reply.answers);
+        // The next request is read after this answer is written.
+        unconfirmed.flushed();
+    }
     let mut response = respond(&app, peer, answer);
     if response.status() == StatusCode::METHOD_NOT_ALLOWED
         && let Ok(methods) = HeaderValue::from_str(&Route::methods(target.path()))

@@ -14,6 +14,7 @@ use crate::ws::hub::TimeUnit;
 pub mod account;
 pub mod error;
 pub mod filters;
+mod first_result;
 pub mod lists;
 pub mod market;
 pub mod order_params;
@@ -155,12 +156,14 @@ pub struct Reply {
     pub sequence: Option<Sequence>,
     /// Whose order count it changed.
     pub placed_by: Option<Uid>,
+    /// The keys of the names whose last use it tells the end of; see [`crate::answered`].
+    pub answers: Vec<u64>,
 }
 
 impl Reply {
     /// An answer to a question.
     pub fn of(body: &impl serde::Serialize) -> Reply {
-        Reply { json: to_json(body), sequence: None, placed_by: None }
+        Reply { json: to_json(body), ..Reply::default() }
     }
 }
 
