@@ -47,7 +47,7 @@ impl App {
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
         let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        self.metrics.render(&self.outlets, &stats, &self.lanes.depths())
+        self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), &self.limits.counts)
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use engine::command::{ExchangeLimits, OrderCountLimit};
 use serde::Deserialize;
 
+use crate::client_address::Network;
+use crate::token_bucket::BucketConfig;
+
 /// All settings of a server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,6 +92,24 @@ impl Default for LanesConfig {
 pub struct LimitsConfig {
     /// Request weight that one address may use in a minute.
     pub request_weight_per_minute: u32,
+    /// Requests, whatever they weigh, that one address may send in five minutes; 0 is no limit.
+    pub raw_requests_per_5_minutes: u32,
+    /// Websockets that one address may open in five minutes; 0 is no limit.
+    pub connections_per_5_minutes: u32,
+    /// How often in a minute an address may be refused before it is banned; 0 bans nobody.
+    pub refusals_before_ban: u32,
+    /// How many seconds the first ban of an address lasts; each further one lasts four times as long.
+    pub ban_seconds_first: u64,
+    /// How many seconds a ban lasts at the most; who keeps quiet so long after one begins anew.
+    pub ban_seconds_max: u64,
+    /// Credits for all requests together.
+    pub gateway: BucketConfig,
+    /// Credits of each address.
+    pub address: BucketConfig,
+    /// Credits of each account.
+    pub account: BucketConfig,
+    /// Credits of each account, or address where no account is named, for one call.
+    pub endpoint: Vec<EndpointLimit>,
     /// Unfilled orders that one account may place in ten seconds.
     pub orders_per_10_seconds: u32,
     /// Unfilled orders that one account may place in a day.
@@ -105,6 +126,27 @@ pub struct LimitsConfig {
     pub exchange_max_num_iceberg_orders: u32,
     /// Order lists that one account may have open over all symbols; 0 is no limit.
     pub exchange_max_num_order_lists: u32,
+}
+
+/// A limit on one call.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointLimit {
+    /// The HTTP method; the method of the WS API that does the same is limited with it.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// What comes in each second; 0 is no limit.
+    pub credits_per_second: u32,
+    /// The most that is kept.
+    pub credits_max: u32,
+}
+
+impl EndpointLimit {
+    /// Its bucket.
+    pub fn bucket(&self) -> BucketConfig {
+        BucketConfig::new(self.credits_per_second, self.credits_max)
+    }
 }
 
 impl LimitsConfig {
@@ -127,6 +169,15 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         LimitsConfig {
             request_weight_per_minute: 6_000,
+            raw_requests_per_5_minutes: 60_000_000,
+            connections_per_5_minutes: 30_000,
+            refusals_before_ban: 100,
+            ban_seconds_first: 120,
+            ban_seconds_max: 3 * 86_400,
+            gateway: BucketConfig::new(1_000_000, 1_000_000),
+            address: BucketConfig::new(500_000, 1_000_000),
+            account: BucketConfig::new(250_000, 500_000),
+            endpoint: Vec::new(),
             orders_per_10_seconds: 100_000,
             orders_per_day: 100_000_000,
             taker_fill_decrement: 1,
@@ -145,6 +196,9 @@ impl Default for LimitsConfig {
 pub struct SocketsConfig {
     /// Connections that are open at once; more wait to be accepted.
     pub connections_max: usize,
+    /// Proxies, and networks of them, whose word on the client's address is taken: the last address in `X-Forwarded-For`
+    /// that is none of them.
+    pub trusted_proxies: Vec<Network>,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
     /// Seconds in which a request's head must have come; so long, too, an idle connection is kept. Clients keep theirs for
@@ -174,6 +228,7 @@ impl Default for SocketsConfig {
     fn default() -> Self {
         SocketsConfig {
             connections_max: 18_000,
+            trusted_proxies: Vec::new(),
             body_bytes_max: 1 << 20,
             head_seconds_max: 65,
             body_seconds_max: 10,
@@ -210,6 +265,8 @@ impl Config {
             ("limits.request_weight_per_minute", self.limits.request_weight_per_minute.into(), 1),
             ("limits.orders_per_10_seconds", self.limits.orders_per_10_seconds.into(), 1),
             ("limits.orders_per_day", self.limits.orders_per_day.into(), 1),
+            ("limits.ban_seconds_first", self.limits.ban_seconds_first, 1),
+            ("limits.ban_seconds_max", self.limits.ban_seconds_max, 1),
             ("sockets.connections_max", self.sockets.connections_max as u64, 1),
             ("sockets.body_bytes_max", self.sockets.body_bytes_max as u64, 1_024),
             ("sockets.head_seconds_max", self.sockets.head_seconds_max, 1),
@@ -225,6 +282,14 @@ impl Config {
         for (name, value, least) in least {
             if value < least {
                 return Err(format!("{name} is {value}; it must be at least {least}"));
+            }
+        }
+        let buckets =
+            [("gateway", self.limits.gateway), ("address", self.limits.address), ("account", self.limits.account)];
+        let endpoints = self.limits.endpoint.iter().map(|endpoint| (&*endpoint.path, endpoint.bucket()));
+        for (name, bucket) in buckets.into_iter().chain(endpoints) {
+            if bucket.holds() && bucket.credits_max == 0 {
+                return Err(format!("limits: the bucket of {name} holds nothing; credits_max must be at least 1"));
             }
         }
         if self.lanes.count > 4_096 {
@@ -245,5 +310,15 @@ mod tests {
         let config = read("[lanes]\ncount = 0").unwrap();
         assert_eq!(config.check().unwrap_err(), "lanes.count is 0; it must be at least 1");
         Config::default().check().unwrap();
+        let config = read("[limits.address]\ncredits_per_second = 5\ncredits_max = 0").unwrap();
+        assert!(config.check().unwrap_err().contains("the bucket of address"));
+        assert!(read("[limits.address]\ncredits_per_second = 5").is_err());
+        assert!(read("[sockets]\ntrusted_proxies = [\"10.0.0.0/33\"]").unwrap_err().contains("10.0.0.0/33"));
+    }
+
+    #[test]
+    fn the_limits_of_the_example_are_sound() {
+        let config: Config = toml::from_str(include_str!("../../docs/examples/public-venue.toml")).unwrap();
+        config.check().unwrap();
     }
 }

@@ -11,6 +11,8 @@ pub mod bootstrap;
 pub mod server;
 pub mod params;
 pub mod auth;
+pub mod client_address;
+pub mod token_bucket;
 pub mod rate_limit;
 pub mod lanes;
 pub mod clock;

@@ -20,6 +20,7 @@ use crate::feed::{Feed, Outlets};
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::rest::Route;
 use crate::server;
 
 /// Where clients are served unless a setting says otherwise.
@@ -49,6 +50,10 @@ pub struct Running {
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
 pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
     config.check()?;
+    for endpoint in &config.limits.endpoint {
+        let (method, path) = (&*endpoint.method, &*endpoint.path);
+        Route::find(method, path).map_err(|_| format!("limits.endpoint: there is no call {method} {path}"))?;
+    }
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.

@@ -26,6 +26,7 @@ use tower::ServiceExt;
 
 use crate::app::{App, Peer};
 use crate::auth::rest_payload;
+use crate::client_address;
 use crate::clock;
 use crate::params::Params;
 use crate::rest::error::ApiError;
@@ -41,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DROPPED_BYTES_MAX: usize = 64 << 20;
 
 const API_KEY: &str = "x-mbx-apikey";
+const FORWARDED_FOR: &str = "x-forwarded-for";
 const TIME_UNIT: &str = "x-mbx-time-unit";
 const SEQUENCE: HeaderName = HeaderName::from_static("x-rialto-sequence");
 const USED_WEIGHT: HeaderName = HeaderName::from_static("x-mbx-used-weight");
@@ -55,7 +57,7 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
     builder.header_read_timeout(Duration::from_secs(app.config.sockets.head_seconds_max));
-    let router = router(app);
+    let router = router(app.clone());
     // Each connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -72,9 +74,11 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
                 continue;
             }
         };
-        let router = router.clone();
+        let (router, of_app) = (router.clone(), app.clone());
         let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
+            let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+            let client = client_address::client(peer.ip(), forwarded, &of_app.config.sockets.trusted_proxies);
+            request.extensions_mut().insert(Peer(SocketAddr::new(client, peer.port())));
             router.clone().oneshot(request.map(Body::new))
         });
         let connection = builder.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
@@ -187,8 +191,18 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     app.metrics.http_requests.fetch_add(1, Ordering::Relaxed);
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let answer = call(&app, request, peer).await;
-    respond(&app, peer, answer)
+    let arrived = app.limits.arrive(peer, clock::now());
+    let is_banned = arrived.as_ref().is_err_and(|error| error.status == 418);
+    let answer = match arrived {
+        Ok(()) => call(&app, request, peer).await,
+        Err(refusal) => Err(refusal),
+    };
+    let mut response = respond(&app, peer, answer);
+    if is_banned {
+        // Nothing more is read from it: a request costs it a connection then.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result<Reply, ApiError> {

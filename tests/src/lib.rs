@@ -6,6 +6,7 @@ pub mod shared_data;
 pub mod order_flow;
 pub mod reference_engine;
 pub mod exchange;
+pub mod server;
 pub mod load;
 pub mod witness;
 pub mod data_folder;

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::Rejection;
+use engine::{Rejection, Time};
 
 /// A refusal as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,22 @@ impl ApiError {
              Please use WebSocket Streams for live updates to avoid polling the API."
         );
         ApiError { status: 429, code: -1003, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
+    }
+
+    /// A limit on requests, whatever they weigh, is reached.
+    pub fn too_many_requests(retry_after: u64) -> ApiError {
+        ApiError { retry_after: Some(retry_after), ..fixed(429, -1003, "Too many requests queued.") }
+    }
+
+    /// The address went on asking when it was told to wait.
+    pub fn banned(until: Time, now: Time) -> ApiError {
+        let message = format!(
+            "Way too much request weight used; IP banned until {}. \
+             Please use WebSocket Streams for live updates to avoid bans.",
+            until.millis()
+        );
+        let retry_after = Some(until.0.saturating_sub(now.0).div_ceil(1_000_000));
+        ApiError { status: 418, code: -1003, message: Cow::Owned(message), retry_after, data: None }
     }
 
     /// The account has as many unfilled orders as it may in a window that lasts for another `retry_after` seconds.

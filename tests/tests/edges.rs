@@ -1,0 +1,171 @@
+//! The edges of a real server: limits, addresses, bans.
+
+use futures_util::{SinkExt, StreamExt};
+use gateway::client::now_ms;
+use serde_json::{Value, json};
+use tests::exchange::{bootstrap, credentials};
+use tests::server::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_tungstenite::tungstenite::Message;
+
+/// Two accounts.
+fn market() -> String {
+    bootstrap(2, "0", "0")
+}
+
+const PING: &str = "/api/v3/ping";
+
+/// Waits where a window of five minutes is about to end: what is counted in one must not fall into two.
+async fn away_from_the_end_of_a_window() {
+    let left = 300_000 - now_ms() % 300_000;
+    if left < 10_000 {
+        tokio::time::sleep(std::time::Duration::from_millis(left)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_goes_on_asking_after_429_is_banned_on_every_door_and_others_are_not() {
+    away_from_the_end_of_a_window().await;
+    let server = Server::start(&market(), |config| {
+        config.limits.raw_requests_per_5_minutes = 5;
+        config.limits.refusals_before_ban = 3;
+    })
+    .await;
+    let flood = [127, 0, 0, 9];
+    let mut outcomes = Vec::new();
+    for _ in 0..20 {
+        outcomes.push(server.ask_from(flood, "GET", PING, "", b"").await.outcome());
+    }
+    outcomes.dedup();
+    assert_eq!(outcomes, [(200, 0), (429, -1003), (418, -1003)]);
+    let banned = server.ask_from(flood, "GET", "/api/v3/no/such/path", "", b"").await;
+    assert_eq!(banned.status, 418);
+    let wait: u64 = banned.header("retry-after").unwrap().parse().unwrap();
+    assert!((100..=120).contains(&wait), "{wait}");
+    assert!(banned.body["msg"].as_str().unwrap().starts_with("Way too much request weight used; IP banned until "));
+    for door in ["/ws/btcusd@trade", "/ws-api/v3"] {
+        let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        let mut socket = server.connect_from(flood).await;
+        socket.write_all(format!("GET {door} HTTP/1.1\r\nHost: a\r\n{upgrade}").as_bytes()).await.unwrap();
+        let mut start = [0; 12];
+        socket.read_exact(&mut start).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 418", "{door}");
+    }
+    // What tells that the node is alive is for everyone.
+    assert_eq!(server.ask_from(flood, "GET", "/health", "", b"").await.status, 200);
+    assert_eq!(server.get(PING).await.status, 200);
+    let metrics = server.get("/metrics").await.text;
+    assert!(metrics.contains("rialto_bans_total 1\n"), "{metrics}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_forwarded_address_counts_only_when_a_trusted_proxy_says_it() {
+    away_from_the_end_of_a_window().await;
+    let server = Server::start(&market(), |config| {
+        config.limits.request_weight_per_minute = 50;
+        config.limits.refusals_before_ban = 0;
+        config.sockets.trusted_proxies = vec!["127.0.0.7".parse().unwrap()];
+    })
+    .await;
+    let info = async |from, forwarded: &str| {
+        server.ask_from(from, "GET", "/api/v3/exchangeInfo", &format!("X-Forwarded-For: {forwarded}\r\n"), b"").await
+    };
+    let used = |answer: &tests::server::Response| answer.header("x-mbx-used-weight-1m").unwrap().to_owned();
+    // Behind the proxy, each has its own count.
+    for client in ["198.51.100.1", "6.6.6.6, 198.51.100.2", "198.51.100.3, 127.0.0.7"] {
+        assert_eq!(used(&info([127, 0, 0, 7], client).await), "20", "{client}");
+    }
+    // From anywhere else the header is air: all of these are one client.
+    let mut refused = 0;
+    for spoofed in 0..8 {
+        refused += usize::from(info([127, 0, 0, 8], &format!("203.0.113.{spoofed}")).await.status == 429);
+    }
+    assert!(refused >= 4, "{refused}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_account_is_limited_whatever_address_it_comes_by_and_a_call_by_itself() {
+    let server = Server::start(&market(), |config| {
+        config.limits.account = gateway::token_bucket::BucketConfig::new(1, 60);
+        config.limits.endpoint = vec![gateway::config::EndpointLimit {
+            method: "GET".to_owned(),
+            path: "/api/v3/allOrders".to_owned(),
+            credits_per_second: 1,
+            credits_max: 20,
+        }];
+    })
+    .await;
+    let (one, other) = (credentials(1), credentials(2));
+    let ask = async |who, path: &str| server.signed(who, "GET", path, "symbol=BTCUSD").await.outcome();
+    assert_eq!(ask(&one, "/api/v3/allOrders").await, (200, 0));
+    assert_eq!(ask(&one, "/api/v3/allOrders").await, (429, -1003));
+    assert_eq!(ask(&one, "/api/v3/openOrders").await, (200, 0));
+    assert_eq!(ask(&other, "/api/v3/allOrders").await, (200, 0));
+    let account = async |from| {
+        let query = tests::server::signed_query(&one, "");
+        let target = format!("/api/v3/account?{query}");
+        server.ask_from(from, "GET", &target, &tests::server::key_header(&one), b"").await.outcome()
+    };
+    let mut outcomes = Vec::new();
+    for from in 1..6 {
+        outcomes.push(account([127, 0, 0, from]).await);
+    }
+    assert_eq!(outcomes.last(), Some(&(429, -1003)), "{outcomes:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_websocket_is_limited_as_rest_is_and_closed_when_its_address_is_banned() {
+    away_from_the_end_of_a_window().await;
+    let server = Server::start(&market(), |config| {
+        config.limits.raw_requests_per_5_minutes = 5;
+        config.limits.connections_per_5_minutes = 2;
+        config.limits.refusals_before_ban = 4;
+    })
+    .await;
+    let open = async |path: &str| tokio_tungstenite::connect_async(format!("ws://{}{path}", server.address())).await;
+    let (mut socket, _) = open("/ws-api/v3").await.unwrap();
+    let (_stream, _) = open("/ws/btcusd@trade").await.unwrap();
+    let refused = open("/ws/btcusd@trade").await.unwrap_err();
+    assert!(refused.to_string().contains("429"), "{refused}");
+    for id in 0..20 {
+        let request = json!({ "id": id, "method": "ping" }).to_string();
+        if socket.send(Message::text(request)).await.is_err() {
+            break;
+        }
+    }
+    let (mut statuses, mut closed) = (Vec::new(), None);
+    while let Some(Ok(message)) = socket.next().await {
+        match message {
+            Message::Text(text) => {
+                let answer: Value = serde_json::from_str(&text).unwrap();
+                if answer["status"] == 429 {
+                    assert!(
+                        answer["error"]["data"]["retryAfter"].as_u64() > answer["error"]["data"]["serverTime"].as_u64()
+                    );
+                    assert!(answer["id"].is_u64());
+                }
+                statuses.push(answer["status"].as_u64().unwrap());
+            }
+            Message::Close(frame) => closed = frame.map(|frame| u16::from(frame.code)),
+            _ => {}
+        }
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429, 429, 418]);
+    assert_eq!(closed, Some(1008));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_limit_on_a_call_that_does_not_exist_stops_the_start() {
+    let folder = tempfile::TempDir::new_in(tests::exchange::build_folder()).unwrap();
+    let mut config = gateway::config::Config { data: Some(folder.path().into()), ..Default::default() };
+    let (method, path) = ("GET".to_owned(), "/api/v3/nothing".to_owned());
+    config.limits.endpoint =
+        vec![gateway::config::EndpointLimit { method, path, credits_per_second: 1, credits_max: 1 }];
+    let Err(reason) = gateway::serve::start(config, None).await else { panic!("it started") };
+    assert!(reason.contains("GET /api/v3/nothing"), "{reason}");
+}
