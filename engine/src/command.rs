@@ -236,6 +236,16 @@ pub enum ApiKeyKind {
         /// The secret's bytes.
         secret: Vec<u8>,
     },
+    /// Ed25519 with a key pair of which only the client has the private half.
+    Ed25519 {
+        /// The public half.
+        public_key: [u8; 32],
+    },
+    /// RSASSA-PKCS1-v1_5 with SHA-256 and a key pair of which only the client has the private half.
+    Rsa {
+        /// The public half: modulus and exponent, in DER.
+        public_key: Vec<u8>,
+    },
 }
 
 impl std::fmt::Debug for ApiKeyKind {
@@ -243,6 +253,8 @@ impl std::fmt::Debug for ApiKeyKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             ApiKeyKind::Hmac { .. } => f.write_str("Hmac"),
+            ApiKeyKind::Ed25519 { .. } => f.write_str("Ed25519"),
+            ApiKeyKind::Rsa { .. } => f.write_str("Rsa"),
         }
     }
 }

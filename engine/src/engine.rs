@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::book::Ladder;
-use crate::command::{AccountSettings, AddAsset, ApiKey, Command, ExchangeLimits, OrderQuantity, PlaceOrder, Transfer};
+use crate::command::{
+    AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, ExchangeLimits, OrderQuantity, PlaceOrder, Transfer,
+};
 use crate::commission::{CommissionRates, Quote};
 use crate::event::{Event, Rejection, StatusCause};
 use crate::market::{Floor, Market};
@@ -23,6 +25,8 @@ const ASSET_SCALE_MAX: u8 = 18;
 const ASSET_NAME_MAX: usize = 20;
 /// The longest API key, in bytes.
 const API_KEY_MAX: usize = 128;
+/// The longest RSA public key, in bytes: one of 4096 bits has 526.
+const RSA_KEY_MAX: usize = 1_024;
 /// The longest external id of a transfer, in bytes.
 const EXTERNAL_ID_MAX: usize = 64;
 /// The longest countdown of the dead man's switch, in milliseconds: thirty days.
@@ -365,7 +369,8 @@ impl Engine {
 
     pub(crate) fn can_add_api_key(&self, key: &ApiKey) -> Decision {
         self.floor.trader(key.uid)?;
-        if !(1..=API_KEY_MAX).contains(&key.api_key.len()) {
+        let is_too_long = matches!(&key.kind, ApiKeyKind::Rsa { public_key } if public_key.len() > RSA_KEY_MAX);
+        if !(1..=API_KEY_MAX).contains(&key.api_key.len()) || is_too_long {
             return Err(Rejection::InvalidConfiguration);
         }
         if self.api_keys.contains_key(&key.api_key) {

@@ -12,6 +12,7 @@ use engine::{Amount, AssetId, Uid};
 use serde::Deserialize;
 
 use crate::params::parse_decimal;
+use crate::public_keys;
 use crate::wire::parse_self_trade_prevention;
 
 /// Decimals of a fee rate.
@@ -186,6 +187,8 @@ struct Key {
     kind: String,
     #[serde(default)]
     secret: Option<String>,
+    #[serde(default)]
+    public_key: Option<String>,
     permissions: Vec<String>,
 }
 
@@ -383,18 +386,27 @@ impl Symbol {
 
 impl Key {
     fn command(&self, uid: Uid) -> Result<ApiKey, String> {
-        if self.kind != "HMAC" {
-            return Err(format!("type {} is not supported; HMAC is", self.kind));
-        }
-        let secret = self.secret.as_deref().ok_or("an HMAC key needs a secret")?;
+        let kind = self.kind()?;
         let permission = |word: &String| match word.as_str() {
             "USER_DATA" => Ok(Permission::UserData),
             "TRADE" => Ok(Permission::Trade),
             other => Err(format!("permission {other} is neither USER_DATA nor TRADE")),
         };
         let permissions = self.permissions.iter().map(permission).collect::<Result<_, _>>()?;
-        let kind = ApiKeyKind::Hmac { secret: secret.as_bytes().to_vec() };
         Ok(ApiKey { uid, api_key: self.api_key.clone(), kind, permissions })
+    }
+
+    fn kind(&self) -> Result<ApiKeyKind, String> {
+        match (self.kind.as_str(), self.secret.as_deref(), self.public_key.as_deref()) {
+            ("HMAC", Some(secret), None) => Ok(ApiKeyKind::Hmac { secret: secret.as_bytes().to_vec() }),
+            ("HMAC", ..) => Err("an HMAC key needs a secret, and no public_key".to_owned()),
+            (name @ ("ED25519" | "RSA"), None, Some(pem)) => match (name, public_keys::parse(pem)?) {
+                ("ED25519", kind @ ApiKeyKind::Ed25519 { .. }) | ("RSA", kind @ ApiKeyKind::Rsa { .. }) => Ok(kind),
+                _ => Err(format!("its public_key is not of type {name}")),
+            },
+            ("ED25519" | "RSA", ..) => Err(format!("an {} key needs a public_key in PEM, and no secret", self.kind)),
+            (other, ..) => Err(format!("type {other} is none of HMAC, ED25519 and RSA")),
+        }
     }
 }
 
@@ -477,7 +489,17 @@ mod tests {
         };
         assert!(complaint("tick_size = \"0.01\"", "tick_size = \"x\"").contains("symbol BTCUSDT: tick_size is \"x\""));
         assert!(complaint("base = \"BTC\"", "base = \"ETH\"").contains("ETH is not an asset"));
-        assert!(complaint("type = \"HMAC\"", "type = \"ED25519\"").contains("ED25519"));
+        assert!(complaint("type = \"HMAC\"", "type = \"ED25519\"").contains("needs a public_key"));
+        assert!(complaint("type = \"HMAC\"", "type = \"DSA\"").contains("none of HMAC, ED25519 and RSA"));
+        let pem = "\"\"\"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAgmDRTtj2FA+wzJUIlAL9ly1eovjLBu7uXUFR+jFULmg=\n\
+                   -----END PUBLIC KEY-----\"\"\"";
+        let key = |kind: &str| format!("type = \"{kind}\"\npublic_key = {pem}");
+        let hmac = "type = \"HMAC\"\n        secret = \"secret\"";
+        assert!(complaint(hmac, &key("RSA")).contains("not of type RSA"));
+        let good = FILE.replace(hmac, &key("ED25519"));
+        let commands = Bootstrap::parse(&good).unwrap().commands().unwrap();
+        let Command::AddApiKey(added) = &commands[6].1 else { panic!("{commands:?}") };
+        assert!(matches!(added.kind, ApiKeyKind::Ed25519 { .. }));
         assert!(complaint("maker_fee = \"0.001\"", "maker_fee = \"1.1\"").contains("maker_fee"));
         assert!(complaint("min_notional", "min_national").contains("min_national"));
     }

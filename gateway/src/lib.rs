@@ -10,6 +10,7 @@ pub mod serve;
 pub mod bootstrap;
 pub mod server;
 pub mod params;
+pub mod public_keys;
 pub mod auth;
 pub mod client_address;
 pub mod token_bucket;

@@ -25,12 +25,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tower::ServiceExt;
 
 use crate::app::{App, Peer};
-use crate::auth::rest_payload;
+use crate::auth::{Credentials, rest_payload};
 use crate::client_address;
 use crate::clock;
 use crate::params::Params;
 use crate::rest::error::ApiError;
-use crate::rest::{Credentials, Reply, Route};
+use crate::rest::{Reply, Route};
 use crate::ws;
 use crate::ws::hub::TimeUnit;
 
@@ -218,7 +218,7 @@ async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result
     let params = Params::from_request(query, &body)?;
     let api_key = head.headers.get(API_KEY).and_then(|key| key.to_str().ok());
     let payload = rest_payload(query, &body);
-    let credentials = Credentials { api_key, payload: &payload, address };
+    let credentials = Credentials { api_key, session: None, payload: &payload, address };
     let (handling, _) = route.handle(app, params, &credentials, unit, clock::now());
     handling.await
 }

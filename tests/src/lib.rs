@@ -1,5 +1,5 @@
 //! What the tests share: scenarios in text, real data found beside the checkout, seeded order flow, the slow and obvious
-//! exchange, a real server process; load, faults, and what must be true after them.
+//! exchange, a real server, in a process of its own or in this one; load, faults, and what must be true after them.
 
 pub mod scenario;
 pub mod shared_data;
@@ -7,6 +7,7 @@ pub mod order_flow;
 pub mod reference_engine;
 pub mod exchange;
 pub mod server;
+pub mod socket;
 pub mod load;
 pub mod witness;
 pub mod data_folder;

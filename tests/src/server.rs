@@ -1,173 +1,271 @@
-//! A server in this process, with its data in a folder of its own, and requests to it byte by byte, from any address of
-//! this machine.
+//! A server in this process, and what is asked of it byte by byte over real sockets.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use gateway::bootstrap::Bootstrap;
-use gateway::client::{Credentials, now_ms};
+use gateway::client::{Address, Credentials, now_ms};
 use gateway::config::Config;
 use gateway::serve::{self, Running};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::exchange::build_folder;
 
-/// It stops with [`Server::stop`].
+/// Fees of 0.1 % and 0.2 %, so that each side's is told from the other's.
+pub const MARKET: &str = r#"
+    [[asset]]
+    name = "BTC"
+    scale = 8
+    [[asset]]
+    name = "USDT"
+    scale = 8
+    [[symbol]]
+    name = "BTCUSDT"
+    base = "BTC"
+    quote = "USDT"
+    tick_size = "0.01"
+    max_price = "1000000"
+    step_size = "0.00001"
+    min_qty = "0.00001"
+    max_qty = "9000"
+    market_max_qty = "100"
+    min_notional = "5"
+    maker_fee = "0.001"
+    taker_fee = "0.002"
+    [[account]]
+    uid = 1001
+    balances = { BTC = "100", USDT = "1000000" }
+    [[account.key]]
+    api_key = "key-a"
+    type = "HMAC"
+    secret = "secret-a"
+    permissions = ["USER_DATA", "TRADE"]
+    [[account.key]]
+    api_key = "key-a-that-only-reads"
+    type = "HMAC"
+    secret = "secret-r"
+    permissions = ["USER_DATA"]
+    [[account]]
+    uid = 1002
+    balances = { BTC = "100", USDT = "1000000" }
+    [[account.key]]
+    api_key = "key-b"
+    type = "HMAC"
+    secret = "secret-b"
+    permissions = ["USER_DATA", "TRADE"]
+"#;
+
+/// A server in this process, with its data in a folder of its own.
 pub struct Server {
-    /// What runs.
-    pub running: Running,
-    /// Removed with it.
+    running: Running,
+    /// Where it listens.
+    pub address: Address,
+    /// Removed with the server.
     folder: TempDir,
 }
 
 impl Server {
-    /// Starts one that lists and funds what `market` says; `change` has the last word on its settings.
-    pub async fn start(market: &str, change: impl FnOnce(&mut Config)) -> Server {
-        let folder = TempDir::new_in(build_folder()).expect("a folder in the build folder");
-        let mut config = Config { data: Some(folder.path().join("data")), ..Config::default() };
-        config.listen = Some(([127, 0, 0, 1], 0).into());
-        change(&mut config);
-        let bootstrap = Bootstrap::parse(market).expect("a sound bootstrap");
-        let running = serve::start(config, Some(bootstrap)).await.expect("it starts");
-        Server { running, folder }
+    /// With [`MARKET`] and settings of its own.
+    pub async fn start(change: impl FnOnce(&mut Config)) -> Server {
+        Server::with(MARKET, change).await
     }
 
-    /// Stops it and starts it again on the same data.
+    /// With what `bootstrap` says and settings of its own.
+    pub async fn with(bootstrap: &str, change: impl FnOnce(&mut Config)) -> Server {
+        let folder = TempDir::new_in(build_folder()).unwrap();
+        let mut config = Config { data: Some(PathBuf::from(folder.path())), ..Config::default() };
+        config.listen = Some(([127, 0, 0, 1], 0).into());
+        config.limits.request_weight_per_minute = 1_000_000;
+        change(&mut config);
+        let running = serve::start(config, Some(Bootstrap::parse(bootstrap).unwrap())).await.unwrap();
+        let address = Address::parse(&running.url()).unwrap();
+        Server { running, address, folder }
+    }
+
+    /// Stops it in order and starts it again on the same data, with settings that may be others.
     pub async fn restart(self, change: impl FnOnce(&mut Config)) -> Server {
-        let Server { running, folder } = self;
-        running.stop().await;
-        let mut config = Config { data: Some(folder.path().join("data")), ..Config::default() };
-        config.listen = Some(([127, 0, 0, 1], 0).into());
-        change(&mut config);
-        let running = serve::start(config, None).await.expect("it starts again");
-        Server { running, folder }
-    }
-
-    /// Stops it in order.
-    pub async fn stop(self) {
         self.running.stop().await;
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.running.address
+        let mut config = Config { data: Some(PathBuf::from(self.folder.path())), ..Config::default() };
+        config.listen = Some(([127, 0, 0, 1], 0).into());
+        config.limits.request_weight_per_minute = 1_000_000;
+        change(&mut config);
+        let running = serve::start(config, None).await.unwrap();
+        let address = Address::parse(&running.url()).unwrap();
+        Server { running, address, folder: self.folder }
     }
 
     /// Where its data is.
-    pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    pub fn data(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A connection from that address of this machine.
     pub async fn connect_from(&self, from: [u8; 4]) -> TcpStream {
-        connect(self.address(), from).await
+        connect(self.running.address, from).await
+    }
+
+    /// One request from that address of this machine.
+    pub async fn ask_from(&self, from: [u8; 4], method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
+        ask(self.connect_from(from).await, method, target, headers, body).await
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        self.running.stop().await;
+    }
+
+    /// Sends bytes and gives what comes back until the server closes.
+    pub async fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut socket = TcpStream::connect(self.address.to_string()).await.unwrap();
+        socket.write_all(bytes).await.unwrap();
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        received
     }
 
     /// One request on a connection of its own.
     pub async fn ask(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
-        self.ask_from([127, 0, 0, 1], method, target, headers, body).await
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            self.address,
+            body.len()
+        );
+        Response::parse(&self.exchange(&[head.as_bytes(), body].concat()).await)
     }
 
-    /// The same from that address of this machine.
-    pub async fn ask_from(&self, from: [u8; 4], method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
-        ask(self.address(), from, method, target, headers, body).await
-    }
-
-    /// GET.
+    /// An unsigned GET.
     pub async fn get(&self, target: &str) -> Response {
         self.ask("GET", target, "", b"").await
     }
 
     /// A signed request with its parameters in the query string.
     pub async fn signed(&self, who: &Credentials, method: &str, path: &str, parameters: &str) -> Response {
-        self.ask(method, &format!("{path}?{}", signed_query(who, parameters)), &key_header(who), b"").await
+        let target = format!("{path}?{}", sign(who, parameters));
+        self.ask(method, &target, &key_header(who), b"").await
+    }
+
+    /// A new order.
+    pub async fn order(&self, who: &Credentials, parameters: &str) -> Response {
+        self.signed(who, "POST", "/api/v3/order", parameters).await
+    }
+
+    /// Free and locked of each asset.
+    pub async fn balances(&self, who: &Credentials) -> Value {
+        let account = self.signed(who, "GET", "/api/v3/account", "").await.good();
+        account["balances"].clone()
     }
 }
 
 /// A connection to `server` from that address of this machine.
 pub async fn connect(server: SocketAddr, from: [u8; 4]) -> TcpStream {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.bind(SocketAddr::new(IpAddr::from(from), 0)).expect("an address of this machine");
-    socket.connect(server).await.expect("the server listens")
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect(server).await.unwrap()
 }
 
-/// One request on a connection of its own.
-pub async fn ask(
-    server: SocketAddr,
-    from: [u8; 4],
+/// The one request of a connection. A server that refuses early need not read all of it.
+pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: S,
     method: &str,
     target: &str,
     headers: &str,
     body: &[u8],
 ) -> Response {
-    let length = body.len();
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: rialto\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
     );
-    let mut socket = connect(server, from).await;
-    // A server that refuses early need not read all of it.
     let _ = socket.write_all(&[head.as_bytes(), body].concat()).await;
     let mut received = Vec::new();
     let _ = socket.read_to_end(&mut received).await;
     Response::parse(&received)
 }
 
-/// The key's header line.
-pub fn key_header(who: &Credentials) -> String {
-    format!("X-MBX-APIKEY: {}\r\n", who.api_key)
-}
-
-/// The parameters with a timestamp and the signature.
-pub fn signed_query(who: &Credentials, parameters: &str) -> String {
-    let separator = if parameters.is_empty() { "" } else { "&" };
-    let payload = format!("{parameters}{separator}timestamp={}", now_ms());
-    format!("{payload}&signature={}", who.sign(&payload))
-}
-
 /// A whole answer.
 #[derive(Debug)]
 pub struct Response {
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// Status line and headers, names in small letters.
+    /// The status line and the headers, in lower case.
     pub head: String,
-    /// Its body as it came.
+    /// The body as it came.
     pub text: String,
-    /// Its body as JSON; null where it is none.
+    /// The body, if it is JSON.
     pub body: Value,
 }
 
 impl Response {
-    /// From its bytes.
+    /// From the bytes of a connection.
     pub fn parse(bytes: &[u8]) -> Response {
         let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an answer: {text:?}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let lower = |line: &str| match line.split_once(':') {
-            Some((name, value)) => format!("{}:{value}\n", name.to_lowercase()),
-            None => format!("{line}\n"),
-        };
-        let head = head.lines().map(lower).collect();
-        Response { status, head, text: body.to_owned(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        let json = serde_json::from_str(body).unwrap_or(Value::Null);
+        Response { status, head: head.to_lowercase(), text: body.to_owned(), body: json }
     }
 
-    /// The value of a header.
+    /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    /// The body of a good answer.
-    #[track_caller]
+    /// The body of an answer that must be good.
     pub fn good(self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");
         self.body
     }
 
-    /// Its status and code.
+    /// The status and the code; 0 where there is none.
     pub fn outcome(&self) -> (u16, i64) {
         (self.status, self.body["code"].as_i64().unwrap_or(0))
     }
+
+    /// That it is a refusal with this status, code and text.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: i64, text: &str) {
+        assert_eq!((self.status, self.body["code"].as_i64()), (status, Some(code)), "{self:?}");
+        assert!(self.body["msg"].as_str().is_some_and(|message| message.contains(text)), "{self:?}");
+        assert!(self.header("content-type").is_some_and(|kind| kind.starts_with("application/json")), "{self:?}");
+    }
+}
+
+/// A key and its secret.
+pub fn credentials(api_key: &str, secret: &str) -> Credentials {
+    Credentials { api_key: api_key.to_owned(), secret: secret.to_owned() }
+}
+
+/// The key of account 1001.
+pub fn account_a() -> Credentials {
+    credentials("key-a", "secret-a")
+}
+
+/// The key of account 1002.
+pub fn account_b() -> Credentials {
+    credentials("key-b", "secret-b")
+}
+
+/// The header that names a key.
+pub fn key_header(who: &Credentials) -> String {
+    format!("X-MBX-APIKEY: {}\r\n", who.api_key)
+}
+
+/// The parameters with timestamp and signature.
+pub fn sign(who: &Credentials, parameters: &str) -> String {
+    sign_at(who, parameters, now_ms())
+}
+
+/// The same at another time, in any unit.
+pub fn sign_at(who: &Credentials, parameters: &str, timestamp: u64) -> String {
+    let separator = if parameters.is_empty() { "" } else { "&" };
+    let payload = format!("{parameters}{separator}timestamp={timestamp}");
+    let signature = who.sign(&payload);
+    format!("{payload}&signature={signature}")
+}
+
+/// A limit order as a query string.
+pub fn limit(side: &str, quantity: &str, price: &str) -> String {
+    format!("symbol=BTCUSDT&side={side}&type=LIMIT&timeInForce=GTC&quantity={quantity}&price={price}")
 }

@@ -3,15 +3,9 @@
 use futures_util::{SinkExt, StreamExt};
 use gateway::client::now_ms;
 use serde_json::{Value, json};
-use tests::exchange::{bootstrap, credentials};
-use tests::server::Server;
+use tests::server::{Server, account_a, account_b, key_header, sign};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
-
-/// Two accounts.
-fn market() -> String {
-    bootstrap(2, "0", "0")
-}
 
 const PING: &str = "/api/v3/ping";
 
@@ -26,7 +20,7 @@ async fn away_from_the_end_of_a_window() {
 #[tokio::test]
 async fn who_goes_on_asking_after_429_is_banned_on_every_door_and_others_are_not() {
     away_from_the_end_of_a_window().await;
-    let server = Server::start(&market(), |config| {
+    let server = Server::start(|config| {
         config.limits.raw_requests_per_5_minutes = 5;
         config.limits.refusals_before_ban = 3;
     })
@@ -43,7 +37,7 @@ async fn who_goes_on_asking_after_429_is_banned_on_every_door_and_others_are_not
     let wait: u64 = banned.header("retry-after").unwrap().parse().unwrap();
     assert!((100..=120).contains(&wait), "{wait}");
     assert!(banned.body["msg"].as_str().unwrap().starts_with("Way too much request weight used; IP banned until "));
-    for door in ["/ws/btcusd@trade", "/ws-api/v3"] {
+    for door in ["/ws/btcusdt@trade", "/ws-api/v3"] {
         let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
         let mut socket = server.connect_from(flood).await;
@@ -63,7 +57,7 @@ async fn who_goes_on_asking_after_429_is_banned_on_every_door_and_others_are_not
 #[tokio::test]
 async fn a_forwarded_address_counts_only_when_a_trusted_proxy_says_it() {
     away_from_the_end_of_a_window().await;
-    let server = Server::start(&market(), |config| {
+    let server = Server::start(|config| {
         config.limits.request_weight_per_minute = 50;
         config.limits.refusals_before_ban = 0;
         config.sockets.trusted_proxies = vec!["127.0.0.7".parse().unwrap()];
@@ -88,7 +82,7 @@ async fn a_forwarded_address_counts_only_when_a_trusted_proxy_says_it() {
 
 #[tokio::test]
 async fn an_account_is_limited_whatever_address_it_comes_by_and_a_call_by_itself() {
-    let server = Server::start(&market(), |config| {
+    let server = Server::start(|config| {
         config.limits.account = gateway::token_bucket::BucketConfig::new(1, 60);
         config.limits.endpoint = vec![gateway::config::EndpointLimit {
             method: "GET".to_owned(),
@@ -98,16 +92,16 @@ async fn an_account_is_limited_whatever_address_it_comes_by_and_a_call_by_itself
         }];
     })
     .await;
-    let (one, other) = (credentials(1), credentials(2));
-    let ask = async |who, path: &str| server.signed(who, "GET", path, "symbol=BTCUSD").await.outcome();
+    let (one, other) = (account_a(), account_b());
+    let ask = async |who, path: &str| server.signed(who, "GET", path, "symbol=BTCUSDT").await.outcome();
     assert_eq!(ask(&one, "/api/v3/allOrders").await, (200, 0));
     assert_eq!(ask(&one, "/api/v3/allOrders").await, (429, -1003));
     assert_eq!(ask(&one, "/api/v3/openOrders").await, (200, 0));
     assert_eq!(ask(&other, "/api/v3/allOrders").await, (200, 0));
     let account = async |from| {
-        let query = tests::server::signed_query(&one, "");
+        let query = sign(&one, "");
         let target = format!("/api/v3/account?{query}");
-        server.ask_from(from, "GET", &target, &tests::server::key_header(&one), b"").await.outcome()
+        server.ask_from(from, "GET", &target, &key_header(&one), b"").await.outcome()
     };
     let mut outcomes = Vec::new();
     for from in 1..6 {
@@ -120,7 +114,7 @@ async fn an_account_is_limited_whatever_address_it_comes_by_and_a_call_by_itself
 #[tokio::test]
 async fn a_websocket_is_limited_as_rest_is_and_closed_when_its_address_is_banned() {
     away_from_the_end_of_a_window().await;
-    let server = Server::start(&market(), |config| {
+    let server = Server::start(|config| {
         config.limits.raw_requests_per_5_minutes = 5;
         config.limits.connections_per_5_minutes = 2;
         config.limits.refusals_before_ban = 4;
@@ -128,8 +122,8 @@ async fn a_websocket_is_limited_as_rest_is_and_closed_when_its_address_is_banned
     .await;
     let open = async |path: &str| tokio_tungstenite::connect_async(format!("ws://{}{path}", server.address())).await;
     let (mut socket, _) = open("/ws-api/v3").await.unwrap();
-    let (_stream, _) = open("/ws/btcusd@trade").await.unwrap();
-    let refused = open("/ws/btcusd@trade").await.unwrap_err();
+    let (_stream, _) = open("/ws/btcusdt@trade").await.unwrap();
+    let refused = open("/ws/btcusdt@trade").await.unwrap_err();
     assert!(refused.to_string().contains("429"), "{refused}");
     for id in 0..20 {
         let request = json!({ "id": id, "method": "ping" }).to_string();

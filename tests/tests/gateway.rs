@@ -4,188 +4,13 @@
 use std::path::PathBuf;
 
 use gateway::bootstrap::Bootstrap;
-use gateway::client::{Address, Credentials, now_ms};
+use gateway::client::{Credentials, now_ms};
 use gateway::config::Config;
-use gateway::serve::{self, Running};
+use gateway::serve;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::exchange::build_folder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-/// Fees of 0.1 % and 0.2 %, so that each side's is told from the other's.
-const MARKET: &str = r#"
-    [[asset]]
-    name = "BTC"
-    scale = 8
-    [[asset]]
-    name = "USDT"
-    scale = 8
-    [[symbol]]
-    name = "BTCUSDT"
-    base = "BTC"
-    quote = "USDT"
-    tick_size = "0.01"
-    max_price = "1000000"
-    step_size = "0.00001"
-    min_qty = "0.00001"
-    max_qty = "9000"
-    market_max_qty = "100"
-    min_notional = "5"
-    maker_fee = "0.001"
-    taker_fee = "0.002"
-    [[account]]
-    uid = 1001
-    balances = { BTC = "100", USDT = "1000000" }
-    [[account.key]]
-    api_key = "key-a"
-    type = "HMAC"
-    secret = "secret-a"
-    permissions = ["USER_DATA", "TRADE"]
-    [[account.key]]
-    api_key = "key-a-that-only-reads"
-    type = "HMAC"
-    secret = "secret-r"
-    permissions = ["USER_DATA"]
-    [[account]]
-    uid = 1002
-    balances = { BTC = "100", USDT = "1000000" }
-    [[account.key]]
-    api_key = "key-b"
-    type = "HMAC"
-    secret = "secret-b"
-    permissions = ["USER_DATA", "TRADE"]
-"#;
-
-/// A server in this process, with its data in a folder of its own.
-struct Server {
-    running: Running,
-    address: Address,
-    /// Removed with the server.
-    _folder: TempDir,
-}
-
-impl Server {
-    async fn start(change: impl FnOnce(&mut Config)) -> Server {
-        let folder = TempDir::new_in(build_folder()).unwrap();
-        let mut config = Config { data: Some(PathBuf::from(folder.path())), ..Config::default() };
-        config.listen = Some(([127, 0, 0, 1], 0).into());
-        config.limits.request_weight_per_minute = 1_000_000;
-        change(&mut config);
-        let running = serve::start(config, Some(Bootstrap::parse(MARKET).unwrap())).await.unwrap();
-        let address = Address::parse(&running.url()).unwrap();
-        Server { running, address, _folder: folder }
-    }
-
-    async fn stop(self) {
-        self.running.stop().await;
-    }
-
-    /// Sends bytes and gives what comes back until the server closes.
-    async fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut socket = TcpStream::connect(self.address.to_string()).await.unwrap();
-        socket.write_all(bytes).await.unwrap();
-        let mut received = Vec::new();
-        socket.read_to_end(&mut received).await.unwrap();
-        received
-    }
-
-    /// One request on a connection of its own.
-    async fn ask(&self, method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
-        let head = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
-            self.address,
-            body.len()
-        );
-        Response::parse(&self.exchange(&[head.as_bytes(), body].concat()).await)
-    }
-
-    async fn get(&self, target: &str) -> Response {
-        self.ask("GET", target, "", b"").await
-    }
-
-    /// A signed request with its parameters in the query string.
-    async fn signed(&self, who: &Credentials, method: &str, path: &str, parameters: &str) -> Response {
-        let target = format!("{path}?{}", sign(who, parameters));
-        self.ask(method, &target, &key_header(who), b"").await
-    }
-
-    async fn order(&self, who: &Credentials, parameters: &str) -> Response {
-        self.signed(who, "POST", "/api/v3/order", parameters).await
-    }
-
-    /// Free and locked of each asset.
-    async fn balances(&self, who: &Credentials) -> Value {
-        let account = self.signed(who, "GET", "/api/v3/account", "").await.good();
-        account["balances"].clone()
-    }
-}
-
-/// A whole answer.
-#[derive(Debug)]
-struct Response {
-    status: u16,
-    head: String,
-    body: Value,
-}
-
-impl Response {
-    fn parse(bytes: &[u8]) -> Response {
-        let text = String::from_utf8_lossy(bytes);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an answer: {text:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Response { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
-    fn good(self) -> Value {
-        assert_eq!(self.status, 200, "{self:?}");
-        self.body
-    }
-
-    #[track_caller]
-    fn refused(&self, status: u16, code: i64, text: &str) {
-        assert_eq!((self.status, self.body["code"].as_i64()), (status, Some(code)), "{self:?}");
-        assert!(self.body["msg"].as_str().is_some_and(|message| message.contains(text)), "{self:?}");
-        assert!(self.header("content-type").is_some_and(|kind| kind.starts_with("application/json")), "{self:?}");
-    }
-}
-
-fn credentials(api_key: &str, secret: &str) -> Credentials {
-    Credentials { api_key: api_key.to_owned(), secret: secret.to_owned() }
-}
-
-fn account_a() -> Credentials {
-    credentials("key-a", "secret-a")
-}
-
-fn account_b() -> Credentials {
-    credentials("key-b", "secret-b")
-}
-
-fn key_header(who: &Credentials) -> String {
-    format!("X-MBX-APIKEY: {}\r\n", who.api_key)
-}
-
-/// The parameters with timestamp and signature.
-fn sign(who: &Credentials, parameters: &str) -> String {
-    sign_at(who, parameters, now_ms())
-}
-
-fn sign_at(who: &Credentials, parameters: &str, timestamp: u64) -> String {
-    let separator = if parameters.is_empty() { "" } else { "&" };
-    let payload = format!("{parameters}{separator}timestamp={timestamp}");
-    let signature = who.sign(&payload);
-    format!("{payload}&signature={signature}")
-}
-
-/// A limit order as a query string.
-fn limit(side: &str, quantity: &str, price: &str) -> String {
-    format!("symbol=BTCUSDT&side={side}&type=LIMIT&timeInForce=GTC&quantity={quantity}&price={price}")
-}
+use tests::server::{MARKET, Response, Server, account_a, account_b, credentials, key_header, limit, sign, sign_at};
 
 #[tokio::test]
 async fn malformed_questions_get_their_documented_errors() {
@@ -1275,7 +1100,6 @@ async fn a_countdown_that_is_not_wound_up_cancels_all() {
 
 #[tokio::test]
 async fn commissions_and_filters_are_told_as_configured() {
-    let folder = TempDir::new_in(build_folder()).unwrap();
     let more = r#"taker_fee = "0.002"
     buyer_fee = "0.0001"
     tax_commission = { maker = "0.0003" }
@@ -1294,11 +1118,7 @@ async fn commissions_and_filters_are_told_as_configured() {
     let text =
         MARKET.replace("taker_fee = \"0.002\"", more).replacen("uid = 1001", "uid = 1001\n    commission_tier = 1", 1);
     let text = format!("{text}\n[[commission_tier]]\nmaker = \"0.0005\"\ntaker = \"0.0006\"\n");
-    let mut config = Config { data: Some(PathBuf::from(folder.path())), ..Config::default() };
-    config.listen = Some(([127, 0, 0, 1], 0).into());
-    let running = serve::start(config, Some(Bootstrap::parse(&text).unwrap())).await.unwrap();
-    let address = Address::parse(&running.url()).unwrap();
-    let server = Server { running, address, _folder: folder };
+    let server = Server::with(&text, |_| {}).await;
     let (a, b) = (account_a(), account_b());
     let ask = async |who: &Credentials| {
         server.signed(who, "GET", "/api/v3/account/commission", "symbol=BTCUSDT").await.good()

@@ -10,75 +10,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use tests::exchange::{Exchange, bootstrap, credentials};
+use tests::socket::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const SYMBOL: &str = "BTCUSD";
 /// How long an event that must come may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A socket that reads JSON.
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Socket {
-    async fn connect(exchange: &Exchange, path: &str) -> Socket {
-        let url = format!("ws://{}{path}", exchange.address());
-        Socket(tokio_tungstenite::connect_async(&url).await.unwrap_or_else(|error| panic!("{url}: {error}")).0)
-    }
-
-    async fn send(&mut self, text: impl Into<String>) {
-        self.0.send(Message::text(text.into())).await.expect("an open socket");
-    }
-
-    /// The next text, or `None` when none comes within `patience`.
-    async fn next_within(&mut self, patience: Duration) -> Option<Value> {
-        let until = Instant::now() + patience;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(left, self.0.next()).await.ok()?? {
-                Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).expect("every text is JSON")),
-                Ok(_) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Value {
-        self.next_within(PATIENCE).await.expect("an event")
-    }
-
-    /// The next one for which it holds.
-    async fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        loop {
-            let value = self.next().await;
-            if wanted(&value) {
-                return value;
-            }
-        }
-    }
-
-    async fn ask(&mut self, request: Value) -> Value {
-        let id = request["id"].clone();
-        self.send(request.to_string()).await;
-        self.find(|answer| answer["id"] == id && answer.get("e").is_none()).await
-    }
-
-    /// The code with which the server closes.
-    async fn close_code(&mut self) -> Option<u16> {
-        let closing = async {
-            loop {
-                match self.0.next().await {
-                    Some(Ok(Message::Close(frame))) => return frame.map(|frame| frame.code.into()),
-                    Some(Ok(_)) => {}
-                    Some(Err(_)) | None => return None,
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, closing).await.expect("the server closes")
-    }
-}
 
 /// Places and cancels orders, as account 1 or 2.
 struct Trader {
@@ -227,7 +166,7 @@ async fn a_local_book_never_sees_a_gap_and_equals_the_snapshot() {
     random_flow(&exchange, seed ^ 1, Duration::from_millis(300)).await;
     let mut sockets = Vec::new();
     for stream in ["btcusd@depth@100ms", "btcusd@depth"] {
-        let mut socket = Socket::connect(&exchange, &format!("/ws/{stream}")).await;
+        let mut socket = Socket::connect(exchange.address(), &format!("/ws/{stream}")).await;
         sockets.push(tokio::spawn(async move {
             let mut events = Vec::new();
             // Quiet for more than a second: all is told.
@@ -306,7 +245,7 @@ async fn all_trades(rest: &Rest) -> Vec<Value> {
 async fn klines_and_tickers_equal_those_rebuilt_from_trades_also_after_kill_nine() {
     let seed = seed();
     let mut exchange = Exchange::start(&bootstrap(2, "0.0005", "0.001"), &[]);
-    let mut socket = Socket::connect(&exchange, "/ws/btcusd@kline_1s").await;
+    let mut socket = Socket::connect(exchange.address(), "/ws/btcusd@kline_1s").await;
     let closes = tokio::spawn(async move {
         let mut closes = Vec::new();
         while let Some(event) = socket.next_within(Duration::from_secs(4)).await {
@@ -383,7 +322,7 @@ async fn trade_streams_are_the_trades_in_order_and_aggregates_add_up() {
         "btcusd@ticker",
         "btcusd@depth5@100ms",
     ];
-    let mut socket = Socket::connect(&exchange, &format!("/stream?streams={}", streams.join("/"))).await;
+    let mut socket = Socket::connect(exchange.address(), &format!("/stream?streams={}", streams.join("/"))).await;
     let collected = tokio::spawn(async move {
         let mut events = BTreeMap::<String, Vec<Value>>::new();
         let until = Instant::now() + Duration::from_secs(6);
@@ -485,7 +424,7 @@ async fn check_user_events(exchange: &Exchange, mut next: impl AsyncFnMut() -> V
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_hears_its_orders_through_a_listen_key() {
     let exchange = Exchange::start(&bootstrap(2, "0.0005", "0.001"), &[]);
-    let mut api = Socket::connect(&exchange, "/ws-api/v3").await;
+    let mut api = Socket::connect(exchange.address(), "/ws-api/v3").await;
     let mut call = async |method: &str, key: Option<&str>| {
         let params = json!({"apiKey": credentials(1).api_key, "listenKey": key});
         let params: Value = params
@@ -500,7 +439,7 @@ async fn an_account_hears_its_orders_through_a_listen_key() {
     let key = call("start", None).await["result"]["listenKey"].as_str().unwrap().to_owned();
     assert_eq!(call("start", None).await["result"]["listenKey"], key.as_str());
     assert_eq!(call("ping", Some(&key)).await["result"], json!({}));
-    let mut socket = Socket::connect(&exchange, &format!("/ws/{key}")).await;
+    let mut socket = Socket::connect(exchange.address(), &format!("/ws/{key}")).await;
     check_user_events(&exchange, async || socket.next().await).await;
     assert_eq!(call("stop", Some(&key)).await["result"], json!({}));
     assert_eq!(call("ping", Some(&key)).await["error"]["code"], -1125);
@@ -511,7 +450,7 @@ async fn an_account_hears_its_orders_through_a_listen_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_hears_its_orders_through_the_ws_api() {
     let exchange = Exchange::start(&bootstrap(2, "0.0005", "0.001"), &[]);
-    let mut socket = Socket::connect(&exchange, "/ws-api/v3").await;
+    let mut socket = Socket::connect(exchange.address(), "/ws-api/v3").await;
     let subscribe = |id| signed_request(id, "userDataStream.subscribe.signature", &[], &credentials(1));
     socket.send(subscribe(1)).await;
     let answer = socket.next().await;
@@ -578,10 +517,10 @@ async fn order_lists_and_cancel_replace_are_asked_through_the_ws_api_too() {
 async fn who_wants_it_loses_its_open_orders_when_its_socket_closes() {
     let exchange = Exchange::start(&bootstrap(3, "0.0005", "0.001"), &[]);
     // By the URL whoever trades through the socket, by the subscription whoever subscribed; nobody else.
-    let mut by_url = Socket::connect(&exchange, "/ws-api/v3?cancelOnDisconnect=true").await;
+    let mut by_url = Socket::connect(exchange.address(), "/ws-api/v3?cancelOnDisconnect=true").await;
     by_url.send(signed_request(1, "order.place", &limit("SELL", "100.00", "1", "GTC"), &credentials(1))).await;
     assert_eq!(by_url.next().await["status"], 200);
-    let mut by_subscription = Socket::connect(&exchange, "/ws-api/v3").await;
+    let mut by_subscription = Socket::connect(exchange.address(), "/ws-api/v3").await;
     let parameters = [("cancelOnDisconnect", json!("true"))];
     let subscribe = signed_request(1, "userDataStream.subscribe.signature", &parameters, &credentials(2));
     by_subscription.send(subscribe).await;
@@ -610,7 +549,7 @@ async fn requests_of_a_stream_socket_are_answered_before_their_events() {
     let exchange = Exchange::start(&bootstrap(2, "0.0005", "0.001"), &[]);
     let mut maker = Trader::new(&exchange, 1).await;
     for path in ["/ws", "/ws/0", "/stream", "/stream?streams="] {
-        let mut socket = Socket::connect(&exchange, path).await;
+        let mut socket = Socket::connect(exchange.address(), path).await;
         for id in [json!(7), json!("a-b-c"), Value::Null] {
             let request = json!({"method": "SUBSCRIBE", "params": ["btcusd@depth5", "btcusd@bookTicker"], "id": id});
             socket.send(request.to_string()).await;
@@ -642,8 +581,8 @@ async fn requests_of_a_stream_socket_are_answered_before_their_events() {
 async fn bad_frames_cost_their_socket_and_nothing_else() {
     let exchange = Exchange::start(&bootstrap(1, "0", "0"), &[]);
     for path in ["/ws", "/ws-api/v3"] {
-        let mut good = Socket::connect(&exchange, path).await;
-        let mut long = Socket::connect(&exchange, path).await;
+        let mut good = Socket::connect(exchange.address(), path).await;
+        let mut long = Socket::connect(exchange.address(), path).await;
         // The server does not read it to the end, so the connection may be reset before the close frame is seen.
         let _ = long.0.send(Message::text("x".repeat(1 << 20))).await;
         let code = long.close_code().await;
@@ -669,7 +608,7 @@ async fn bad_frames_cost_their_socket_and_nothing_else() {
         };
         assert_eq!(good.ask(request).await["result"], expected, "{path}");
     }
-    let mut socket = Socket::connect(&exchange, "/ws-api/v3").await;
+    let mut socket = Socket::connect(exchange.address(), "/ws-api/v3").await;
     for (text, code) in
         [("", -1135), ("{", -1135), ("[]", -1135), (r#"{"id":1}"#, -1135), (r#"{"id":[],"method":"ping"}"#, -1100)]
     {
@@ -684,7 +623,7 @@ async fn bad_frames_cost_their_socket_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_that_floods_requests_is_closed() {
     let exchange = Exchange::start(&bootstrap(1, "0", "0"), &[]);
-    let mut socket = Socket::connect(&exchange, "/ws").await;
+    let mut socket = Socket::connect(exchange.address(), "/ws").await;
     for id in 0..200 {
         if socket.0.send(Message::text(json!({"method": "LIST_SUBSCRIPTIONS", "id": id}).to_string())).await.is_err() {
             break;
@@ -721,7 +660,7 @@ async fn a_reader_that_does_not_read_is_closed_and_slows_nobody() {
     let url = format!("ws://{}{streams}", exchange.address());
     let (mut lazy, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
     // Who reads hears all, meanwhile.
-    let mut eager = Socket::connect(&exchange, "/ws/btcusd@trade").await;
+    let mut eager = Socket::connect(exchange.address(), "/ws/btcusd@trade").await;
     let reading = tokio::spawn(async move {
         for trade in 1..=ORDERS / 2 {
             assert_eq!(eager.next().await["t"], trade);

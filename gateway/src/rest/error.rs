@@ -54,6 +54,11 @@ impl ApiError {
         fixed(500, -1000, "An unknown error occurred while processing the request.")
     }
 
+    /// A request that only a socket that is logged on may make.
+    pub fn not_logged_on() -> ApiError {
+        fixed(401, -1002, "You are not authorized to execute this request.")
+    }
+
     /// Nobody can say what became of the command.
     pub fn timeout() -> ApiError {
         fixed(

@@ -1,14 +1,13 @@
 //! The whole API on one screen: path, WS API method, security, weight, handler. And the way of a request to its handler.
 
 use std::future::{Future, ready};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use engine::{Sequence, Time, Uid};
 
 use crate::app::App;
-use crate::auth::{self, Caller, Security};
+use crate::auth::{self, Caller, Credentials, Security};
 use crate::params::Params;
 use crate::ws::hub::TimeUnit;
 
@@ -134,16 +133,6 @@ pub struct Call {
     pub now: Time,
 }
 
-/// What a call needs to be authenticated and counted.
-pub struct Credentials<'a> {
-    /// The key that the client names.
-    pub api_key: Option<&'a str>,
-    /// What it signed.
-    pub payload: &'a [u8],
-    /// Where it comes from.
-    pub address: IpAddr,
-}
-
 /// A good answer.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
@@ -210,7 +199,7 @@ impl Route {
         &self,
         app: &Arc<App>,
         mut params: Params,
-        by: &Credentials,
+        by: &Credentials<'_>,
         unit: TimeUnit,
         now: Time,
     ) -> (Handling, Option<Caller>) {
@@ -226,7 +215,7 @@ impl Route {
             return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
-        let caller = auth::authenticate(&catalog, self.security, by.api_key, by.payload, &mut params, now);
+        let caller = auth::authenticate(&catalog, self.security, by, &mut params, now);
         let caller = caller.and_then(|caller| {
             let (uid, call) = (caller.map(|caller| caller.uid), (self.method, self.path));
             app.limits.use_call(uid, by.address, call, weight, now).map(|()| caller)

@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::Uri;
 use axum::response::Response;
+use engine::command::Permission;
 use engine::{Command, Time, Uid};
 use futures_util::FutureExt;
 use serde::Deserialize;
@@ -23,14 +24,15 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::app::{App, Peer};
-use crate::auth::{self, Security};
+use crate::auth::{self, Credentials, Security};
 use crate::clock;
 use crate::decimals::push_integer;
 use crate::params::Params;
 use crate::rest::account::order_count_rows;
 use crate::rest::error::ApiError;
-use crate::rest::{Credentials, Reply, Route};
+use crate::rest::{Reply, Route};
 use crate::ws::hub::{Form, Outbox, TimeUnit, Topic};
+use crate::ws::logon::Logon;
 use crate::ws::request::{echo, query_value, refuse, time_unit};
 use crate::ws::socket::{self, Limits, Replies, Session};
 
@@ -77,6 +79,7 @@ pub(super) async fn upgrade(
             unit,
             shape,
             outbox,
+            logon: Logon::new(clock::now()),
             subscriptions: Vec::new(),
             next_subscription: 0,
             cancels_all,
@@ -93,13 +96,22 @@ struct ApiSession {
     unit: TimeUnit,
     shape: Shape,
     outbox: Outbox,
-    /// Subscription id and account.
-    subscriptions: Vec<(u64, Uid)>,
+    logon: Logon,
+    subscriptions: Vec<Subscription>,
     next_subscription: u64,
     /// Whether all accounts that trade through this socket lose their open orders when it closes.
     cancels_all: bool,
     /// The accounts that lose their open orders when it closes.
     cancels: BTreeSet<Uid>,
+}
+
+/// An account that the socket listens to.
+#[derive(Clone, Copy)]
+struct Subscription {
+    id: u64,
+    uid: Uid,
+    /// Whether it was made by whoever is logged on, and ends with the logon.
+    is_of_logon: bool,
 }
 
 /// Which optional fields an answer has.
@@ -175,7 +187,16 @@ impl ApiSession {
             Answering { app: self.app.clone(), id: id.to_owned(), shape, address: self.address, unit: self.unit };
         let payload = auth::ws_payload(pairs.iter().map(|(name, text)| (&**name, &**text)));
         let api_key = value("apiKey").map(str::to_owned);
-        let by = Credentials { api_key: api_key.as_deref(), payload: payload.as_bytes(), address: self.address };
+        if self.logon.is_revoked(&self.app.outlets.views.symbols()) {
+            return replies.send(self.anonymous().write(Err(ApiError::rejected_key())));
+        }
+        let session = self.logon.key();
+        let by = Credentials {
+            api_key: api_key.as_deref(),
+            session: session.as_deref(),
+            payload: payload.as_bytes(),
+            address: self.address,
+        };
 
         let own = ["returnRateLimits", "returnSequence", "apiKey"];
         let rest = pairs.into_iter().filter(|(name, _)| !own.contains(&&**name));
@@ -200,29 +221,35 @@ impl ApiSession {
             return replies.send_later(Box::pin(async move { answering.write(handling.await) }));
         }
         match method {
-            "userDataStream.subscribe.signature" => {
-                let subscribed = self.subscribe(params, &by, now);
-                let json = subscribed.clone().map(|(id, _)| format!(r#"{{"subscriptionId":{id}}}"#));
+            "userDataStream.subscribe" | "userDataStream.subscribe.signature" => {
+                let is_of_logon = method == "userDataStream.subscribe";
+                let subscribed = self.subscribe(params, &by, is_of_logon, now);
+                let json = subscribed.clone().map(|made| format!(r#"{{"subscriptionId":{}}}"#, made.id));
                 replies.send(answering.write(json.map(reply)));
                 // After the answer, which must be the first the client hears.
-                if let Ok((id, uid)) = subscribed {
-                    self.subscriptions.push((id, uid));
-                    self.app.outlets.hub.subscribe(Topic::User(uid), &self.outbox, Form::Subscription(id), self.unit);
+                if let Ok(made) = subscribed {
+                    self.subscriptions.push(made);
+                    let (topic, form) = (Topic::User(made.uid), Form::Subscription(made.id));
+                    self.app.outlets.hub.subscribe(topic, &self.outbox, form, self.unit);
                 }
             }
             "userDataStream.unsubscribe" => {
                 let ended = self.unsubscribe(params, now);
                 let answer = ended.as_ref().map(|_| reply("{}".to_owned())).map_err(Clone::clone);
                 replies.send(answering.write(answer));
-                for id in ended.unwrap_or_default() {
-                    let time = self.unit.of(now);
-                    replies.send(format!(
-                        r#"{{"subscriptionId":{id},"event":{{"e":"eventStreamTerminated","E":{time}}}}}"#
-                    ));
-                }
+                self.tell_ended(&ended.unwrap_or_default(), now, replies);
+            }
+            "session.logon" | "session.status" | "session.logout" => {
+                let (asked, ended) = self.session(method, params, &by, now);
+                let has_rate_limits = shape.has_rate_limits;
+                let answer = asked.map(|()| {
+                    reply(self.logon.status(self.unit, now, has_rate_limits, !self.subscriptions.is_empty()))
+                });
+                replies.send(answering.write(answer));
+                self.tell_ended(&ended, now, replies);
             }
             "session.subscriptions" => {
-                let ids = self.subscriptions.iter().map(|(id, _)| format!(r#"{{"subscriptionId":{id}}}"#));
+                let ids = self.subscriptions.iter().map(|made| format!(r#"{{"subscriptionId":{}}}"#, made.id));
                 let list = format!("[{}]", ids.collect::<Vec<_>>().join(","));
                 let counted = self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now);
                 replies.send(answering.write(counted.and_then(|_| params.finish()).map(|()| reply(list))));
@@ -231,15 +258,50 @@ impl ApiSession {
         }
     }
 
-    /// Who is to be listened to, under a new id.
-    fn subscribe(&mut self, mut params: Params, by: &Credentials<'_>, now: Time) -> Result<(u64, Uid), ApiError> {
+    /// A request about the logon; and the subscriptions that ended by it.
+    fn session(
+        &mut self,
+        method: &str,
+        params: Params,
+        by: &Credentials<'_>,
+        now: Time,
+    ) -> (Result<(), ApiError>, Vec<u64>) {
+        if let Err(error) = self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now) {
+            return (Err(error), Vec::new());
+        }
+        let asked = match method {
+            "session.logon" => self.logon.log_on(&self.app.outlets.views.symbols(), params, by, now),
+            _ => params.finish(),
+        };
+        if asked.is_ok() && method == "session.logout" {
+            self.logon.log_out();
+            return (asked, self.end_subscriptions(|made| made.is_of_logon));
+        }
+        (asked, Vec::new())
+    }
+
+    /// Who is to be listened to, under a new id: whoever is logged on, or whoever signs.
+    fn subscribe(
+        &mut self,
+        mut params: Params,
+        by: &Credentials<'_>,
+        is_of_logon: bool,
+        now: Time,
+    ) -> Result<Subscription, ApiError> {
         self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now)?;
         let catalog = self.app.outlets.views.symbols();
-        let caller = auth::authenticate(&catalog, Security::UserData, by.api_key, by.payload, &mut params, now)?;
-        let uid = caller.ok_or_else(ApiError::internal)?.uid;
+        let uid = if is_of_logon {
+            let key = auth::find_key(&catalog, Some(by.session.ok_or_else(ApiError::not_logged_on)?))?;
+            let may_read = key.permissions.contains(&Permission::UserData);
+            if may_read { key.uid } else { return Err(ApiError::rejected_key()) }
+        } else {
+            let by = Credentials { session: None, ..*by };
+            let caller = auth::authenticate(&catalog, Security::UserData, &by, &mut params, now)?;
+            caller.ok_or_else(ApiError::internal)?.uid
+        };
         let cancels = params.boolean(CANCEL_ON_DISCONNECT)?.unwrap_or(false);
         params.finish()?;
-        if self.subscriptions.iter().any(|(_, other)| *other == uid) {
+        if self.subscriptions.iter().any(|made| made.uid == uid) {
             return Err(ApiError::subscription_active());
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX || self.next_subscription >= SUBSCRIPTIONS_EVER_MAX {
@@ -250,7 +312,7 @@ impl ApiSession {
         }
         let id = self.next_subscription;
         self.next_subscription += 1;
-        Ok((id, uid))
+        Ok(Subscription { id, uid, is_of_logon })
     }
 
     /// The subscriptions that ended: the one that is named, or all.
@@ -258,15 +320,28 @@ impl ApiSession {
         self.app.limits.use_weight(self.address, SUBSCRIPTION_WEIGHT, now)?;
         let wanted = params.integer("subscriptionId")?;
         params.finish()?;
-        let ended: Vec<_> =
-            self.subscriptions.extract_if(.., |(id, _)| wanted.is_none_or(|wanted| wanted == *id)).collect();
+        let ended = self.end_subscriptions(|made| wanted.is_none_or(|wanted| wanted == made.id));
         if wanted.is_some() && ended.is_empty() {
             return Err(ApiError::subscription_inactive());
         }
-        for &(id, uid) in &ended {
-            self.app.outlets.hub.unsubscribe(Topic::User(uid), &self.outbox, &Form::Subscription(id));
+        Ok(ended)
+    }
+
+    /// Ends those that `which` names; their ids.
+    fn end_subscriptions(&mut self, which: impl Fn(&Subscription) -> bool) -> Vec<u64> {
+        let ended: Vec<_> = self.subscriptions.extract_if(.., |made| which(made)).collect();
+        for made in &ended {
+            self.app.outlets.hub.unsubscribe(Topic::User(made.uid), &self.outbox, &Form::Subscription(made.id));
         }
-        Ok(ended.into_iter().map(|(id, _)| id).collect())
+        ended.into_iter().map(|made| made.id).collect()
+    }
+
+    /// The last event of each.
+    fn tell_ended(&self, ended: &[u64], now: Time, replies: &mut Replies) {
+        let time = self.unit.of(now);
+        for id in ended {
+            replies.send(format!(r#"{{"subscriptionId":{id},"event":{{"e":"eventStreamTerminated","E":{time}}}}}"#));
+        }
     }
 }
 
@@ -380,9 +455,7 @@ impl Session for ApiSession {
     }
 
     fn end(&mut self) {
-        for (id, uid) in std::mem::take(&mut self.subscriptions) {
-            self.app.outlets.hub.unsubscribe(Topic::User(uid), &self.outbox, &Form::Subscription(id));
-        }
+        self.end_subscriptions(|_| true);
         for uid in std::mem::take(&mut self.cancels) {
             // Nobody waits for the answer. A door that is shut has let nothing in that would have to be canceled here.
             if let Err(error) = self.app.lanes.submit(uid, Command::CancelEverything { uid }, None) {

@@ -29,6 +29,7 @@ pub mod socket;
 pub mod hub;
 pub mod market_streams;
 pub mod user_stream;
+mod logon;
 pub mod api;
 
 use hub::{Form, Outbox, TimeUnit, Topic};

@@ -1,0 +1,3 @@
+//! The promises of the public API to its clients, each held against a real server.
+
+mod keys;
