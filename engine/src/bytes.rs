@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The version of the bytes of a snapshot that are written, and the only one that is read.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Written at a time: what stays in a cache.
 const PIECE: usize = 256 * 1024;

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Access, KeyRules};
 use crate::commission::CommissionRates;
 use crate::order::{ClientOrderId, OrderType, Peg, SelfTradePrevention, Side, TimeInForce};
 use crate::symbol::{SymbolConfig, SymbolStatus};
@@ -126,6 +127,8 @@ pub enum Command {
     },
     /// Time has come so far: all that was to happen by now happens. Deadlines are met by this command alone.
     Tick,
+    /// Change keys or users, or note who asks.
+    Access(Box<Access>),
 }
 
 /// Limits over all symbols of one account; zero is no limit.
@@ -226,6 +229,8 @@ pub struct ApiKey {
     pub kind: ApiKeyKind,
     /// What may be done with it.
     pub permissions: Vec<Permission>,
+    /// What binds it.
+    pub rules: KeyRules,
 }
 
 /// How an API key signs, with what is needed to verify it.
@@ -246,6 +251,11 @@ pub enum ApiKeyKind {
         /// The public half: modulus and exponent, in DER.
         public_key: Vec<u8>,
     },
+    /// HMAC-SHA256 with a shared secret that is not told here: the gateway sealed it with a key of its own.
+    SealedHmac {
+        /// The ciphertext.
+        sealed: Vec<u8>,
+    },
 }
 
 impl std::fmt::Debug for ApiKeyKind {
@@ -255,6 +265,7 @@ impl std::fmt::Debug for ApiKeyKind {
             ApiKeyKind::Hmac { .. } => f.write_str("Hmac"),
             ApiKeyKind::Ed25519 { .. } => f.write_str("Ed25519"),
             ApiKeyKind::Rsa { .. } => f.write_str("Rsa"),
+            ApiKeyKind::SealedHmac { .. } => f.write_str("SealedHmac"),
         }
     }
 }

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::User;
 use crate::account::{AccountState, Accounts, FEE_ACCOUNT, Needs, OrderCount};
 pub use crate::bytes::{DecodeError, VERSION};
 use crate::bytes::{Decoded, HIGHEST, Reader, Record, Writer, ensure, found};
@@ -50,6 +51,7 @@ struct Head {
     limits: ExchangeLimits,
     commission_tiers: Vec<Option<CommissionRates>>,
     api_keys: Vec<ApiKey>,
+    users: Vec<User>,
     withdrawals: Vec<((Uid, String), (AssetId, Amount))>,
     countdowns: Vec<((SymbolId, Uid), Time)>,
     accounts: u64,
@@ -74,7 +76,8 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         assets: engine.assets.iter().zip(engine.floor.accounts.supplies()).map(|(a, s)| (a.clone(), s)).collect(),
         limits: engine.floor.limits,
         commission_tiers: engine.floor.desk.tiers.clone(),
-        api_keys: engine.api_keys.values().cloned().collect(),
+        api_keys: engine.access.api_keys.values().cloned().collect(),
+        users: engine.access.users.values().cloned().collect(),
         withdrawals: engine.withdrawals.iter().map(|(name, held)| (name.clone(), *held)).collect(),
         countdowns: engine.countdowns.iter().map(|(whose, at)| (*whose, *at)).collect(),
         accounts: engine.floor.accounts.open_accounts() as u64,
@@ -119,8 +122,11 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     engine.transfers = read_transfers(&mut input, head.transfers, &engine.floor.accounts)?;
     ensure(head.api_keys.is_sorted_by(|a, b| a.api_key < b.api_key), "API keys out of order")?;
     for key in head.api_keys {
-        ensure(engine.can_add_api_key(&key).is_ok(), "an API key that cannot be")?;
-        engine.api_keys.insert(key.api_key.clone(), key);
+        let added = engine.access.add_api_key(&key, &engine.floor.accounts);
+        ensure(added.is_ok(), "an API key that cannot be")?;
+    }
+    for user in head.users {
+        ensure(engine.access.restore_user(user, &engine.floor.accounts), "a user that cannot be")?;
     }
     let mut needs = Needs::default();
     ensure(head.withdrawals.is_sorted_by(|a, b| a.0 < b.0), "withdrawals out of order")?;
@@ -262,6 +268,7 @@ mod tests {
                     limits: ExchangeLimits::default(),
                     commission_tiers: Vec::new(),
                     api_keys: Vec::new(),
+                    users: Vec::new(),
                     withdrawals: Vec::new(),
                     countdowns: Vec::new(),
                     accounts: if lie == 0 { count.max(2) } else { 1 },

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use engine::access::AddressRange;
 use engine::command::{ApiKey, ApiKeyKind, Permission};
 use engine::{Time, Uid};
 use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use sha2::Sha256;
 
+use crate::client_address::Network;
 use crate::params::Params;
 use crate::rest::error::ApiError;
 use crate::views::Catalog;
@@ -75,6 +77,9 @@ pub fn authenticate(
         Security::None => return Ok(None),
         Security::ApiKey => {
             let key = find_key(catalog, by.api_key.or(by.session))?;
+            if !is_allowed_from(key, by.address) {
+                return Err(ApiError::rejected_key());
+            }
             return Ok(Some(Caller { uid: key.uid, deadline: None }));
         }
         Security::Signed => None,
@@ -91,7 +96,8 @@ pub fn authenticate(
     if signature.is_some_and(|signature| !verify(key, by.payload, &signature)) {
         return Err(ApiError::bad_signature());
     }
-    if permission.is_some_and(|permission| !key.permissions.contains(&permission)) {
+    let lacks = permission.is_some_and(|permission| !key.permissions.contains(&permission));
+    if lacks || !is_allowed_from(key, by.address) {
         return Err(ApiError::rejected_key());
     }
     Ok(Some(Caller { uid: key.uid, deadline: Some(deadline) }))
@@ -104,7 +110,15 @@ pub fn find_key<'a>(catalog: &'a Catalog, api_key: Option<&str>) -> Result<&'a A
     if api_key.is_empty() || api_key.len() > API_KEY_MAX || !api_key.bytes().all(legal) {
         return Err(ApiError::api_key_format());
     }
-    catalog.api_keys.get(api_key).ok_or_else(ApiError::rejected_key)
+    catalog.api_keys.get(api_key).filter(|key| key.rules.is_enabled).ok_or_else(ApiError::rejected_key)
+}
+
+/// Whether a key may be used from that address.
+pub fn is_allowed_from(key: &ApiKey, address: IpAddr) -> bool {
+    let holds = |range: &AddressRange| {
+        Network::from_parts(range.address, range.prefix).is_some_and(|network| network.contains(address))
+    };
+    key.rules.allowed.is_empty() || key.rules.allowed.iter().any(holds)
 }
 
 /// Whether `signature` is the key's for `payload`. The comparison takes the same time wherever they differ.
@@ -122,6 +136,8 @@ fn verify(key: &ApiKey, payload: &[u8], signature: &str) -> bool {
         ApiKeyKind::Rsa { public_key } => {
             is_signed(UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public_key[..]), payload, signature)
         }
+        // The views open what can be opened here.
+        ApiKeyKind::SealedHmac { .. } => false,
     }
 }
 
@@ -186,6 +202,8 @@ pub fn ws_payload<'a>(params: impl IntoIterator<Item = (&'a str, &'a str)>) -> S
 
 #[cfg(test)]
 mod tests {
+    use engine::access::KeyRules;
+
     use super::*;
     use crate::public_keys;
 
@@ -193,7 +211,7 @@ mod tests {
     const NOW: Time = Time(1_499_827_320_000_000);
 
     fn catalog_of(kind: ApiKeyKind, permissions: Vec<Permission>) -> Catalog {
-        let key = ApiKey { uid: Uid(7), api_key: "abc".into(), kind, permissions };
+        let key = ApiKey { uid: Uid(7), api_key: "abc".into(), kind, permissions, rules: KeyRules::default() };
         Catalog { api_keys: [("abc".to_owned(), key)].into(), ..Catalog::default() }
     }
 
@@ -271,7 +289,13 @@ mod tests {
     #[test]
     fn the_documented_ed25519_signature_is_accepted() {
         let key = public_keys::parse(ED25519_KEY).unwrap();
-        let key = ApiKey { uid: Uid(7), api_key: "abc".into(), kind: key, permissions: Vec::new() };
+        let key = ApiKey {
+            uid: Uid(7),
+            api_key: "abc".into(),
+            kind: key,
+            permissions: Vec::new(),
+            rules: KeyRules::default(),
+        };
         let payload = b"A\x01EXAMPLE\x01SPOT\x011\x0120240627-11:17:25.223";
         let signature = "4MHXelVVcpkdwuLbl6n73HQUXUf1dse2PCgT1DYqW9w8AVZ1RACFGM+5UdlGPrQHrgtS3CvsRURC1oj73j8gCA==";
         assert!(verify(&key, payload, signature));

@@ -28,6 +28,17 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Sockets and requests.
     pub sockets: SocketsConfig,
+    /// Secrets at rest.
+    pub secrets: SecretsConfig,
+}
+
+/// Secrets at rest.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// The file of the keys that seal them; the same for all nodes of a cluster. Where it is not said, `rialto/secrets.key` in the
+    /// user's configuration folder, which is made when it is missing.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The journal.

@@ -11,6 +11,7 @@ pub mod bootstrap;
 pub mod server;
 pub mod params;
 pub mod public_keys;
+pub mod secrets;
 pub mod auth;
 pub mod client_address;
 pub mod token_bucket;

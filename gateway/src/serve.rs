@@ -21,6 +21,7 @@ use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::rest::Route;
+use crate::secrets::KeyRing;
 use crate::server;
 
 /// Where clients are served unless a setting says otherwise.
@@ -62,6 +63,14 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
 
     // 2. The feed, which the journal fills from its first moment on.
     let outlets = Outlets::default();
+    let secrets = match open_secrets(&config, &data) {
+        Ok(secrets) => Arc::new(secrets),
+        Err(reason) => {
+            node.stop().await;
+            return Err(reason);
+        }
+    };
+    outlets.views.open_secrets_with(secrets.clone());
     let feed = Feed::start(outlets.clone(), history.clone(), published).map_err(|error| error.to_string())?;
     let recovery = match node.recovered().await {
         Ok(recovery) => recovery,
@@ -93,6 +102,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         Some(_) => tracing::info!("the log is not empty, so the bootstrap file is ignored"),
         None => {}
     }
+    wanted.iter_mut().for_each(|(_, command)| secrets.seal_command(command));
     match apply(wanted, &node).await {
         Ok(last) => sequence = last.unwrap_or(sequence),
         Err(reason) => {
@@ -121,6 +131,14 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     });
     let serving = tokio::spawn(server::run(listener, app.clone(), stop));
     Ok(Running { address, data, sequence, recovery, app, stopping, serving, feed, failed })
+}
+
+/// The keys of secrets at rest.
+fn open_secrets(config: &Config, data: &std::path::Path) -> Result<KeyRing, String> {
+    match &config.secrets.key_file {
+        Some(path) => KeyRing::read(path),
+        None => KeyRing::of_user(data),
+    }
 }
 
 fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {

@@ -2,6 +2,8 @@
 
 use futures_util::{SinkExt, StreamExt};
 use gateway::client::now_ms;
+use gateway::config::Config;
+use gateway::secrets::KeyRing;
 use serde_json::{Value, json};
 use tests::server::{Server, account_a, account_b, key_header, sign};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -120,7 +122,7 @@ async fn a_websocket_is_limited_as_rest_is_and_closed_when_its_address_is_banned
         config.limits.refusals_before_ban = 4;
     })
     .await;
-    let open = async |path: &str| tokio_tungstenite::connect_async(format!("ws://{}{path}", server.address())).await;
+    let open = async |path: &str| tokio_tungstenite::connect_async(format!("ws://{}{path}", server.address)).await;
     let (mut socket, _) = open("/ws-api/v3").await.unwrap();
     let (_stream, _) = open("/ws/btcusdt@trade").await.unwrap();
     let refused = open("/ws/btcusdt@trade").await.unwrap_err();
@@ -162,4 +164,52 @@ async fn a_limit_on_a_call_that_does_not_exist_stops_the_start() {
         vec![gateway::config::EndpointLimit { method, path, credits_per_second: 1, credits_max: 1 }];
     let Err(reason) = gateway::serve::start(config, None).await else { panic!("it started") };
     assert!(reason.contains("GET /api/v3/nothing"), "{reason}");
+}
+
+/// The files of a folder and of the folders in it.
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test]
+async fn secrets_stand_nowhere_in_the_data_and_work_again_after_a_restart() {
+    let market = tests::server::MARKET.replace("\"secret-a\"", "\"canary-in-a-coal-mine\"");
+    let who = tests::server::credentials("key-a", "canary-in-a-coal-mine");
+    let folder = tempfile::TempDir::new().unwrap();
+    let key_file = folder.path().join("keys");
+    KeyRing::read_or_create(&key_file).unwrap();
+    let with_keys = |config: &mut Config| config.secrets.key_file = Some(key_file.clone());
+    let server = Server::with(&market, with_keys).await;
+    server.signed(&who, "GET", "/api/v3/account", "").await.good();
+    let server = server
+        .restart(|config| {
+            config.journal.snapshot_every_commands = 10;
+            with_keys(config);
+        })
+        .await;
+    for _ in 0..30 {
+        let order = "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=IOC&quantity=0.01&price=50000";
+        server.signed(&who, "POST", "/api/v3/order", order).await.good();
+    }
+    let server = server.restart(with_keys).await;
+    server.signed(&who, "GET", "/api/v3/account", "").await.good();
+    let all = files(server.data());
+    assert!(all.iter().any(|path| path.parent().is_some_and(|folder| folder.ends_with("snapshots"))), "{all:?}");
+    for path in all {
+        let bytes = std::fs::read(&path).unwrap();
+        let canary = b"canary-in-a-coal-mine";
+        assert!(!bytes.windows(canary.len()).any(|window| window == canary), "{} has a secret", path.display());
+    }
+    // Under another key nothing opens, and nobody gets in; with the old key behind it all is well again.
+    let old = std::fs::read_to_string(&key_file).unwrap();
+    std::fs::remove_file(&key_file).unwrap();
+    KeyRing::read_or_create(&key_file).unwrap();
+    let server = server.restart(with_keys).await;
+    assert_eq!(server.signed(&who, "GET", "/api/v3/account", "").await.outcome(), (400, -1022));
+    let new = std::fs::read_to_string(&key_file).unwrap();
+    std::fs::write(&key_file, format!("{new}{old}")).unwrap();
+    let server = server.restart(with_keys).await;
+    server.signed(&who, "GET", "/api/v3/account", "").await.good();
+    server.stop().await;
 }
