@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use journal::{History, Node, Stats};
 use parking_lot::RwLock;
@@ -13,6 +14,11 @@ use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
+
+/// How long a read that is to be current may wait for the views.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked whether they are there.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The address at the other end of a connection: put into every request by whoever accepts the connection.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +47,24 @@ pub struct App {
 impl App {
     /// Whether orders are taken.
     pub fn is_ready(&self) -> bool {
-        self.node.read().is_some()
+        self.node.read().as_ref().is_some_and(Node::is_ready)
+    }
+
+    /// Waits until the views show everything that was acknowledged, here or on any other node, before this call.
+    pub async fn read_current(&self) -> Result<(), ApiError> {
+        let reading = self.node.read().as_ref().map(Node::read_index);
+        let wanted = match reading {
+            Some(reading) => reading.await.ok_or_else(ApiError::unavailable)?,
+            None => return Err(ApiError::unavailable()),
+        };
+        let started = Instant::now();
+        while self.outlets.views.sequence() < wanted {
+            if started.elapsed() > CATCH_UP_MAX {
+                return Err(ApiError::unavailable());
+            }
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+        }
+        Ok(())
     }
 
     /// The page of metrics.

@@ -1,10 +1,13 @@
 //! Every setting with its default and its check. A setting comes from a flag of the command line, else from the file
 //! given with `--config`, else it has its default.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::command::{ExchangeLimits, OrderCountLimit};
+use journal::{ClusterConfig, TlsFiles};
 use serde::Deserialize;
 
 use crate::client_address::Network;
@@ -20,6 +23,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// What is listed and funded when the log is empty.
     pub bootstrap: Option<PathBuf>,
+    /// The cluster that this node belongs to.
+    pub cluster: Option<ClusterSettings>,
     /// The journal.
     pub journal: JournalConfig,
     /// The queues before it.
@@ -39,6 +44,99 @@ pub struct SecretsConfig {
     /// The file of the keys that seal them; the same for all nodes of a cluster. Where it is not said, `rialto/secrets.key` in the
     /// user's configuration folder, which is made when it is missing.
     pub key_file: Option<PathBuf>,
+}
+
+/// The cluster that a node belongs to, and how it talks with the others.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// Which of its nodes this is, from 1.
+    pub node: u64,
+    /// By number, where each node that forms the cluster listens for the others: host and port. A node that joins later lists
+    /// itself alone.
+    pub members: BTreeMap<String, String>,
+    /// A node of a running cluster that this one is to join.
+    pub join: Option<String>,
+    /// Whether it is to have a vote once it has joined.
+    pub voter: bool,
+    /// What every node must know to be let in; empty lets in whoever reaches the port.
+    pub secret: String,
+    /// Among nodes equally far, the one with the highest is to lead.
+    pub priority: u8,
+    /// Milliseconds between the leader's heartbeats.
+    pub heartbeat_ms: u64,
+    /// Milliseconds without one after which a follower stands for election; at most twice as many.
+    pub election_timeout_ms: u64,
+    /// Certificates, in PEM, for mutual TLS between the nodes: the authority that signed all of them,
+    pub tls_authority: Option<PathBuf>,
+    /// this node's,
+    pub tls_certificate: Option<PathBuf>,
+    /// and its private key. All three or none.
+    pub tls_key: Option<PathBuf>,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        ClusterSettings {
+            node: 1,
+            members: BTreeMap::new(),
+            join: None,
+            voter: false,
+            secret: String::new(),
+            priority: 0,
+            heartbeat_ms: 50,
+            election_timeout_ms: 150,
+            tls_authority: None,
+            tls_certificate: None,
+            tls_key: None,
+        }
+    }
+}
+
+impl ClusterSettings {
+    /// Takes the members from a list such as `1=10.0.0.1:7081,2=10.0.0.2:7081`.
+    pub fn set_members(&mut self, list: &str) -> Result<(), String> {
+        self.members.clear();
+        for item in list.split(',') {
+            let (node, address) = item.split_once('=').ok_or_else(|| format!("{item:?} is not NODE=HOST:PORT"))?;
+            if self.members.insert(node.trim().to_owned(), address.trim().to_owned()).is_some() {
+                return Err(format!("node {node} stands in the list twice"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the journal takes of it.
+    pub fn journal(&self) -> Result<ClusterConfig, String> {
+        let mut members = BTreeMap::new();
+        for (node, address) in &self.members {
+            let number: u64 = node.parse().map_err(|_| format!("{node:?} is not a node's number"))?;
+            let port = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+            if port.is_none_or(|(host, _)| host.is_empty()) {
+                return Err(format!("{address:?} is not HOST:PORT"));
+            }
+            members.insert(number, address.clone());
+        }
+        let tls = match (&self.tls_authority, &self.tls_certificate, &self.tls_key) {
+            (None, None, None) => None,
+            (Some(authority), Some(certificate), Some(key)) => {
+                Some(TlsFiles { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() })
+            }
+            _ => return Err("cluster.tls_authority, tls_certificate and tls_key go together".to_owned()),
+        };
+        let config = ClusterConfig {
+            join: self.join.clone(),
+            join_as_voter: self.voter,
+            secret: self.secret.clone(),
+            tls,
+            priority: self.priority,
+            heartbeat: Duration::from_millis(self.heartbeat_ms),
+            election_timeout: Duration::from_millis(self.election_timeout_ms),
+            ..ClusterConfig::new(self.node, members)
+        };
+        config.check()?;
+        Ok(config)
+    }
 }
 
 /// The journal.
@@ -303,6 +401,7 @@ impl Config {
                 return Err(format!("limits: the bucket of {name} holds nothing; credits_max must be at least 1"));
             }
         }
+        self.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
         if self.lanes.count > 4_096 {
             return Err(format!("lanes.count is {}; it must be at most 4096", self.lanes.count));
         }

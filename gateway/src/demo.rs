@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -10,12 +11,16 @@ use crate::bootstrap::Bootstrap;
 use crate::client::Address;
 use crate::config::Config;
 use crate::demo_market;
+use crate::place::Place;
 use crate::serve::{self, Running};
 
 /// What is listed and funded.
 const BOOTSTRAP: &str = include_str!("demo.toml");
 /// Makers and takers share the address of those who try the demo from the same machine: nobody is to run short.
 const REQUEST_WEIGHT_PER_MINUTE: u32 = 600_000;
+
+/// How often it is looked who leads.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Run an exchange with a demo market.
 #[derive(Debug, clap::Args)]
@@ -31,6 +36,8 @@ pub struct Arguments {
     /// Where its data is kept [default: rialto-demo in the folder for temporary files]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// How prices wander [default: another way each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -54,22 +61,52 @@ async fn run_demo(arguments: Arguments, stop: impl Future<Output = Result<(), St
         listen: Some(arguments.listen),
         ..Config::default()
     };
+    arguments.place.apply(&mut config)?;
     config.limits.request_weight_per_minute = REQUEST_WEIGHT_PER_MINUTE;
     let mut running = serve::start(config, Some(Bootstrap::parse(BOOTSTRAP)?)).await?;
     println!("{}", greeting(&running, seed));
 
-    let (stop_trading, stopped) = watch::channel(false);
-    let address = Address::parse(&running.url()).map_err(|error| error.to_string())?;
-    let traders = tokio::spawn(demo_market::trade(address, seed, stopped));
-    let outcome = tokio::select! {
-        reason = running.failed() => Err(reason),
-        stopped = stop => stopped,
+    let mut stop = std::pin::pin!(stop);
+    let mut traders: Option<Traders> = None;
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    let outcome = loop {
+        tokio::select! {
+            reason = running.failed() => break Err(reason),
+            stopped = &mut stop => break stopped,
+            // In a cluster, those of the leader trade: one market is enough.
+            _ = look.tick() => match (running.leads(), traders.take()) {
+                (true, None) => traders = Some(Traders::start(&running.url(), seed)?),
+                (true, trading) => traders = trading,
+                (false, Some(trading)) => trading.stop().await,
+                (false, None) => {}
+            }
+        }
     };
     // The traders first, so that nobody hears them complain that the door is closed.
-    let _ = stop_trading.send(true);
-    let _ = traders.await;
+    if let Some(traders) = traders {
+        traders.stop().await;
+    }
     running.stop().await;
     outcome
+}
+
+/// Those who make the market.
+struct Traders {
+    stop: watch::Sender<bool>,
+    trading: tokio::task::JoinHandle<()>,
+}
+
+impl Traders {
+    fn start(url: &str, seed: u64) -> Result<Traders, String> {
+        let (stop, stopped) = watch::channel(false);
+        let address = Address::parse(url).map_err(|error| error.to_string())?;
+        Ok(Traders { stop, trading: tokio::spawn(demo_market::trade(address, seed, stopped)) })
+    }
+
+    async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.trading.await;
+    }
 }
 
 fn greeting(running: &Running, seed: u64) -> String {

@@ -112,10 +112,16 @@ pub struct Feed {
 
 impl Feed {
     /// Starts the feed on what the journal publishes. `history` gives the trades from before.
-    pub fn start(outlets: Outlets, history: History, published: Receiver<Published>) -> std::io::Result<Feed> {
+    /// Among other nodes (`is_clustered`), commands come from elsewhere too, and the log is the only clock.
+    pub fn start(
+        outlets: Outlets,
+        history: History,
+        published: Receiver<Published>,
+        is_clustered: bool,
+    ) -> std::io::Result<Feed> {
         let (at_end, ended) = oneshot::channel();
         let run = move || {
-            Worker::new(outlets, history).run(&published);
+            Worker::new(outlets, history, is_clustered).run(&published);
             // Whoever does not wait for it does not want to know.
             let _ = at_end.send(());
         };
@@ -136,12 +142,13 @@ struct Worker {
     history: History,
     publisher: Publisher,
     changes: Changes,
+    is_clustered: bool,
 }
 
 impl Worker {
-    fn new(outlets: Outlets, history: History) -> Worker {
+    fn new(outlets: Outlets, history: History, is_clustered: bool) -> Worker {
         let publisher = Publisher::new(outlets.hub.clone(), outlets.views.clone(), outlets.klines.clone());
-        Worker { outlets, history, publisher, changes: Changes::default() }
+        Worker { outlets, history, publisher, changes: Changes::default(), is_clustered }
     }
 
     fn run(mut self, published: &Receiver<Published>) {
@@ -226,6 +233,9 @@ impl Worker {
     /// clock has to be read before the count.
     fn reached(&self, now: Time) -> Time {
         let sequence_time = self.outlets.views.time();
+        if self.is_clustered {
+            return sequence_time;
+        }
         let idle = self.outlets.in_flight.count() == 0 && self.outlets.views.sequence() > Sequence(0);
         let wall = if idle { now } else { Time(now.0.saturating_sub(ON_THE_WAY_MAX)) };
         sequence_time.max(wall)

@@ -60,7 +60,7 @@ impl Lanes {
             return Err(match error {
                 // To a client both mean: not now.
                 SubmitError::Busy | SubmitError::NoSpace => ApiError::busy(),
-                SubmitError::NotLeader | SubmitError::Stopping => ApiError::unavailable(),
+                SubmitError::NoLeader | SubmitError::Stopping => ApiError::unavailable(),
             });
         }
         *under_way += 1;

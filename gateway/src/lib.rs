@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod app;
+pub mod place;
 pub mod serve;
 pub mod bootstrap;
 pub mod server;
@@ -35,6 +36,7 @@ pub mod demo;
 pub mod demo_market;
 pub mod sim;
 pub mod journal_cli;
+pub mod cluster_cli;
 
 #[cfg(test)]
 mod testing;

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
+use gateway::place::Place;
 use gateway::serve::{self, Running};
-use gateway::{demo, journal_cli, replay, sim};
+use gateway::{cluster_cli, demo, journal_cli, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -27,6 +28,10 @@ Examples:
       Drives recorded orders through a running venue.
   rialto sim < commands.jsonl
       The engine alone in a pipe, one JSON command a line; \"rialto sim --help\" shows them.
+  rialto serve --data /var/lib/rialto --node 1 --cluster 1=10.0.0.1:7081,2=10.0.0.2:7081,3=10.0.0.3:7081
+      One node of three that are one venue; the same on the others with --node 2 and 3.
+  rialto cluster status --peer 10.0.0.1:7081
+      Who leads, and how far each node is.
   rialto journal explain --data /var/lib/rialto BTCUSDT 4711
       The life of an order, line by line; \"rialto journal --help\" lists what else can be asked of a data directory.
 
@@ -50,6 +55,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Look into a data directory, travel in its time, copy it, mend it
     Journal(journal_cli::Arguments),
+    /// See how a cluster stands, and change its members
+    Cluster(cluster_cli::Arguments),
 }
 
 #[derive(Args)]
@@ -72,6 +79,8 @@ struct Serve {
     /// Settings; a flag given here wins over the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +88,7 @@ fn main() -> ExitCode {
         // Needs neither a log nor a runtime.
         Command::Sim(arguments) => return sim::run(arguments),
         Command::Journal(arguments) => return journal_cli::run(arguments),
+        Command::Cluster(arguments) => return cluster_cli::run(arguments),
         command => command,
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
@@ -97,6 +107,7 @@ fn main() -> ExitCode {
             Command::Replay(arguments) => replay::run(*arguments).await,
             Command::Sim(arguments) => sim::run(arguments),
             Command::Journal(arguments) => journal_cli::run(arguments),
+            Command::Cluster(arguments) => cluster_cli::run(arguments),
         }
     })
 }
@@ -108,6 +119,7 @@ fn fail(reason: &str) -> ExitCode {
 
 async fn run_server(arguments: Serve) -> Result<(), String> {
     let mut config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+    arguments.place.apply(&mut config)?;
     config.data = arguments.data.or(config.data);
     config.listen = arguments.listen.or(config.listen);
     config.bootstrap = arguments.bootstrap.or(config.bootstrap);

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::bootstrap::Bootstrap;
-use crate::config::Config;
+use crate::config::{ClusterSettings, Config};
 use crate::feed::{Feed, Outlets};
 use crate::lanes::Lanes;
 use crate::metrics::Metrics;
@@ -58,7 +58,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.
-    let (node, published) = Node::start(node_config(&config, &data)).await.map_err(|error| error.to_string())?;
+    let (node, published) = Node::start(node_config(&config, &data)?).await.map_err(|error| error.to_string())?;
     let history = node.history();
 
     // 2. The feed, which the journal fills from its first moment on.
@@ -71,7 +71,8 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         }
     };
     outlets.views.open_secrets_with(secrets.clone());
-    let feed = Feed::start(outlets.clone(), history.clone(), published).map_err(|error| error.to_string())?;
+    let feed = Feed::start(outlets.clone(), history.clone(), published, config.cluster.is_some())
+        .map_err(|error| error.to_string())?;
     let recovery = match node.recovered().await {
         Ok(recovery) => recovery,
         Err(error) => {
@@ -86,24 +87,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     }
 
     // 3. What the operator wants to be there: the limits, and from the beginning what is listed and funded.
-    let mut wanted = Vec::new();
-    let limits = config.limits.exchange();
-    if outlets.views.symbols().limits != limits {
-        wanted.push(("limits".to_owned(), Command::ConfigureExchange(limits)));
-    }
-    match bootstrap {
-        Some(bootstrap) if sequence == Sequence(0) => match bootstrap.commands() {
-            Ok(commands) => wanted.extend(commands),
-            Err(reason) => {
-                node.stop().await;
-                return Err(reason);
-            }
-        },
-        Some(_) => tracing::info!("the log is not empty, so the bootstrap file is ignored"),
-        None => {}
-    }
-    wanted.iter_mut().for_each(|(_, command)| secrets.seal_command(command));
-    match apply(wanted, &node).await {
+    match provide(&config, bootstrap, &node, &outlets, &secrets).await {
         Ok(last) => sequence = last.unwrap_or(sequence),
         Err(reason) => {
             node.stop().await;
@@ -141,8 +125,9 @@ fn open_secrets(config: &Config, data: &std::path::Path) -> Result<KeyRing, Stri
     }
 }
 
-fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {
-    NodeConfig {
+fn node_config(config: &Config, data: &std::path::Path) -> Result<NodeConfig, String> {
+    Ok(NodeConfig {
+        cluster: config.cluster.as_ref().map(ClusterSettings::journal).transpose()?,
         // All lanes together: a command that its lane let in finds room.
         queue_commands: config.lanes.count * config.lanes.commands_max,
         entry_commands_max: config.journal.entry_commands_max,
@@ -154,7 +139,36 @@ fn node_config(config: &Config, data: &std::path::Path) -> NodeConfig {
         space: SpaceConfig { low_bytes: config.journal.low_space_bytes, ballast_bytes: config.journal.ballast_bytes },
         drill_poison: Some(Sequence(config.journal.drill_poison_sequence)).filter(|sequence| sequence.0 > 0),
         ..NodeConfig::new(data)
+    })
+}
+
+/// Sees to it that what the operator wants is there; the sequence of the last command that took. In a cluster the leader does,
+/// and the others wait until there is something.
+async fn provide(
+    config: &Config,
+    bootstrap: Option<Bootstrap>,
+    node: &Node,
+    outlets: &Outlets,
+    secrets: &KeyRing,
+) -> Result<Option<Sequence>, String> {
+    while !node.leads() {
+        if outlets.views.sequence() > Sequence(0) {
+            return Ok(None);
+        }
+        tokio::time::sleep(CATCH_UP_INTERVAL).await;
     }
+    let mut wanted = Vec::new();
+    let limits = config.limits.exchange();
+    if outlets.views.symbols().limits != limits {
+        wanted.push(("limits".to_owned(), Command::ConfigureExchange(limits)));
+    }
+    match bootstrap {
+        Some(bootstrap) if outlets.views.sequence() == Sequence(0) => wanted.extend(bootstrap.commands()?),
+        Some(_) => tracing::info!("the log is not empty, so the bootstrap file is ignored"),
+        None => {}
+    }
+    wanted.iter_mut().for_each(|(_, command)| secrets.seal_command(command));
+    apply(wanted, node).await
 }
 
 /// Lays what the operator wants into the log, all in one entry, so that a crash leaves all of it or nothing; the sequence
@@ -173,6 +187,11 @@ async fn apply(wanted: Vec<(String, Command)>, node: &Node) -> Result<Option<Seq
 }
 
 impl Running {
+    /// Whether this node leads its cluster.
+    pub fn leads(&self) -> bool {
+        self.app.node.read().as_ref().is_some_and(Node::leads)
+    }
+
     /// Its URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

@@ -44,6 +44,8 @@ const DROPPED_BYTES_MAX: usize = 64 << 20;
 const API_KEY: &str = "x-mbx-apikey";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const TIME_UNIT: &str = "x-mbx-time-unit";
+/// A read that says `linearizable` here sees everything that was acknowledged before it, whichever node is asked.
+const CONSISTENCY: &str = "x-rialto-consistency";
 const SEQUENCE: HeaderName = HeaderName::from_static("x-rialto-sequence");
 const USED_WEIGHT: HeaderName = HeaderName::from_static("x-mbx-used-weight");
 const USED_WEIGHT_1M: HeaderName = HeaderName::from_static("x-mbx-used-weight-1m");
@@ -219,6 +221,9 @@ async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result
     let api_key = head.headers.get(API_KEY).and_then(|key| key.to_str().ok());
     let payload = rest_payload(query, &body);
     let credentials = Credentials { api_key, session: None, payload: &payload, address };
+    if head.headers.get(CONSISTENCY).is_some_and(|wanted| wanted == "linearizable") {
+        app.read_current().await?;
+    }
     let (handling, _) = route.handle(app, params, &credentials, unit, clock::now());
     handling.await
 }

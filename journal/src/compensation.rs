@@ -85,7 +85,7 @@ pub fn compensate(data: &Path, ruling: Compensation) -> Result<(), CompensationE
     upgrade(data, &database)?;
     let (snapshot, decided) = SnapshotDirectory::open(data)?.newest_position()?.unwrap_or_default();
     let (mut commands, mut damaged) = (0, None);
-    let end = walk(&database, log_start(&database)?, |head, frame| {
+    let end = walk(&*database, log_start(&*database)?, |head, frame| {
         if head.log_id.index <= snapshot {
             return true;
         }
@@ -94,7 +94,7 @@ pub fn compensate(data: &Path, ruling: Compensation) -> Result<(), CompensationE
                 commands += entry.commands.len() as u64;
             }
             Ok(_) => {}
-            Err(error) => damaged = Some(StartError::damaged(entry_place(&database, head.log_id.index), error)),
+            Err(error) => damaged = Some(StartError::damaged(entry_place(&*database, head.log_id.index), error)),
         }
         damaged.is_none()
     })?;

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::failure::StartError;
-use crate::format::{BOOT_KEY, HISTORY, LOG, META, open, seal};
+use crate::format::{BOOT_KEY, HISTORY, LOG, META, seal};
+use crate::log_disk::read_record;
 
 /// RocksDB's write-ahead log is kept below this: what a start has to read again before the log itself is looked at.
 const WRITE_AHEAD_LOG_BYTES_MAX: u64 = 256 << 20;
@@ -68,16 +69,18 @@ pub(crate) fn synced() -> WriteOptions {
 
 /// A record of meta.
 pub(crate) fn read_meta<T: DeserializeOwned>(database: &DB, key: &[u8]) -> Result<Option<T>, StartError> {
-    let name =
-        || format!("key `{}` of column family `{META}` in {}", String::from_utf8_lossy(key), database.path().display());
-    let found = database.get_cf(family(database, META), key).map_err(|error| StartError::damaged(name(), error))?;
-    found.map(|bytes| open(&bytes)).transpose().map_err(|error| StartError::damaged(name(), error))
+    read_record(database, key)
 }
 
 /// Writes a record of meta, durably.
 pub(crate) fn write_meta(database: &DB, key: &[u8], value: &impl Serialize) -> Result<(), StartError> {
     let written = database.put_cf_opt(family(database, META), key, seal(value), &synced());
     written.map_err(|error| StartError::disk(database.path(), error))
+}
+
+/// Makes `boot` the number of this start, durably.
+pub(crate) fn raise_boot(database: &DB, boot: u64) -> Result<(), StartError> {
+    write_meta(database, BOOT_KEY, &boot)
 }
 
 /// Counts this start, durably; no two starts of a node have the same number.

@@ -16,6 +16,15 @@ use crate::format::{open_first, seal};
 const SLOT_LENGTH: u64 = 512;
 const FILE_NAME: &str = "durable";
 
+/// How far the log was durable at least, wherever that is kept.
+pub(crate) trait Mark: Send {
+    /// How many log entries, from index 0, it says are durable.
+    fn entries(&self) -> u64;
+
+    /// Says so, synced.
+    fn set(&mut self, entries: u64) -> io::Result<()>;
+}
+
 /// The open file.
 pub(crate) struct DurableMark {
     file: File,
@@ -55,14 +64,14 @@ impl DurableMark {
         };
         create().map_err(|error| StartError::disk(&path, error))
     }
+}
 
-    /// How many log entries, from index 0, it says are durable.
-    pub(crate) fn entries(&self) -> u64 {
+impl Mark for DurableMark {
+    fn entries(&self) -> u64 {
         self.entries
     }
 
-    /// Says so, synced.
-    pub(crate) fn set(&mut self, entries: u64) -> io::Result<()> {
+    fn set(&mut self, entries: u64) -> io::Result<()> {
         let generation = self.generation + 1;
         self.file.write_all_at(&seal(&(generation, entries)), generation % 2 * SLOT_LENGTH)?;
         self.file.sync_data()?;

@@ -4,7 +4,7 @@
 //! feed over two more. When the feed is slow, the engine waits, then raft, then the sequencer, and the door refuses: nothing
 //! grows.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -13,13 +13,14 @@ use crossbeam_channel::{Receiver, Sender};
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::compensation::Compensations;
 use crate::failure::Failure;
 use crate::history::HistoryWriter;
+use crate::origins::Origins;
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
-use crate::snapshot_file::SnapshotMeta;
+use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 
 /// Entries that may wait for the engine; when it is full, raft waits.
 const JOBS_MAX: usize = 64;
@@ -27,11 +28,15 @@ const JOBS_MAX: usize = 64;
 /// Who on this node waits for which command of an entry.
 pub(crate) type Callers = Vec<(usize, Caller)>;
 
-/// The callers of the entries that this node proposed and that are not applied yet. It holds no more entries than the
-/// sequencer lets be in flight.
+/// The callers of this node's own entries that are not applied yet. It holds no more entries than the sequencer lets be in
+/// flight.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    by_ticket: Mutex<HashMap<u64, Callers>>,
+    by_ticket: Mutex<BTreeMap<u64, Callers>>,
+    /// The last of this node's tickets that was applied.
+    applied: AtomicU64,
+    /// Told whenever that grows.
+    progress: Notify,
 }
 
 impl Waiting {
@@ -43,24 +48,67 @@ impl Waiting {
     pub(crate) fn take(&self, ticket: u64) -> Callers {
         self.by_ticket.lock().remove(&ticket).unwrap_or_default()
     }
+
+    /// Drops all of them.
+    pub(crate) fn give_up(&self) {
+        self.by_ticket.lock().clear();
+    }
+
+    /// The tickets up to this one are applied.
+    fn applied(&self, ticket: u64) {
+        self.applied.fetch_max(ticket, Ordering::AcqRel);
+        self.progress.notify_one();
+    }
+
+    /// The last ticket that was applied.
+    pub(crate) fn last_applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// Resolves when more was applied since it was last looked at.
+    pub(crate) async fn progress(&self) {
+        self.progress.notified().await;
+    }
 }
 
-/// When the engine next has something to do by itself; for the sequencer to see.
-pub(crate) struct NextDeadline(AtomicU64);
+/// Which start of this node it is, zero until that is known; its own entries carry it.
+pub(crate) type Boot = Arc<AtomicU64>;
+
+/// How far the engine is.
+pub(crate) struct Reached {
+    pub sequence: Sequence,
+    pub time: Time,
+    /// Whose entries those were.
+    pub origins: Origins,
+}
+
+/// When the engine next has something to do by itself, and its time; for the sequencer to see.
+pub(crate) struct NextDeadline {
+    deadline: AtomicU64,
+    time: AtomicU64,
+}
 
 impl NextDeadline {
     /// Nothing to do.
     pub(crate) fn none() -> NextDeadline {
-        NextDeadline(AtomicU64::new(u64::MAX))
+        NextDeadline { deadline: AtomicU64::new(u64::MAX), time: AtomicU64::new(0) }
     }
 
-    fn set(&self, deadline: Option<Time>) {
-        self.0.store(deadline.map_or(u64::MAX, |time| time.0), Ordering::Relaxed);
+    fn set(&self, engine: &Engine) {
+        self.deadline.store(engine.next_deadline().map_or(u64::MAX, |time| time.0), Ordering::Relaxed);
+        self.time.store(engine.time().0, Ordering::Relaxed);
     }
 
     /// Whether there is something to do at `now`.
     pub(crate) fn has_come(&self, now: Time) -> bool {
-        self.0.load(Ordering::Relaxed) <= now.0
+        self.deadline.load(Ordering::Relaxed) <= now.0
+    }
+
+    /// Whether the engine was last told the time more than so many microseconds before `now`; before its first command it is
+    /// never late.
+    pub(crate) fn is_late(&self, now: Time, microseconds: u64) -> bool {
+        let time = self.time.load(Ordering::Relaxed);
+        time > 0 && now.0.saturating_sub(time) > microseconds
     }
 }
 
@@ -84,11 +132,11 @@ pub(crate) enum Job {
     /// There was an entry without commands; the membership, if it changed that.
     Pass { log_id: LogId, membership: Option<StoredMembership>, responder: Option<ApplyResponder<TypeConfig>> },
     /// Copy the state, and say where in the log it is: for a snapshot when the disk cannot give one any more.
-    Copy(oneshot::Sender<(Snapshot, SnapshotMeta)>),
+    Copy(oneshot::Sender<(Snapshot, SnapshotMeta, Origins)>),
     /// Become this state.
-    Install(SnapshotMeta, Snapshot, oneshot::Sender<()>),
+    Install(FoundSnapshot, oneshot::Sender<()>),
     /// Say how far it is.
-    Tell(oneshot::Sender<(Sequence, Time)>),
+    Tell(oneshot::Sender<Reached>),
     /// End.
     Stop,
 }
@@ -98,9 +146,11 @@ pub(crate) struct EngineThread {
     pub engine: Engine,
     /// Where in the log it is.
     pub meta: SnapshotMeta,
+    /// Whose entries it has applied.
+    pub origins: Origins,
     /// This node and this start of it: its own entries carry them.
     pub node: u64,
-    pub boot: u64,
+    pub boot: Boot,
     pub waiting: Arc<Waiting>,
     pub history: HistoryWriter,
     pub published: Sender<Published>,
@@ -151,18 +201,21 @@ impl EngineThread {
                     true
                 }
                 Job::Copy(reply) => {
-                    let _ = reply.send((self.engine.snapshot(), self.meta.clone()));
+                    let _ = reply.send((self.engine.snapshot(), self.meta.clone(), self.origins.clone()));
                     true
                 }
-                Job::Install(meta, state, done) => {
-                    self.meta = meta;
-                    self.engine = Engine::from_snapshot(state);
+                Job::Install(found, done) => {
+                    self.meta = found.meta;
+                    self.origins = found.origins;
+                    self.engine = Engine::from_snapshot(found.state);
+                    self.forget_own();
                     let open = self.restored();
                     let _ = done.send(());
                     open
                 }
                 Job::Tell(reply) => {
-                    let _ = reply.send((self.engine.sequence(), self.engine.time()));
+                    let (sequence, time) = (self.engine.sequence(), self.engine.time());
+                    let _ = reply.send(Reached { sequence, time, origins: self.origins.clone() });
                     true
                 }
                 Job::Stop => false,
@@ -174,17 +227,30 @@ impl EngineThread {
     fn restored(&mut self) -> bool {
         let state = Arc::new(self.engine.snapshot());
         self.applied.store(state.sequence().0, Ordering::Release);
-        self.next_deadline.set(self.engine.next_deadline());
+        self.next_deadline.set(&self.engine);
         let kept = self.history.restored(state.clone());
         kept && self.publish(Published::Restored(Restored { snapshot: state }))
     }
 
     fn apply(&mut self, origin: Origin, entry: &Entry, responder: Option<ApplyResponder<TypeConfig>>) -> bool {
+        let own = origin.node == self.node && origin.boot == self.boot.load(Ordering::Acquire);
+        if !self.origins.admits(&origin) || entry.commands.is_empty() {
+            if own {
+                self.waiting.applied(origin.ticket.min(self.origins.last_ticket(self.node)));
+            }
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+            return true;
+        }
         let applied = Arc::new(self.decide(entry));
-        let callers = self.callers_of(&origin);
-        self.next_deadline.set(self.engine.next_deadline());
+        let callers = if own { self.waiting.take(origin.ticket) } else { Callers::new() };
+        self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);
         let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers });
+        if own {
+            self.waiting.applied(origin.ticket);
+        }
         if let Some(responder) = responder {
             responder.send(());
         }
@@ -193,6 +259,7 @@ impl EngineThread {
 
     fn decide(&mut self, entry: &Entry) -> Applied {
         let first_sequence = Sequence(self.engine.sequence().0 + 1);
+        let time = entry.time_after(self.engine.time());
         let mut events = Vec::with_capacity(4 * entry.commands.len());
         let mut ends = Vec::with_capacity(entry.commands.len());
         for (at, command) in entry.commands.iter().enumerate() {
@@ -200,19 +267,24 @@ impl EngineThread {
             self.engine.foresee(&entry.commands[at..]);
             self.deciding.store(sequence, Ordering::Relaxed);
             assert!(!self.is_drill(Sequence(sequence)), "a drill: this command stops the engine");
-            self.compensations.apply(&mut self.engine, entry.time, command, &mut events);
+            self.compensations.apply(&mut self.engine, time, command, &mut events);
             ends.push(u32::try_from(events.len()).expect("an entry has fewer than 2^32 events"));
         }
-        Applied { first_sequence, time: entry.time, events, ends }
+        Applied { first_sequence, time, events, ends }
     }
 
     fn is_drill(&self, sequence: Sequence) -> bool {
         self.drill_poison == Some(sequence) && !self.compensations.contains(sequence)
     }
 
-    fn callers_of(&self, origin: &Origin) -> Callers {
-        let own = origin.node == self.node && origin.boot == self.boot;
-        if own { self.waiting.take(origin.ticket) } else { Callers::new() }
+    /// What this node laid into the log and came back inside of a state is applied, but how is not known.
+    fn forget_own(&self) {
+        let boot = self.boot.load(Ordering::Acquire);
+        if boot > 0 && self.origins.last_boot(self.node) == boot {
+            let last = self.origins.last_ticket(self.node);
+            (self.waiting.last_applied() + 1..=last).for_each(|ticket| drop(self.waiting.take(ticket)));
+            self.waiting.applied(last);
+        }
     }
 
     fn publish(&self, published: Published) -> bool {

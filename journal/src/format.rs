@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Proposal, RaftEntry, TypeConfig, Vote};
+use crate::origins::Origins;
+use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Payload, Proposal, RaftEntry, TypeConfig, Vote};
 
 /// The version of a data directory that this program writes.
 pub(crate) const DATA_FORMAT: u32 = 3;
@@ -44,6 +45,11 @@ pub(crate) const FORMAT_KEY: &[u8] = b"format";
 pub(crate) const VOTE_KEY: &[u8] = b"vote";
 /// The last entry that was purged and its link -> `(LogIdBytes, Link)`.
 pub(crate) const PURGED_KEY: &[u8] = b"purged";
+/// Another node -> the incarnation of its directory, `u64`.
+pub(crate) fn acquaintance_key(node: u64) -> Vec<u8> {
+    [b"node".as_slice(), &node.to_be_bytes()].concat()
+}
+
 /// How often this node was started -> `u64`.
 pub(crate) const BOOT_KEY: &[u8] = b"boot";
 
@@ -51,8 +57,10 @@ pub(crate) const BOOT_KEY: &[u8] = b"boot";
 
 /// The version of every frame that this program writes, and the only one it reads.
 const FRAME_VERSION: u8 = 2;
-const FRAME_HEAD: usize = 1 + 4;
-const FRAME_TAIL: usize = 4;
+/// Bytes before the body: version and length.
+pub(crate) const FRAME_HEAD: usize = 1 + 4;
+/// Bytes behind it: the checksum.
+pub(crate) const FRAME_TAIL: usize = 4;
 
 /// Why bytes are not what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,8 +134,9 @@ struct LogEntryBytes<'a> {
     payload: PayloadBytes<'a>,
 }
 
+/// What a log entry carries, as it is written and sent.
 #[derive(Serialize, Deserialize)]
-enum PayloadBytes<'a> {
+pub(crate) enum PayloadBytes<'a> {
     Blank,
     Commands { origin: Origin, entry: Cow<'a, Entry> },
     Membership(MembershipBytes),
@@ -171,14 +180,7 @@ pub(crate) fn seems_compensation(bytes: &[u8]) -> bool {
 
 /// The bytes of a log entry that follows one with the link `previous`, and its own link.
 pub(crate) fn encode_log_entry(entry: &RaftEntry, previous: Link) -> (Vec<u8>, Link) {
-    let payload = match &entry.payload {
-        EntryPayload::Blank => PayloadBytes::Blank,
-        EntryPayload::Normal(Proposal::Commands { origin, entry }) => {
-            PayloadBytes::Commands { origin: *origin, entry: Cow::Borrowed(entry) }
-        }
-        EntryPayload::Normal(Proposal::Compensation(ruling)) => PayloadBytes::Compensation(Cow::Borrowed(ruling)),
-        EntryPayload::Membership(membership) => PayloadBytes::Membership(MembershipBytes::from(membership)),
-    };
+    let payload = payload_bytes(&entry.payload);
     let frame = seal(&LogEntryBytes { previous, log_id: LogIdBytes::from(&entry.log_id), payload });
     let link = Link::of(&frame);
     (frame, link)
@@ -187,7 +189,24 @@ pub(crate) fn encode_log_entry(entry: &RaftEntry, previous: Link) -> (Vec<u8>, L
 /// The log entry from the bytes of [`encode_log_entry`].
 pub(crate) fn decode_log_entry(bytes: &[u8]) -> Result<RaftEntry, FrameError> {
     let found: LogEntryBytes<'static> = open(bytes)?;
-    let payload = match found.payload {
+    Ok(RaftEntry { log_id: found.log_id.into(), payload: payload_of(found.payload)? })
+}
+
+/// What an entry carries, to be written or sent.
+pub(crate) fn payload_bytes(payload: &Payload) -> PayloadBytes<'_> {
+    match payload {
+        EntryPayload::Blank => PayloadBytes::Blank,
+        EntryPayload::Normal(Proposal::Commands { origin, entry }) => {
+            PayloadBytes::Commands { origin: *origin, entry: Cow::Borrowed(entry) }
+        }
+        EntryPayload::Normal(Proposal::Compensation(ruling)) => PayloadBytes::Compensation(Cow::Borrowed(ruling)),
+        EntryPayload::Membership(membership) => PayloadBytes::Membership(MembershipBytes::from(membership)),
+    }
+}
+
+/// What an entry carries, from what was written or sent.
+pub(crate) fn payload_of(bytes: PayloadBytes<'_>) -> Result<Payload, FrameError> {
+    Ok(match bytes {
         PayloadBytes::Blank => EntryPayload::Blank,
         PayloadBytes::Commands { origin, entry } => {
             EntryPayload::Normal(Proposal::Commands { origin, entry: Arc::new(entry.into_owned()) })
@@ -196,8 +215,7 @@ pub(crate) fn decode_log_entry(bytes: &[u8]) -> Result<RaftEntry, FrameError> {
             EntryPayload::Normal(Proposal::Compensation(Arc::new(ruling.into_owned())))
         }
         PayloadBytes::Membership(membership) => EntryPayload::Membership(membership.try_into()?),
-    };
-    Ok(RaftEntry { log_id: found.log_id.into(), payload })
+    })
 }
 
 /// A log id as it is written.
@@ -283,6 +301,37 @@ pub(crate) struct SnapshotHeader {
     pub body_length: u64,
     /// SHA-256 of the body, which is the state's hash too.
     pub state_hash: [u8; 32],
+    pub origins: Origins,
+}
+
+/// A [`SnapshotHeader`] as data format 3 wrote it.
+#[derive(Deserialize)]
+struct SnapshotHeader3 {
+    last_log_id: Option<LogIdBytes>,
+    membership_log_id: Option<LogIdBytes>,
+    membership: MembershipBytes,
+    sequence: Sequence,
+    body_length: u64,
+    state_hash: [u8; 32],
+}
+
+/// The header that a snapshot file starts with, and how long it is.
+pub(crate) fn open_snapshot_header(bytes: &[u8]) -> Result<(SnapshotHeader, usize), FrameError> {
+    match open_first(bytes) {
+        Err(FrameError::Malformed) => {}
+        found => return found,
+    }
+    let (old, length) = open_first::<SnapshotHeader3>(bytes)?;
+    let header = SnapshotHeader {
+        last_log_id: old.last_log_id,
+        membership_log_id: old.membership_log_id,
+        membership: old.membership,
+        sequence: old.sequence,
+        body_length: old.body_length,
+        state_hash: old.state_hash,
+        origins: Origins::unknown(),
+    };
+    Ok((header, length))
 }
 
 // History: keys and values, side by side. Numbers in keys are big-endian, so the order of keys is the order of ids. Values that

@@ -635,8 +635,7 @@ impl Thread {
         if state.sequence() <= batch.watermark {
             return;
         }
-        // The state came from a peer; what closed in between is in the peer's history only.
-        tracing::warn!("history has a hole from sequence {} to {}", batch.watermark, state.sequence());
+        // The state came from the leader, and what closed in between came with it (snapshot_transfer.rs).
         self.open.values().flat_map(OpenOrders::iter).for_each(|known| batch.add_order(known));
         for list in state.symbols().flat_map(|symbol| symbol.lists()) {
             batch.add_list(&list.list, list.list.created_at);

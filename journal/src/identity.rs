@@ -12,39 +12,62 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::StartError;
-use crate::format::{open, seal};
+use crate::format::{FrameError, open, seal};
 
 #[derive(Serialize, Deserialize)]
 struct Identity {
     /// The number of the file that this stands in.
     inode: u64,
+    /// Drawn when the directory was made or adopted: what it promised to others, only it has promised.
+    incarnation: u64,
 }
 
-/// Refuses a copy; a directory without a record gets one.
-pub(crate) fn check(data: &Path) -> Result<(), StartError> {
+/// An [`Identity`] as data format 3 began with it.
+#[derive(Deserialize)]
+struct OldIdentity {
+    inode: u64,
+}
+
+/// Refuses a copy; a directory without a record gets one. Its incarnation.
+pub(crate) fn check(data: &Path) -> Result<u64, StartError> {
     let path = path(data);
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return adopt(data),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return renew(data),
         Err(error) => return Err(StartError::disk(&path, error)),
     };
-    let identity: Identity = open(&bytes).map_err(|error| StartError::damaged(path.display().to_string(), error))?;
+    let (inode, incarnation) = match open::<Identity>(&bytes) {
+        Ok(identity) => (identity.inode, Some(identity.incarnation)),
+        Err(FrameError::Malformed) => {
+            let old = open::<OldIdentity>(&bytes);
+            (old.map_err(|error| StartError::damaged(path.display().to_string(), error))?.inode, None)
+        }
+        Err(error) => return Err(StartError::damaged(path.display().to_string(), error)),
+    };
     let found = fs::metadata(&path).map_err(|error| StartError::disk(&path, error))?.ino();
-    if found == identity.inode { Ok(()) } else { Err(StartError::Copied(data.to_owned())) }
+    if found != inode {
+        return Err(StartError::Copied(data.to_owned()));
+    }
+    incarnation.map_or_else(|| renew(data), Ok)
 }
 
 /// Makes `data`, copied here, the directory of a node: what it lacks of the original is given up.
 pub fn adopt(data: &Path) -> Result<(), StartError> {
+    renew(data).map(|_| ())
+}
+
+fn renew(data: &Path) -> Result<u64, StartError> {
     let path = path(data);
+    let incarnation = rand::random();
     let temporary = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = File::create(&temporary)?;
-        file.write_all(&seal(&Identity { inode: file.metadata()?.ino() }))?;
+        file.write_all(&seal(&Identity { inode: file.metadata()?.ino(), incarnation }))?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
         File::open(data)?.sync_all()
     };
-    write().map_err(|error| StartError::disk(&path, error))
+    write().map(|()| incarnation).map_err(|error| StartError::disk(&path, error))
 }
 
 fn path(data: &Path) -> PathBuf {

@@ -1,11 +1,9 @@
 //! The chain of the log: each entry carries the link of the one before it. Walking it finds a flipped bit, a hole, an entry
 //! that was swapped, and names the entry.
 
-use rocksdb::{DB, Direction, IteratorMode};
-
-use crate::database::{family, read_meta};
 use crate::failure::StartError;
 use crate::format::{LOG, Link, LogEntryHead, LogIdBytes, PURGED_KEY, check_log_entry, log_key};
+use crate::log_disk::{LogDisk, read_record};
 use crate::record::LogId;
 
 /// How much of the log one piece of a scrub reads.
@@ -28,27 +26,31 @@ impl Point {
 }
 
 /// How an entry is called when it is damaged.
-pub(crate) fn entry_place(database: &DB, index: u64) -> String {
-    format!("entry {index} of column family `{LOG}` in {}", database.path().display())
+pub(crate) fn entry_place(disk: &(impl LogDisk + ?Sized), index: u64) -> String {
+    format!("entry {index} of column family `{LOG}` in {}", disk.place())
 }
 
 /// Where the log starts: behind what was purged.
-pub(crate) fn log_start(database: &DB) -> Result<Point, StartError> {
-    let purged = read_meta::<(LogIdBytes, Link)>(database, PURGED_KEY)?;
+pub(crate) fn log_start(disk: &(impl LogDisk + ?Sized)) -> Result<Point, StartError> {
+    let purged = read_record::<(LogIdBytes, Link)>(disk, PURGED_KEY)?;
     let start = Point { log_id: None, link: Link::START };
     Ok(purged.map_or(start, |(log_id, link)| Point { log_id: Some(log_id.into()), link }))
 }
 
 /// The place behind the entry `index`, if the log, which starts at `start`, has it.
-pub(crate) fn point_behind(database: &DB, start: &Point, index: u64) -> Result<Option<Point>, StartError> {
+pub(crate) fn point_behind(
+    disk: &(impl LogDisk + ?Sized),
+    start: &Point,
+    index: u64,
+) -> Result<Option<Point>, StartError> {
     if start.log_id.is_some_and(|log_id| log_id.index == index) {
         return Ok(Some(*start));
     }
     if index < start.next() {
         return Ok(None);
     }
-    let damaged = |what: String| StartError::damaged(entry_place(database, index), what);
-    let found = database.get_cf(family(database, LOG), log_key(index)).map_err(|error| damaged(error.to_string()))?;
+    let damaged = |what: String| StartError::damaged(entry_place(disk, index), what);
+    let found = disk.frame(index).map_err(damaged)?;
     let Some(frame) = found else { return Ok(None) };
     let head = check_log_entry(&frame).map_err(|error| damaged(error.to_string()))?;
     if head.log_id.index != index {
@@ -60,16 +62,15 @@ pub(crate) fn point_behind(database: &DB, start: &Point, index: u64) -> Result<O
 /// Walks from `from` to the end of the log and checks every frame and link; `visit` sees each frame, and ends the walk
 /// by returning false. The place where it ended.
 pub(crate) fn walk(
-    database: &DB,
+    disk: &(impl LogDisk + ?Sized),
     from: Point,
     mut visit: impl FnMut(&LogEntryHead, &[u8]) -> bool,
 ) -> Result<Point, StartError> {
     let mut at = from;
-    let start = log_key(from.next());
-    for item in database.iterator_cf(family(database, LOG), IteratorMode::From(&start, Direction::Forward)) {
+    for row in disk.frames(from.next()) {
         let index = at.next();
-        let damaged = |what: String| StartError::damaged(entry_place(database, index), what);
-        let (key, frame) = item.map_err(|error| damaged(error.to_string()))?;
+        let damaged = |what: String| StartError::damaged(entry_place(disk, index), what);
+        let (key, frame) = row.map_err(damaged)?;
         if *key != log_key(index) {
             return Err(damaged("it is missing, and later entries are there".into()));
         }
@@ -89,9 +90,9 @@ pub(crate) fn walk(
 }
 
 /// Walks on from `from`, to the entry before `end` at most, as far as one piece of a scrub goes; the place reached.
-pub(crate) fn scrub_piece(database: &DB, from: Point, end: u64) -> Result<Point, StartError> {
+pub(crate) fn scrub_piece(disk: &(impl LogDisk + ?Sized), from: Point, end: u64) -> Result<Point, StartError> {
     let mut bytes = 0;
-    walk(database, from, |head, frame| {
+    walk(disk, from, |head, frame| {
         bytes += frame.len();
         bytes < SCRUB_BYTES && head.log_id.index + 1 < end
     })

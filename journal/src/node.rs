@@ -1,4 +1,4 @@
-//! Starts and stops a node: the database, the threads, raft; who leads.
+//! Starts and stops a node: the database, the threads, raft, and what talks with the other nodes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,35 +8,46 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use engine::{Engine, Sequence, Time};
-use openraft::async_runtime::WatchReceiver;
-use openraft::{BasicNode, Config, Raft, ServerState, SnapshotPolicy};
+use engine::{Engine, Sequence};
+use openraft::{Config, Raft, SnapshotPolicy};
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
+use crate::acquaintance::Acquaintances;
+use crate::cluster::{ClusterConfig, ClusterStatus};
 use crate::compensation::Compensations;
 use crate::database::count_boot;
 use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting};
 use crate::failure::{Failure, StartError};
+use crate::gossip;
 use crate::history::{self, History, HistoryWriter};
 use crate::identity;
+use crate::leader::{Leader, Leads};
+use crate::leadership::Leadership;
+use crate::link::Caller as LinkCaller;
 use crate::log_chain::log_start;
 use crate::log_store::{LogCounters, LogStore, hand_over};
+use crate::member::Member;
 use crate::network::Network;
 use crate::opening::{open_database, upgrade};
+use crate::origins::Origins;
+use crate::peer_server::PeerServer;
+use crate::proposer::Proposer;
 use crate::record::{Published, TypeConfig};
+use crate::runtime;
 use crate::sequencer::{Door, Sequencer, SequencerTask};
 use crate::snapshot_builder::{SnapshotKeeping, SnapshotProgress};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
+use crate::snapshot_transfer::{Receiving, Sending};
 use crate::space::{Space, SpaceConfig, make_room};
+use crate::standing::Standings;
 use crate::state_machine::StateMachine;
+use crate::transport::{Tcp, Transport};
 
-/// The one voter of a cluster of one.
+/// The node of a cluster of one that was not told otherwise.
 const NODE_ID: u64 = 1;
 /// How long a stopping node waits for the last hands to leave the database.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// How often raft's health is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a node needs to know to start.
 #[derive(Clone, Debug)]
@@ -61,6 +72,8 @@ pub struct NodeConfig {
     pub log_bytes_kept: u64,
     /// How much may wait in the channel to the feed.
     pub published_capacity: usize,
+    /// The cluster that this node belongs to; none for a node alone.
+    pub cluster: Option<ClusterConfig>,
     /// For drills: the engine panics at this command as a faulty one would, until an operator rules that it is passed over.
     pub drill_poison: Option<Sequence>,
 }
@@ -79,6 +92,7 @@ impl NodeConfig {
             history_days: 0,
             log_bytes_kept: 8 << 30,
             published_capacity: 1_024,
+            cluster: None,
             drill_poison: None,
         }
     }
@@ -149,6 +163,7 @@ impl std::fmt::Display for Recovery {
 /// A running node. It runs until [`Node::stop`]; dropping the handle does not end it.
 pub struct Node {
     raft: Raft<TypeConfig, StateMachine>,
+    member: Member,
     sequencer: Sequencer,
     door: Arc<Door>,
     history: HistoryWriter,
@@ -161,9 +176,12 @@ pub struct Node {
     snapshots: Arc<SnapshotProgress>,
     stop_sequencer: oneshot::Sender<()>,
     sequencing: tokio::task::JoinHandle<()>,
-    leading: tokio::task::JoinHandle<()>,
+    stop_peers: watch::Sender<bool>,
+    /// What runs beside, and ends when it is told to.
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    acquaintances: Acquaintances,
+    receiving: Receiving,
     space: Space,
-    watching_space: tokio::task::JoinHandle<()>,
     threads: Vec<JoinHandle<()>>,
     database: Arc<DB>,
 }
@@ -172,14 +190,26 @@ impl Node {
     /// Opens the data directory, checks all that is in it, and starts. The receiver gets the restored state first and
     /// then everything that is applied; it must be drained from now on, or the node stands still.
     pub async fn start(config: NodeConfig) -> Result<(Node, Receiver<Published>), StartError> {
+        Node::start_over(config, Arc::new(Tcp)).await
+    }
+
+    /// The same, where another transport than TCP takes the nodes' messages to each other.
+    pub async fn start_over(
+        config: NodeConfig,
+        transport: Arc<dyn Transport>,
+    ) -> Result<(Node, Receiver<Published>), StartError> {
+        let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
+        let cluster = config.cluster.clone().unwrap_or_else(alone);
+        cluster.check().map_err(StartError::Failed)?;
+        let address = cluster.members[&cluster.node].clone();
         let failure = Failure::new();
         let opened = {
             let (config, failure) = (config.clone(), failure.clone());
             let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
-        let Opened { database, boot, log, compensations, history, engine, meta, snapshots, recovery, mut threads } =
-            opened;
+        let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
+        let Opened { origins, snapshots, recovery, mut threads, .. } = opened;
 
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
@@ -187,11 +217,13 @@ impl Node {
         let next_deadline = Arc::new(NextDeadline::none());
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
+        let boot = Arc::new(AtomicU64::new(0));
         let engine_thread = EngineThread {
             engine,
             meta: meta.clone(),
-            node: NODE_ID,
-            boot,
+            origins,
+            node: cluster.node,
+            boot: boot.clone(),
             waiting: waiting.clone(),
             history: history.clone(),
             published,
@@ -205,7 +237,16 @@ impl Node {
         let (jobs, thread) = engine_thread.start();
         threads.push(thread);
 
-        // 2. Raft, which hands the engine what the log holds beyond that state.
+        // 2. Raft, which hands the engine what the log holds beyond that state, and its way to the other nodes.
+        let acquaintances = Acquaintances::new(database.clone());
+        let caller = Arc::new(LinkCaller {
+            transport: transport.clone(),
+            from: Some((cluster.node, incarnation)),
+            secret: cluster.secret.clone(),
+            acquaintances: Some(acquaintances.clone()),
+        });
+        let network = Network::new(caller, Sending::new(database.clone()));
+        let receiving = Receiving::new(snapshots.clone(), database.clone());
         let progress = Arc::new(SnapshotProgress::from(restored));
         let keeping = SnapshotKeeping {
             snapshots,
@@ -217,39 +258,87 @@ impl Node {
             progress: progress.clone(),
         };
         let state_machine = StateMachine::new(jobs.clone(), meta, keeping);
-        let raft_config = Arc::new(raft_config(&config)?);
-        let raft = match Raft::new(NODE_ID, raft_config, Network, log.clone(), state_machine).await {
-            Ok(raft) => raft,
+        let raft_config = Arc::new(raft_config(&config, &cluster)?);
+        let started = match transport_ready(&*transport, &address).await {
+            Ok(listener) => Raft::new(cluster.node, raft_config, network.clone(), log.clone(), state_machine)
+                .await
+                .map(|raft| (raft, listener))
+                .map_err(failed),
+            Err(error) => Err(failed(format!("cannot listen for other nodes on {address}: {error}"))),
+        };
+        let (raft, listener) = match started {
+            Ok(started) => started,
             Err(error) => {
                 // Nothing of it may be left, or the directory stays taken for as long as this process lives.
+                acquaintances.close();
+                network.close();
+                receiving.close();
                 let _ = hand_over(&jobs, Job::Stop).await;
                 let _ = tokio::task::spawn_blocking(move || end_threads(threads, &history, &log)).await;
                 close(database).await;
-                return Err(failed(error));
+                return Err(error);
             }
         };
 
-        // 3. The sequencer, whose door opens once this node leads and has applied its whole log.
+        // 3. This node as a member: it answers the others, and tells them how it stands.
         let space = Space::default();
-        let watching_space = tokio::spawn(space.clone().watch(config.data.clone(), config.space));
+        let (leader, follows) = watch::channel(Leader::Unknown);
+        let proposer = Arc::new(Proposer::new(raft.clone()));
+        let leads = Leads { raft: raft.clone(), proposer, network };
+        let log_counters = log.counters();
+        let member = Member {
+            node: cluster.node,
+            priority: cluster.priority,
+            leads: leads.clone(),
+            leader: follows.clone(),
+            jobs: jobs.clone(),
+            applied: applied.clone(),
+            log_counters: log_counters.clone(),
+            space: space.clone(),
+            standings: Arc::new(Standings::default()),
+            failure: failure.clone(),
+        };
+        let (stop_peers, peers_stop) = watch::channel(false);
+        let mut tasks = vec![runtime::spawn(space.clone().watch(config.data.clone(), config.space))];
+        if let Some(listener) = listener {
+            let server = PeerServer {
+                member: member.clone(),
+                incarnation,
+                secret: cluster.secret.as_str().into(),
+                acquaintances: acquaintances.clone(),
+                receiving: receiving.clone(),
+            };
+            tasks.push(runtime::spawn(server.run(listener, peers_stop)));
+            tasks.push(runtime::spawn(gossip::run(member.clone())));
+        }
+
+        // 4. The sequencer, whose door opens once this node has caught up and knows who leads.
         let door = Arc::new(Door::shut());
         let (stop_sequencer, stop) = oneshot::channel();
         let task = SequencerTask {
-            raft: raft.clone(),
-            node: NODE_ID,
-            boot,
+            leads,
+            leader: follows,
+            node: cluster.node,
+            boot: boot.clone(),
             door: door.clone(),
             waiting,
             next_deadline,
+            has_others: !address.is_empty(),
+            failure: failure.clone(),
             entry_commands_max: config.entry_commands_max.max(1),
             entries_in_flight: config.entries_in_flight.max(1),
         };
         let (sequencer, sequencing) = task.start(config.queue_commands.max(1), space.clone(), stop);
         let (announce, recovered) = watch::channel(None);
         let leadership = Leadership {
-            raft: raft.clone(),
+            member: member.clone(),
+            cluster,
+            leader,
+            boot,
             door: door.clone(),
-            jobs: jobs.clone(),
+            own_boot,
+            database: Some(database.clone()),
+            acquaintances: acquaintances.clone(),
             applied: applied.clone(),
             snapshots: progress.clone(),
             snapshot_every_commands: config.snapshot_every_commands.max(1),
@@ -257,11 +346,11 @@ impl Node {
             recovery,
             failure: failure.clone(),
         };
-        let leading = tokio::spawn(leadership.run());
+        tasks.push(runtime::spawn(leadership.run()));
 
-        let log_counters = log.counters();
         let node = Node {
             raft,
+            member,
             sequencer,
             door,
             history,
@@ -274,16 +363,19 @@ impl Node {
             snapshots: progress,
             stop_sequencer,
             sequencing,
-            leading,
+            stop_peers,
+            tasks,
+            acquaintances,
+            receiving,
             space,
-            watching_space,
             threads,
             database,
         };
         Ok((node, receiver))
     }
 
-    /// Resolves when this node leads and everything in its log is applied and published.
+    /// Resolves when this node has applied and published everything that was acknowledged before, by itself or by another that
+    /// leads.
     pub async fn recovered(&self) -> Result<Recovery, StartError> {
         let mut recovered = self.recovered.clone();
         tokio::select! {
@@ -325,11 +417,36 @@ impl Node {
         }
     }
 
+    /// The cluster as this node sees it.
+    pub fn cluster(&self) -> ClusterStatus {
+        self.member.status()
+    }
+
+    /// Whether commands are taken here: this node has caught up and knows a leader.
+    pub fn is_ready(&self) -> bool {
+        self.sequencer.check().is_ok()
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        self.member.leader.borrow().is_this()
+    }
+
+    /// The last command that a read which begins now must see to be current; asks the leader, who asks a majority. None when
+    /// that cannot be known now.
+    pub fn read_index(&self) -> impl Future<Output = Option<Sequence>> + Send + use<> {
+        let member = self.member.clone();
+        async move {
+            let leader = *member.leader.borrow();
+            member.read_index(leader).await.ok()
+        }
+    }
+
     /// A copy of the engine as it stands behind all that is applied so far; none when the node has ended.
     pub async fn engine(&self) -> Option<Engine> {
         let (reply, copy) = oneshot::channel();
         hand_over(&self.jobs, Job::Copy(reply)).await.ok()?;
-        copy.await.ok().map(|(state, _)| Engine::from_snapshot(state))
+        copy.await.ok().map(|(state, ..)| Engine::from_snapshot(state))
     }
 
     /// Resolves only when the node can't go on, with the reason.
@@ -342,19 +459,30 @@ impl Node {
         }
     }
 
-    /// Refuses new commands, lets what is in flight finish, flushes and closes everything.
-    pub async fn stop(self) {
+    /// Refuses new commands, lets what is in flight finish, flushes and closes everything. A leader hands over first.
+    pub async fn stop(mut self) {
         // In the order of an order's road, so that each stage drains into the next.
         self.door.stop();
+        let leads = self.member.leader.borrow().is_this();
+        if let Some(successor) = self.member.successor().filter(|_| leads) {
+            let handed = self.member.hand_over_to(successor).await;
+            tracing::info!("node {successor} {}", if handed { "leads now" } else { "did not take the lead" });
+        }
         let _ = self.stop_sequencer.send(());
         let _ = self.sequencing.await;
-        self.watching_space.abort();
-        self.leading.abort();
-        let _ = self.leading.await;
+        self.stop_peers.send_replace(true);
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        for task in self.tasks.drain(..) {
+            let _ = task.await;
+        }
         self.snapshots.stopping.store(true, Ordering::Relaxed);
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!("raft did not stop in order: {error}");
         }
+        self.acquaintances.close();
+        self.receiving.close();
+        self.member.leads.network.close();
+        drop(self.member);
         let _ = hand_over(&self.jobs, Job::Stop).await;
         let (history, log, threads, failure) = (self.history, self.log, self.threads, self.failure);
         let flush = move || {
@@ -369,6 +497,14 @@ impl Node {
         drop(self.raft);
         close(self.database).await;
     }
+}
+
+/// Listens for other nodes, where this one has an address for them.
+async fn transport_ready(
+    transport: &dyn Transport,
+    address: &str,
+) -> std::io::Result<Option<Box<dyn crate::transport::Listener>>> {
+    if address.is_empty() { Ok(None) } else { transport.listen(address).await.map(Some) }
 }
 
 /// Ends them once what is queued is written. The engine's thread, which was told to stop, is the last in the list; it sends to
@@ -396,12 +532,14 @@ async fn close(database: Arc<DB>) {
 /// What is open before anything runs.
 struct Opened {
     database: Arc<DB>,
+    incarnation: u64,
     boot: u64,
     log: LogStore,
     compensations: Arc<Compensations>,
     history: HistoryWriter,
     engine: Engine,
     meta: SnapshotMeta,
+    origins: Origins,
     snapshots: SnapshotDirectory,
     recovery: Recovery,
     threads: Vec<JoinHandle<()>>,
@@ -414,16 +552,16 @@ impl Opened {
         std::fs::create_dir_all(data).map_err(|error| StartError::disk(data, error))?;
         let room = make_room(data, config.space);
         room.map_err(|error| StartError::disk(data, error))?;
-        identity::check(data)?;
+        let incarnation = identity::check(data)?;
         let mut watch = Stopwatch::start();
         let database = open_database(data)?;
         upgrade(data, &database)?;
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
-        let purged = log_start(&database)?.log_id.map(|log_id| log_id.index);
-        let (engine, meta) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
-            Some(found) => (Engine::from_snapshot(found.state), found.meta),
-            None => (Engine::new(), SnapshotMeta::default()),
+        let purged = log_start(&*database)?.log_id.map(|log_id| log_id.index);
+        let (engine, meta, origins) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
+            Some(found) => (Engine::from_snapshot(found.state), found.meta, found.origins),
+            None => (Engine::new(), SnapshotMeta::default(), Origins::default()),
         };
         let loading = watch.lap();
         let snapshot = meta.last_log_id.map(|log_id| log_id.index);
@@ -435,7 +573,20 @@ impl Opened {
         let (history, history_thread) = HistoryWriter::start(database.clone(), config.history_days, failure)?;
         let threads = vec![log_thread, history_thread];
         let compensations = Arc::new(compensations);
-        Ok(Opened { database, boot, log, compensations, history, engine, meta, snapshots, recovery, threads })
+        Ok(Opened {
+            database,
+            incarnation,
+            boot,
+            log,
+            compensations,
+            history,
+            engine,
+            meta,
+            origins,
+            snapshots,
+            recovery,
+            threads,
+        })
     }
 }
 
@@ -457,12 +608,20 @@ fn failed(error: impl std::fmt::Display) -> StartError {
     StartError::Failed(error.to_string())
 }
 
-fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
+fn raft_config(config: &NodeConfig, cluster: &ClusterConfig) -> Result<Config, StartError> {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let election = milliseconds(cluster.election_timeout);
+    // A node that nobody can reach has nobody to send a heartbeat to, and elects itself (leadership.rs).
+    let has_others = cluster.members.values().any(|address| !address.is_empty());
     let config = Config {
         cluster_name: "rialto".into(),
-        // A cluster of one has nobody to send a heartbeat to, and elects itself below.
-        enable_heartbeat: false,
-        enable_elect: false,
+        heartbeat_interval: milliseconds(cluster.heartbeat),
+        election_timeout_min: election,
+        election_timeout_max: 2 * election,
+        enable_heartbeat: has_others,
+        enable_elect: has_others,
+        // A node that was cut off and comes back must not unseat a leader that a majority follows.
+        enable_pre_vote: Some(true),
         // After a restart a new term begins, whose first entry commits the log again.
         enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_every_entries.max(1)),
@@ -471,97 +630,6 @@ fn raft_config(config: &NodeConfig) -> Result<Config, StartError> {
         ..Config::default()
     };
     config.validate().map_err(failed)
-}
-
-/// The task that opens and shuts the door as this node comes to lead and ceases to.
-struct Leadership {
-    raft: Raft<TypeConfig, StateMachine>,
-    door: Arc<Door>,
-    jobs: Sender<Job>,
-    applied: Arc<AtomicU64>,
-    snapshots: Arc<SnapshotProgress>,
-    snapshot_every_commands: u64,
-    announce: watch::Sender<Option<Recovery>>,
-    /// What is known of the recovery before the log is applied.
-    recovery: Recovery,
-    failure: Failure,
-}
-
-impl Leadership {
-    async fn run(self) {
-        let started = Instant::now();
-        match self.lead().await {
-            Ok((reached, time)) => {
-                self.door.open(time);
-                let replaying = started.elapsed();
-                self.announce.send_replace(Some(Recovery { reached, replaying, ..self.recovery }));
-                self.watch().await;
-            }
-            Err(reason) => self.failure.report(reason),
-        }
-        self.door.stop();
-    }
-
-    /// Becomes the leader and applies the whole log; what the engine has reached then.
-    async fn lead(&self) -> Result<(Sequence, Time), String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
-        if self.raft.is_initialized().await.map_err(|error| text(&error))? {
-            self.raft.trigger().elect(false).await.map_err(|error| text(&error))?;
-        } else {
-            let members = BTreeMap::from([(NODE_ID, BasicNode::default())]);
-            self.raft.initialize(members).await.map_err(|error| text(&error))?;
-        }
-        let leader = self.raft.wait(None).state(ServerState::Leader, "lead a cluster of one").await;
-        leader.map_err(|error| text(&error))?;
-        // Once this entry is applied, so are all before it.
-        self.raft.write_blank().await.map_err(|error| text(&error))?;
-        let (reply, reached) = oneshot::channel();
-        let told = hand_over(&self.jobs, Job::Tell(reply)).await;
-        told.map_err(|_| "the engine thread has ended".to_string())?;
-        reached.await.map_err(|_| "the engine thread has ended".to_string())
-    }
-
-    /// Follows raft until it cannot go on; the log is purged as snapshots make it unneeded.
-    async fn watch(&self) {
-        let mut log_needed_after = self.snapshots.log_needed_after.subscribe();
-        // Raft's metrics change with every entry; looking now and then costs nothing.
-        let mut look = tokio::time::interval(LOOK_INTERVAL);
-        // The command at which a snapshot was last asked for.
-        let mut asked_at = 0;
-        loop {
-            tokio::select! {
-                _ = look.tick() => {
-                    self.look();
-                    let applied = self.applied.load(Ordering::Relaxed);
-                    let last = asked_at.max(self.snapshots.sequence.load(Ordering::Relaxed));
-                    if applied.saturating_sub(last) >= self.snapshot_every_commands {
-                        asked_at = applied;
-                        // An error is raft's end, which `look` finds.
-                        let _ = self.raft.trigger().snapshot().await;
-                    }
-                }
-                _ = log_needed_after.changed() => {
-                    let upto = *log_needed_after.borrow_and_update();
-                    if let Some(upto) = upto {
-                        // An error is raft's end, which `look` finds.
-                        let _ = self.raft.trigger().purge_log(upto).await;
-                    }
-                }
-                _ = self.failure.wait() => return,
-            }
-        }
-    }
-
-    fn look(&self) {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        if let Err(fatal) = &metrics.running_state {
-            self.failure.report(format!("raft cannot go on: {fatal}"));
-        }
-        if metrics.state != ServerState::Leader {
-            self.door.close();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -596,8 +664,9 @@ mod tests {
             let engine_thread = EngineThread {
                 engine: opened.engine,
                 meta: opened.meta.clone(),
+                origins: opened.origins,
                 node: NODE_ID,
-                boot: opened.boot,
+                boot: Arc::default(),
                 waiting: Arc::default(),
                 history: opened.history.clone(),
                 published,

@@ -11,7 +11,7 @@ use rocksdb::{DB, ErrorKind, IteratorMode};
 use rustix::fs::FlockOperation;
 
 use crate::database::{database_options, families, family, read_meta, write_meta};
-use crate::durable_mark::DurableMark;
+use crate::durable_mark::{DurableMark, Mark};
 use crate::failure::StartError;
 use crate::format::{DATA_FORMAT, FORMAT_KEY, LOG, VOTE_KEY, VoteBytes};
 use crate::log_chain::log_start;

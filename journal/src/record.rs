@@ -14,8 +14,16 @@ use tokio::sync::oneshot;
 pub struct Entry {
     /// When the sequencer laid them in; the same for all of them.
     pub time: Time,
-    /// In the order in which they will be applied; at least one.
+    /// In the order in which they will be applied; none where what was asked came too late to be sent again.
     pub commands: Vec<Command>,
+}
+
+impl Entry {
+    /// When its commands are decided, if those before it were decided at `last`: time never runs backwards, whatever the
+    /// clock of a new leader says.
+    pub fn time_after(&self, last: Time) -> Time {
+        self.time.max(last)
+    }
 }
 
 /// What the commands of one entry did.
@@ -136,6 +144,7 @@ openraft::declare_raft_types!(
 );
 
 pub(crate) type RaftEntry = EntryOf<TypeConfig>;
+pub(crate) type Payload = openraft::alias::EntryPayloadOf<TypeConfig>;
 pub(crate) type LogId = LogIdOf<TypeConfig>;
 pub(crate) type Vote = VoteOf<TypeConfig>;
 pub(crate) type StoredMembership = StoredMembershipOf<TypeConfig>;

@@ -1,25 +1,43 @@
-//! The front door, open on the leader: one queue, one clock. It lays the commands that wait into an entry and proposes
-//! it; it never waits to fill one, so an entry holds one command when it is quiet and thousands under load.
+//! The front door: one queue. It lays the commands that wait into an entry and sends it to whoever leads; it never waits to
+//! fill one, so an entry holds one command when it is quiet and thousands under load.
+//!
+//! An entry is kept until it is seen applied. When the leader changes, or a connection breaks, those that are kept are sent
+//! again, in order; origins.rs sees to it that each counts once. So a change of leaders is a pause for who waits here, and
+//! nothing else. What could not be sent for too long is given up: nobody wants an order to be placed a minute late.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
-use engine::{Command, Time};
+use engine::Command;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use openraft::Raft;
-use openraft::impls::ProgressResponder;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
-use crate::engine_thread::{NextDeadline, Waiting};
-use crate::record::{Caller, Entry, Origin, Proposal, TypeConfig};
+use crate::engine_thread::{Boot, NextDeadline, Waiting};
+use crate::failure::Failure;
+use crate::leader::{Leader, Leads};
+use crate::record::{Caller, Origin};
+use crate::runtime;
 use crate::space::Space;
-use crate::state_machine::StateMachine;
 
 /// How often it is looked whether the engine's next deadline has come.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
+/// Where there are other nodes, the engine is told the time so often at least, in microseconds: on a node that follows the log
+/// is the only clock, and candles close by it.
+const PULSE_US: u64 = 500_000;
+/// How long entries are sent again; and how long a command may wait to be laid into one.
+const SEND_MAX: Duration = Duration::from_secs(5);
+/// With nothing applied for so long, no more is taken.
+const STALLED_MAX: Duration = Duration::from_secs(3);
+/// How long is waited before entries are sent again to the same leader.
+const RESEND_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a stopping node waits for what it sent to be applied.
+const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// A handle on the one queue of commands. Cheap to clone.
 #[derive(Clone)]
@@ -38,9 +56,9 @@ pub enum SubmitError {
     /// The disk has little room left; only cancels are taken.
     #[error("the disk is nearly full: only cancels are taken")]
     NoSpace,
-    /// This node does not lead, or has not recovered yet.
-    #[error("this node does not lead")]
-    NotLeader,
+    /// Nobody leads as far as this node knows, or it has not recovered yet.
+    #[error("this node knows no leader")]
+    NoLeader,
     /// This node is stopping or has failed.
     #[error("this node is stopping")]
     Stopping,
@@ -49,7 +67,7 @@ pub enum SubmitError {
 impl Sequencer {
     /// Puts a command into the queue; never blocks. `caller` gets its answer once it is durable and applied.
     pub fn submit(&self, command: Command, caller: Option<Caller>) -> Result<(), SubmitError> {
-        self.put(Queued { command, following: Vec::new(), caller })
+        self.put(command, Vec::new(), caller)
     }
 
     /// Puts commands into the queue that stand or fall together: they share one log entry, which is on disk whole or not
@@ -57,24 +75,26 @@ impl Sequencer {
     pub fn submit_together(&self, commands: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
         let mut following = commands.into_iter();
         match following.next() {
-            Some(command) => self.put(Queued { command, following: following.collect(), caller }),
+            Some(command) => self.put(command, following.collect(), caller),
             None => Ok(()),
         }
     }
 
-    fn put(&self, queued: Queued) -> Result<(), SubmitError> {
-        match self.door.state.load(Ordering::Acquire) {
-            OPEN => {}
-            SHUT => return Err(SubmitError::NotLeader),
-            _ => return Err(SubmitError::Stopping),
-        }
-        if !std::iter::once(&queued.command).chain(&queued.following).all(|command| self.space.admits(command)) {
+    fn put(&self, command: Command, following: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
+        self.door.check()?;
+        if !std::iter::once(&command).chain(&following).all(|command| self.space.admits(command)) {
             return Err(SubmitError::NoSpace);
         }
+        let queued = Queued { command, following, caller, at: Instant::now() };
         self.queue.try_send(queued).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Closed(_) => SubmitError::Stopping,
         })
+    }
+
+    /// Whether commands are taken; why not, otherwise.
+    pub fn check(&self) -> Result<(), SubmitError> {
+        self.door.check()
     }
 
     /// How many commands wait in the queue.
@@ -88,31 +108,30 @@ struct Queued {
     /// What must share its entry; almost always nothing.
     following: Vec<Command>,
     caller: Option<Caller>,
+    at: Instant,
 }
 
 const SHUT: u8 = 0;
 const OPEN: u8 = 1;
 const STOPPING: u8 = 2;
 
-/// Whether commands are taken, and the clock that must not run backwards.
+/// Whether commands are taken.
 pub(crate) struct Door {
     state: AtomicU8,
-    last_time: AtomicU64,
 }
 
 impl Door {
     pub(crate) fn shut() -> Door {
-        Door { state: AtomicU8::new(SHUT), last_time: AtomicU64::new(0) }
+        Door { state: AtomicU8::new(SHUT) }
     }
 
-    /// Opens it on a leader whose engine has reached `time` and the end of the log.
-    pub(crate) fn open(&self, time: Time) {
-        self.last_time.fetch_max(time.0, Ordering::Relaxed);
+    /// Opens it on a node that has recovered and knows a leader.
+    pub(crate) fn open(&self) {
         // A door that stops stays so.
         let _ = self.state.compare_exchange(SHUT, OPEN, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Closes it on a node that no longer leads.
+    /// Closes it on a node from which nothing gets through.
     pub(crate) fn close(&self) {
         let _ = self.state.compare_exchange(OPEN, SHUT, Ordering::AcqRel, Ordering::Relaxed);
     }
@@ -122,21 +141,27 @@ impl Door {
         self.state.store(STOPPING, Ordering::Release);
     }
 
-    /// The clock in microseconds, or the last time when that is later.
-    fn stamp(&self) -> Time {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
-        Time(self.last_time.fetch_max(clock, Ordering::Relaxed).max(clock))
+    fn check(&self) -> Result<(), SubmitError> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => Ok(()),
+            SHUT => Err(SubmitError::NoLeader),
+            _ => Err(SubmitError::Stopping),
+        }
     }
 }
 
-/// Who proposes, and how much at a time.
+/// Lays commands into entries, and sends them.
 pub(crate) struct SequencerTask {
-    pub raft: Raft<TypeConfig, StateMachine>,
+    pub leads: Leads,
+    pub leader: watch::Receiver<Leader>,
     pub node: u64,
-    pub boot: u64,
+    pub boot: Boot,
     pub door: Arc<Door>,
     pub waiting: Arc<Waiting>,
     pub next_deadline: Arc<NextDeadline>,
+    /// Whether other nodes may follow.
+    pub has_others: bool,
+    pub failure: Failure,
     pub entry_commands_max: usize,
     pub entries_in_flight: usize,
 }
@@ -153,68 +178,188 @@ impl SequencerTask {
         // When the queue is full, `submit` says `Busy`.
         let (sender, queue) = mpsc::channel(queue_commands);
         let sequencer = Sequencer { queue: sender, door: self.door.clone(), space };
-        (sequencer, tokio::spawn(self.run(queue, stop)))
+        let sending = Sending {
+            kept: VecDeque::new(),
+            unsent: 0,
+            last_ticket: 0,
+            round: 0,
+            resend_at: None,
+            moved_at: Instant::now(),
+            task: self,
+        };
+        (sequencer, runtime::spawn(sending.run(queue, stop)))
     }
+}
 
-    async fn run(self, mut queue: mpsc::Receiver<Queued>, mut stop: oneshot::Receiver<()>) {
-        let mut in_flight = FuturesUnordered::new();
-        let mut taken = Vec::with_capacity(self.entry_commands_max);
-        let mut ticket = 0;
+/// An entry that is not seen applied yet.
+struct Kept {
+    ticket: u64,
+    commands: Vec<Command>,
+    at: Instant,
+}
+
+/// What became of an entry that was sent, and in which round.
+type Sent = BoxFuture<'static, (u64, bool)>;
+
+struct Sending {
+    task: SequencerTask,
+    /// In the order of their tickets.
+    kept: VecDeque<Kept>,
+    /// How many at the end of these are to be sent.
+    unsent: usize,
+    last_ticket: u64,
+    /// Counts the times that sending began anew; what comes of earlier rounds does not matter.
+    round: u64,
+    resend_at: Option<Instant>,
+    /// When an entry was last seen applied, or there was none to be.
+    moved_at: Instant,
+}
+
+impl Sending {
+    async fn run(mut self, mut queue: mpsc::Receiver<Queued>, mut stop: oneshot::Receiver<()>) {
+        let mut in_flight: FuturesUnordered<Sent> = FuturesUnordered::new();
+        let mut taken = Vec::with_capacity(self.task.entry_commands_max);
         let mut tick = tokio::time::interval(TICK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let waiting = self.task.waiting.clone();
+        let failure = self.task.failure.clone();
+        let mut failed = std::pin::pin!(failure.wait());
         loop {
-            let room = in_flight.len() < self.entries_in_flight;
+            let has_leader = self.task.leader.borrow().is_known();
+            let room = has_leader && self.unsent == 0 && self.kept.len() < self.task.entries_in_flight;
+            let drained = queue.is_closed() && queue.is_empty();
+            if drained && self.kept.is_empty() {
+                break;
+            }
             tokio::select! {
                 biased;
-                Some(()) = in_flight.next() => {}
-                // The handles cannot send any more; what is in the queue is still taken.
-                _ = &mut stop, if !queue.is_closed() => queue.close(),
-                _ = tick.tick(), if room => {
-                    if self.is_tick_due() {
-                        taken.push(Queued { command: Command::Tick, following: Vec::new(), caller: None });
-                        ticket += 1;
-                        in_flight.push(self.propose(ticket, &mut taken).await);
+                () = waiting.progress() => self.forget_applied(),
+                Some((round, applied)) = in_flight.next() => {
+                    if !applied && round == self.round && self.resend_at.is_none() {
+                        self.resend_at = Some(Instant::now() + RESEND_INTERVAL);
                     }
                 }
-                count = queue.recv_many(&mut taken, self.entry_commands_max), if room => {
-                    if count == 0 {
+                changed = self.task.leader.changed() => {
+                    if changed.is_err() {
                         break;
                     }
-                    ticket += 1;
-                    in_flight.push(self.propose(ticket, &mut taken).await);
+                    self.begin_anew();
+                }
+                () = at(self.resend_at) => self.begin_anew(),
+                // The handles cannot send any more; what is in the queue is still taken.
+                _ = &mut stop, if !queue.is_closed() => {
+                    queue.close();
+                    self.moved_at = Instant::now();
+                }
+                _ = &mut failed => break,
+                _ = tick.tick() => {
+                    self.look(&queue);
+                    if queue.is_closed() && self.moved_at.elapsed() > DRAIN_MAX {
+                        break;
+                    }
+                    if room && self.is_tick_due() {
+                        self.lay(vec![Command::Tick], Vec::new());
+                    }
+                }
+                count = queue.recv_many(&mut taken, self.task.entry_commands_max), if room && !drained => {
+                    if count > 0 {
+                        self.take(&mut taken);
+                    }
                 }
             }
+            while self.unsent > 0 && has_leader && self.resend_at.is_none() {
+                let next = self.kept.len() - self.unsent;
+                self.unsent -= 1;
+                let sent = self.send(next).await;
+                in_flight.push(sent);
+            }
         }
-        while in_flight.next().await.is_some() {}
+        // Nobody here will know what became of them.
+        waiting.give_up();
     }
 
     /// Whether the engine waits to be told the time. Only the leader tells it.
     fn is_tick_due(&self) -> bool {
-        self.door.state.load(Ordering::Acquire) == OPEN && self.next_deadline.has_come(self.door.stamp())
+        let now = self.task.leads.now();
+        let next = &self.task.next_deadline;
+        let pulse = self.task.has_others && next.is_late(now, PULSE_US);
+        self.task.leader.borrow().is_this() && (pulse || next.has_come(now))
     }
 
-    /// Proposes what was taken as one entry; the future ends when it is applied, or never will be as far as is known.
-    async fn propose(&self, ticket: u64, taken: &mut Vec<Queued>) -> impl Future<Output = ()> + use<> {
+    /// What was taken becomes an entry.
+    fn take(&mut self, taken: &mut Vec<Queued>) {
         let mut commands = Vec::with_capacity(taken.len());
         let mut callers = Vec::with_capacity(taken.len());
         for queued in taken.drain(..) {
+            if queued.at.elapsed() > SEND_MAX {
+                continue;
+            }
             callers.extend(queued.caller.map(|caller| (commands.len(), caller)));
             commands.push(queued.command);
             commands.extend(queued.following);
         }
-        let origin = Origin { node: self.node, boot: self.boot, ticket };
-        let entry = Arc::new(Entry { time: self.door.stamp(), commands });
-        self.waiting.put(ticket, callers);
-        let (responder, done) = ProgressResponder::complete_only();
-        let proposed = self.raft.client_write_ff(Proposal::Commands { origin, entry }, Some(responder)).await;
-        let waiting = self.waiting.clone();
-        async move {
-            let applied = proposed.is_ok() && done.await.is_ok_and(|result| result.is_ok());
-            if !applied {
-                // Whether the log has it is unknown here: the callers are dropped unanswered.
-                waiting.take(ticket);
-            }
+        if !commands.is_empty() {
+            self.lay(commands, callers);
         }
+    }
+
+    fn lay(&mut self, commands: Vec<Command>, callers: Vec<(usize, Caller)>) {
+        self.last_ticket += 1;
+        self.task.waiting.put(self.last_ticket, callers);
+        if self.kept.is_empty() {
+            self.moved_at = Instant::now();
+        }
+        self.kept.push_back(Kept { ticket: self.last_ticket, commands, at: Instant::now() });
+        self.unsent += 1;
+    }
+
+    async fn send(&self, index: usize) -> Sent {
+        let Kept { ticket, commands, .. } = &self.kept[index];
+        let origin = Origin { node: self.task.node, boot: self.task.boot.load(Ordering::Acquire), ticket: *ticket };
+        let leader = *self.task.leader.borrow();
+        let applied = self.task.leads.send(leader, origin, commands.clone()).await;
+        let round = self.round;
+        Box::pin(async move { (round, applied.await) })
+    }
+
+    /// Everything that is kept is sent again, in order. What is too old goes without its commands: it only fills its place.
+    fn begin_anew(&mut self) {
+        self.round += 1;
+        self.resend_at = None;
+        self.unsent = self.kept.len();
+        for kept in self.kept.iter_mut().filter(|kept| kept.at.elapsed() > SEND_MAX) {
+            kept.commands.clear();
+            drop(self.task.waiting.take(kept.ticket));
+        }
+    }
+
+    fn forget_applied(&mut self) {
+        let last = self.task.waiting.last_applied();
+        while self.kept.front().is_some_and(|kept| kept.ticket <= last) {
+            self.kept.pop_front();
+            self.moved_at = Instant::now();
+        }
+        self.unsent = self.unsent.min(self.kept.len());
+    }
+
+    /// Shuts the door when nothing gets through any more, and opens it when something does.
+    fn look(&mut self, queue: &mpsc::Receiver<Queued>) {
+        let knows_leader = self.task.leader.borrow().is_known();
+        if self.kept.is_empty() && (knows_leader || queue.is_empty()) {
+            self.moved_at = Instant::now();
+        }
+        if self.moved_at.elapsed() > STALLED_MAX {
+            self.task.door.close();
+        } else if knows_leader && self.task.boot.load(Ordering::Acquire) > 0 {
+            self.task.door.open();
+        }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -223,28 +368,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_stands_still_while_the_clock_is_behind_the_log() {
-        let door = Door::shut();
-        let ahead = Time(u64::MAX / 2);
-        door.open(ahead);
-        assert_eq!(door.stamp(), ahead);
-        assert_eq!(door.stamp(), ahead);
-    }
-
-    #[test]
-    fn time_follows_the_clock_and_never_goes_back() {
-        let door = Door::shut();
-        door.open(Time(5));
-        let first = door.stamp();
-        assert!(first > Time(1_700_000_000_000_000));
-        assert!(door.stamp() >= first);
-    }
-
-    #[test]
     fn a_door_that_stopped_does_not_open_again() {
         let door = Door::shut();
         door.stop();
-        door.open(Time(0));
-        assert_eq!(door.state.load(Ordering::Relaxed), STOPPING);
+        door.open();
+        assert_eq!(door.check(), Err(SubmitError::Stopping));
     }
 }

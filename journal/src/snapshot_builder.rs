@@ -24,6 +24,7 @@ use crate::compensation::Compensations;
 use crate::engine_thread::Job;
 use crate::history::HistoryWriter;
 use crate::log_store::LogStore;
+use crate::origins::Origins;
 use crate::record::{Proposal, TypeConfig};
 use crate::snapshot_file::{SnapshotDirectory, SnapshotError, SnapshotMeta};
 
@@ -110,8 +111,8 @@ fn build(
 ) -> io::Result<(SnapshotMeta, File)> {
     let SnapshotKeeping { snapshots, log, log_bytes_kept, history, progress, .. } = keeping;
     let sequence = loop {
-        let (state, meta) = match follow(meta, keeping, runtime) {
-            Ok(engine) => (Snapshot::from(engine), meta.clone()),
+        let (state, meta, origins) = match follow(meta, keeping, runtime) {
+            Ok((engine, origins)) => (Snapshot::from(engine), meta.clone(), origins),
             Err(error) => {
                 tracing::error!("a snapshot is taken of the engine itself, for the disk does not lead to it: {error}");
                 copy(jobs)?
@@ -121,7 +122,7 @@ fn build(
         // The log before a snapshot may go. What history did not keep yet could then never be written again.
         runtime.block_on(history.wait_for(sequence));
         history.flush()?;
-        match snapshots.write(&meta, &state, keeping.kept_free) {
+        match snapshots.write(&meta, &origins, &state, keeping.kept_free) {
             Ok(()) => break sequence,
             Err(SnapshotError::NoRoom(needed)) => {
                 // The state is not kept in memory meanwhile.
@@ -152,22 +153,23 @@ fn wait_for_room(needed: u64, keeping: &SnapshotKeeping) -> io::Result<()> {
 }
 
 /// The engine that decides, as it is, and where in the log that is.
-fn copy(jobs: &Sender<Job>) -> io::Result<(Snapshot, SnapshotMeta)> {
+fn copy(jobs: &Sender<Job>) -> io::Result<(Snapshot, SnapshotMeta, Origins)> {
     let (reply, copy) = oneshot::channel();
     let ended = || io::Error::other("the engine thread has ended");
     jobs.send(Job::Copy(reply)).map_err(|_| ended())?;
     copy.blocking_recv().map_err(|_| ended())
 }
 
-/// An engine that has applied everything up to the last entry of `meta`.
-fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> io::Result<Engine> {
+/// An engine that has applied everything up to the last entry of `meta`, and whose entries those were.
+fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> io::Result<(Engine, Origins)> {
     let base = keeping.snapshots.load_newest(keeping.log.purged_index(), Sequence(u64::MAX));
     let base = base.map_err(|error| io::Error::other(error.to_string()))?;
-    let (mut engine, mut next) = match base {
+    let (mut engine, mut origins, mut next) = match base {
         Some(found) => {
-            (Engine::from_snapshot(found.state), found.meta.last_log_id.map_or(0, |log_id| log_id.index + 1))
+            let next = found.meta.last_log_id.map_or(0, |log_id| log_id.index + 1);
+            (Engine::from_snapshot(found.state), found.origins, next)
         }
-        None => (Engine::new(), 0),
+        None => (Engine::new(), Origins::default(), 0),
     };
     let end = meta.last_log_id.map_or(0, |log_id| log_id.index + 1);
     let mut events = Vec::new();
@@ -180,14 +182,17 @@ fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> i
         }
         for entry in entries {
             next = entry.log_id.index + 1;
-            if let EntryPayload::Normal(Proposal::Commands { entry, .. }) = entry.payload {
+            if let EntryPayload::Normal(Proposal::Commands { origin, entry }) = entry.payload
+                && origins.admits(&origin)
+            {
+                let time = entry.time_after(engine.time());
                 for (at, command) in entry.commands.iter().enumerate() {
                     engine.foresee(&entry.commands[at..]);
-                    keeping.compensations.apply(&mut engine, entry.time, command, &mut events);
+                    keeping.compensations.apply(&mut engine, time, command, &mut events);
                 }
                 events.clear();
             }
         }
     }
-    Ok(engine)
+    Ok((engine, origins))
 }

@@ -12,7 +12,8 @@ use openraft::alias::SnapshotMetaOf;
 use sha2::{Digest, Sha256};
 
 use crate::failure::StartError;
-use crate::format::{FrameError, LogIdBytes, MembershipBytes, SnapshotHeader, open_first, seal};
+use crate::format::{FrameError, LogIdBytes, MembershipBytes, SnapshotHeader, open_snapshot_header, seal};
+use crate::origins::Origins;
 use crate::record::{LogId, StoredMembership, TypeConfig};
 use crate::retention;
 use crate::space::free_bytes;
@@ -31,6 +32,7 @@ const SYNC_REST: Duration = Duration::from_millis(2);
 /// A snapshot that was read and found whole.
 pub(crate) struct FoundSnapshot {
     pub meta: SnapshotMeta,
+    pub origins: Origins,
     pub state: Snapshot,
 }
 
@@ -139,7 +141,13 @@ impl SnapshotDirectory {
 
     /// Writes one and reads it back. Where that would leave less room on the disk than `kept_free` bytes, nothing is written;
     /// where it fails half way, nothing is left of it.
-    pub(crate) fn write(&self, meta: &SnapshotMeta, state: &Snapshot, kept_free: u64) -> Result<(), SnapshotError> {
+    pub(crate) fn write(
+        &self,
+        meta: &SnapshotMeta,
+        origins: &Origins,
+        state: &Snapshot,
+        kept_free: u64,
+    ) -> Result<(), SnapshotError> {
         let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.path.join(format!("{index:020}.{SUFFIX}"));
         let temporary = path.with_extension("tmp");
@@ -156,6 +164,7 @@ impl SnapshotDirectory {
             sequence: state.sequence(),
             body_length,
             state_hash: hasher.finalize().into(),
+            origins: origins.clone(),
         };
         let needed = body_length.saturating_add(HEADER_BYTES_MAX).saturating_add(kept_free);
         if free_bytes(&self.path)? < needed {
@@ -179,6 +188,25 @@ impl SnapshotDirectory {
     pub(crate) fn newest(&self) -> Result<Option<(SnapshotMeta, File)>, SnapshotError> {
         let found = self.newest_header()?;
         found.map(|(header, file)| Ok((header.meta()?, file))).transpose()
+    }
+
+    /// Where a snapshot of that name gathers that comes from another node. Others that were coming are given up.
+    pub(crate) fn incoming(&self, name: &str) -> io::Result<PathBuf> {
+        let wanted = self.path.join(name).with_extension("part");
+        for entry in fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "part") && path != wanted {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// What the header of an open file says.
+    pub(crate) fn meta_of(mut file: &File) -> Result<SnapshotMeta, SnapshotError> {
+        let meta = read_header(&mut file)?.meta()?;
+        file.rewind()?;
+        Ok(meta)
     }
 
     /// How many bytes may still be written beside them.
@@ -260,12 +288,12 @@ fn write_whole(path: &Path, header: &SnapshotHeader, state: &Snapshot) -> Result
 }
 
 /// The header; the file then stands at the body.
-fn read_header(file: &mut File) -> Result<SnapshotHeader, SnapshotError> {
+fn read_header(file: &mut (impl Read + Seek)) -> Result<SnapshotHeader, SnapshotError> {
     let mut start = Vec::new();
     file.rewind()?;
     // A header is far smaller; one that is not is damaged.
-    file.take(HEADER_BYTES_MAX).read_to_end(&mut start)?;
-    let (header, length) = open_first::<SnapshotHeader>(&start)?;
+    file.by_ref().take(HEADER_BYTES_MAX).read_to_end(&mut start)?;
+    let (header, length) = open_snapshot_header(&start)?;
     file.seek(SeekFrom::Start(length as u64))?;
     Ok(header)
 }
@@ -292,7 +320,7 @@ fn read_file(path: &Path) -> Result<FoundSnapshot, SnapshotError> {
 
 /// The header and the body, if `bytes` are a whole snapshot file.
 pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), SnapshotError> {
-    let (header, length) = open_first::<SnapshotHeader>(bytes)?;
+    let (header, length) = open_snapshot_header(bytes)?;
     let body = &bytes[length..];
     let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;
     if whole { Ok((header, body)) } else { Err(SnapshotError::Body) }
@@ -315,7 +343,7 @@ pub(crate) fn read(file: &mut File) -> Result<FoundSnapshot, SnapshotError> {
     if state.sequence() != header.sequence {
         return Err(SnapshotError::Body);
     }
-    Ok(FoundSnapshot { meta: header.meta()?, state })
+    Ok(FoundSnapshot { meta: header.meta()?, origins: header.origins, state })
 }
 
 #[cfg(test)]
@@ -341,7 +369,7 @@ mod tests {
         let directory = SnapshotDirectory::open(folder.path()).unwrap();
         let state = Engine::new().snapshot();
         for index in [5, 10, 15, 20] {
-            directory.write(&meta(index), &state, 0).unwrap();
+            directory.write(&meta(index), &Origins::default(), &state, 0).unwrap();
             let purge_upto = directory.prune(|_| 0, 0).unwrap();
             assert_eq!(purge_upto, [None, None, Some(5), Some(10)][index as usize / 5 - 1]);
         }
@@ -355,7 +383,7 @@ mod tests {
     fn a_snapshot_that_would_take_the_last_room_is_not_begun() {
         let folder = tempfile::tempdir().unwrap();
         let directory = SnapshotDirectory::open(folder.path()).unwrap();
-        let error = directory.write(&meta(5), &Engine::new().snapshot(), u64::MAX).unwrap_err();
+        let error = directory.write(&meta(5), &Origins::default(), &Engine::new().snapshot(), u64::MAX).unwrap_err();
         assert!(matches!(error, SnapshotError::NoRoom(u64::MAX)), "{error}");
         assert_eq!(fs::read_dir(folder.path().join("snapshots")).unwrap().count(), 0);
     }
@@ -371,7 +399,7 @@ mod tests {
             file.write_all_at(&[0xee], file.metadata().unwrap().len() - 1).unwrap();
         };
         for index in [5, 10, 15] {
-            directory.write(&meta(index), &state, 0).unwrap();
+            directory.write(&meta(index), &Origins::default(), &state, 0).unwrap();
         }
         damage(15);
         assert_eq!(directory.load_newest(Some(5), END).unwrap().unwrap().meta, meta(10));
@@ -388,7 +416,7 @@ mod tests {
         for index in [5, 10] {
             let mut engine = Engine::new();
             (0..index).for_each(|_| engine.apply(Time(0), &Command::Tick, &mut Vec::new()));
-            directory.write(&meta(index), &engine.snapshot(), 0).unwrap();
+            directory.write(&meta(index), &Origins::default(), &engine.snapshot(), 0).unwrap();
         }
         let error = directory.load_newest(Some(5), Sequence(4)).err().unwrap().to_string();
         assert!(error.contains("00000000000000000005.snapshot"), "{error}");
@@ -403,7 +431,7 @@ mod tests {
     fn a_file_with_any_bit_changed_or_any_byte_cut_off_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let directory = SnapshotDirectory::open(folder.path()).unwrap();
-        directory.write(&meta(5), &Engine::new().snapshot(), 0).unwrap();
+        directory.write(&meta(5), &Origins::default(), &Engine::new().snapshot(), 0).unwrap();
         let path = folder.path().join(format!("snapshots/{:020}.snapshot", 5));
         let whole = fs::read(&path).unwrap();
         let is_refused = |bytes: &[u8]| {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::engine_thread::Job;
 use crate::log_store::hand_over;
 use crate::record::{LogId, Proposal, StoredMembership, TypeConfig};
+use crate::runtime;
 use crate::snapshot_builder::{SnapshotBuilder, SnapshotKeeping};
 use crate::snapshot_file::{self, SnapshotMeta};
 
@@ -85,13 +86,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let snapshots = self.keeping.snapshots.clone();
         let store = move || -> io::Result<_> {
             let found = snapshot_file::read(&mut snapshot)?;
-            snapshots.write(&found.meta, &found.state, 0)?;
-            Ok(found.state)
+            snapshots.write(&found.meta, &found.origins, &found.state, 0)?;
+            Ok(found)
         };
-        let state = tokio::task::spawn_blocking(store).await.map_err(io::Error::other)??;
+        let found = runtime::blocking(store).await??;
         let (done, installed) = oneshot::channel();
-        self.tell(Job::Install(meta.clone(), state, done)).await?;
+        let sequence = found.state.sequence();
+        self.tell(Job::Install(found, done)).await?;
         installed.await.map_err(|_| engine_ended())?;
+        // Raft drops the log before it; a start finds nothing to write history from then.
+        self.keeping.history.wait_for(sequence).await;
+        let history = self.keeping.history.clone();
+        runtime::blocking(move || history.flush()).await??;
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())

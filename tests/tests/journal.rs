@@ -343,7 +343,7 @@ async fn a_full_queue_refuses_at_the_door() {
     let folder = tempfile::tempdir().unwrap();
     let small = NodeConfig { queue_commands: 4, entry_commands_max: 1, published_capacity: 1, ..config(&folder) };
     let (node, published) = Node::start(small).await.unwrap();
-    assert_eq!(node.sequencer().submit(listing()[0].clone(), None), Err(SubmitError::NotLeader));
+    assert_eq!(node.sequencer().submit(listing()[0].clone(), None), Err(SubmitError::NoLeader));
     assert!(matches!(published.recv().unwrap(), Published::Restored(_)));
     node.recovered().await.unwrap();
 

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::snapshots;
 use crate::compensation::Compensations;
 use crate::format::{LOG, Link, LogEntryHead, check_log_entry, decode_log_entry, log_key, seems_compensation};
-use crate::record::{Compensation, Entry, LogId, Proposal, TypeConfig};
+use crate::record::{Compensation, Entry, LogId, Payload, Proposal};
 
 /// What the database reads ahead: the log is read from its begin to its end.
 const READ_AHEAD_BYTES: usize = 4 << 20;
@@ -26,9 +26,6 @@ pub(crate) struct Row {
     pub head: LogEntryHead,
     pub payload: Payload,
 }
-
-/// What an entry carries.
-pub(crate) type Payload = openraft::alias::EntryPayloadOf<TypeConfig>;
 
 impl Row {
     /// The entry `index` from its frame, where the one before it has the link `previous`, if that is known.

@@ -219,7 +219,7 @@ pub fn write_snapshot(
     replay.run(at, progress, |played| filing.file(played))?;
     filing.finish(replay.sequence().min(watermark))?;
     let state = (replay.sequence(), replay.time(), replay.state_hash());
-    let Some(meta) = replay.meta() else {
+    let Some((meta, origins)) = replay.meta() else {
         let what = "a log entry goes on behind that command, and a snapshot can only be of whole entries";
         return Err(RecoveryError::Refused(format!("sequence {}: {what}; {}", state.0, whole_entries(&replay))));
     };
@@ -230,7 +230,7 @@ pub fn write_snapshot(
     let path = data.join("snapshots").join(format!("{index:020}.snapshot"));
     let was_there = path.exists();
     let folder = SnapshotDirectory::open(data)?;
-    let written = folder.write(meta, &replay.snapshot(), 0);
+    let written = folder.write(meta, origins, &replay.snapshot(), 0);
     written.map_err(|error| RecoveryError::disk(&path, error))?;
     let bytes = path.metadata().map_err(|error| RecoveryError::disk(&path, error))?.len();
     Ok(SnapshotReport { path, bytes, state, was_there })

@@ -20,6 +20,7 @@ use super::progress::Progress;
 use super::snapshots::{self, SnapshotFile};
 use crate::compensation::Compensations;
 use crate::format::Link;
+use crate::origins::Origins;
 use crate::record::{Applied, LogId, Proposal, StoredMembership};
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 
@@ -100,6 +101,8 @@ pub struct Replay<'d> {
     skip: usize,
     /// The commands that are passed over.
     compensations: Compensations,
+    /// Which entries count.
+    origins: Origins,
     /// How many commands were applied.
     commands: u64,
     /// How the last entry of the log in sight is numbered.
@@ -193,6 +196,7 @@ impl<'d> Replay<'d> {
             base: Base { file: None, sequence: Sequence(0), time: Time(0) },
             engine: Engine::new(),
             compensations: directory.compensations(0),
+            origins: Origins::default(),
             meta: SnapshotMeta::default(),
             next: 0,
             link: Link::START,
@@ -226,6 +230,7 @@ impl<'d> Replay<'d> {
             compensations: directory.compensations(last_log_id.map_or(0, |log_id| log_id.index + 1)),
             next: last_log_id.map_or(0, |log_id| log_id.index + 1),
             meta: found.meta,
+            origins: found.origins,
             link,
             skip: 0,
             commands: 0,
@@ -271,8 +276,8 @@ impl<'d> Replay<'d> {
     }
 
     /// What a snapshot of this state says beside it; `None` inside of an entry, where none can be taken.
-    pub(crate) fn meta(&self) -> Option<&SnapshotMeta> {
-        (self.skip == 0).then_some(&self.meta)
+    pub(crate) fn meta(&self) -> Option<(&SnapshotMeta, &Origins)> {
+        (self.skip == 0).then_some((&self.meta, &self.origins))
     }
 
     /// The moments between two entries that are nearest to this one, which may be one.
@@ -348,8 +353,8 @@ impl<'d> Replay<'d> {
     /// Applies an entry; false when the moment came before its end.
     fn play(&mut self, row: &Row, to: At, applied: &mut Applied, visit: &mut Visit<'_>) -> Result<bool, RecoveryError> {
         let log_id = row.head.log_id;
-        let entry = match &row.payload {
-            EntryPayload::Normal(Proposal::Commands { entry, .. }) => entry,
+        let (origin, entry) = match &row.payload {
+            EntryPayload::Normal(Proposal::Commands { origin, entry }) => (origin, entry),
             // It was heeded before, when the rulings were looked for.
             EntryPayload::Normal(Proposal::Compensation(_)) | EntryPayload::Blank => {
                 self.pass(log_id, row.head.link);
@@ -361,8 +366,13 @@ impl<'d> Replay<'d> {
                 return Ok(true);
             }
         };
-        if matches!(to, At::Time(time) if entry.time > time) {
+        let time = entry.time_after(self.engine.time());
+        if matches!(to, At::Time(to) if time > to) {
             return Ok(false);
+        }
+        if self.skip == 0 && !self.origins.admits(origin) {
+            self.pass(log_id, row.head.link);
+            return Ok(true);
         }
         let commands = entry.commands.get(self.skip..).unwrap_or_default();
         let room = match to {
@@ -370,7 +380,7 @@ impl<'d> Replay<'d> {
             _ => usize::MAX,
         };
         let (commands, rest) = commands.split_at(commands.len().min(room));
-        self.apply(entry.time, commands, applied)?;
+        self.apply(time, commands, applied)?;
         self.commands += commands.len() as u64;
         if rest.is_empty() {
             self.pass(log_id, row.head.link);

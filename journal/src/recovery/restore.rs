@@ -20,7 +20,7 @@ use super::repair;
 use super::snapshots;
 use super::stream::{StreamReader, hash_of, with_suffix};
 use crate::database::{database_options, families, family, synced};
-use crate::durable_mark::DurableMark;
+use crate::durable_mark::{DurableMark, Mark};
 use crate::format::{
     BOOT_KEY, DATA_FORMAT, FORMAT_KEY, LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, VoteBytes, log_key, seal,
 };
@@ -95,7 +95,7 @@ pub fn import(file: &Path, data: &Path, progress: &mut dyn Progress) -> Result<R
         return Err(Damage::new(file.display().to_string(), "its header contradicts itself", EXPORT_ANEW).into());
     }
     if let Some(bytes) = reader.snapshot()? {
-        let (snapshot, _) = crate::format::open_first::<crate::format::SnapshotHeader>(&bytes)
+        let (snapshot, _) = crate::format::open_snapshot_header(&bytes)
             .map_err(|error| Damage::new(file.display().to_string(), error, EXPORT_ANEW))?;
         let index = snapshot.last_log_id.map_or(0, |log_id| LogId::from(log_id).index);
         making.keep_snapshot(index, &bytes, file, EXPORT_ANEW)?;

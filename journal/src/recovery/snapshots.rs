@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::fault::{DROP_SNAPSHOT, Damage, RESTORE, RecoveryError};
-use crate::format::{SnapshotHeader, open_first};
+use crate::format::{SnapshotHeader, open_snapshot_header};
 use crate::snapshot_file::{self, FoundSnapshot, SnapshotError};
 
 /// A header is far smaller; one that is not is damaged.
@@ -64,7 +64,7 @@ impl SnapshotFile {
             Ok(start)
         };
         let start = read().map_err(|error| self.damage(error, can_do_without))?;
-        let header = open_first::<SnapshotHeader>(&start);
+        let header = open_snapshot_header(&start);
         let (header, _) =
             header.map_err(|error| self.damage(format!("its header is damaged: {error}"), can_do_without))?;
         self.check_index(&header, can_do_without)?;

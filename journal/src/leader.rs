@@ -1,0 +1,81 @@
+//! Who leads, as far as this node knows, and the way there.
+
+use std::sync::Arc;
+
+use engine::{Command, Time};
+use futures_util::future::BoxFuture;
+use openraft::Raft;
+
+use crate::message::{Reply, Request};
+use crate::network::Network;
+use crate::proposer::Proposer;
+use crate::record::{Origin, TypeConfig};
+use crate::state_machine::StateMachine;
+
+/// Who leads. The term tells one time of leading from the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leader {
+    /// Nobody, as far as is known, or a node that is not ready yet.
+    Unknown,
+    /// This node, which has applied its whole log.
+    This { term: u64 },
+    /// Another.
+    Peer { node: u64, term: u64 },
+}
+
+impl Leader {
+    pub(crate) fn is_known(&self) -> bool {
+        *self != Leader::Unknown
+    }
+
+    pub(crate) fn is_this(&self) -> bool {
+        matches!(self, Leader::This { .. })
+    }
+}
+
+/// The way to the leader. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Leads {
+    pub raft: Raft<TypeConfig, StateMachine>,
+    pub proposer: Arc<Proposer>,
+    pub network: Network,
+}
+
+impl Leads {
+    /// What the clock of a leader here would stamp.
+    pub(crate) fn now(&self) -> Time {
+        self.proposer.clock().stamp()
+    }
+
+    /// Sends an entry to the leader, in the order of the calls. The future tells whether the leader has applied it; if not, it
+    /// may be in the log all the same.
+    pub(crate) async fn send(
+        &self,
+        leader: Leader,
+        origin: Origin,
+        commands: Vec<Command>,
+    ) -> BoxFuture<'static, bool> {
+        match leader {
+            Leader::This { .. } => match self.proposer.propose(origin, commands).await {
+                Ok(applied) => Box::pin(applied),
+                Err(_) => Box::pin(async { false }),
+            },
+            Leader::Peer { node, .. } => match self.address(node) {
+                Some(address) => {
+                    let commands = commands.into();
+                    let reply = self.network.link(node, &address).call(&Request::Forward { origin, commands });
+                    Box::pin(async move { matches!(reply.await, Ok(Reply::Done)) })
+                }
+                None => Box::pin(async { false }),
+            },
+            Leader::Unknown => Box::pin(async { false }),
+        }
+    }
+
+    /// Where a member listens.
+    pub(crate) fn address(&self, node: u64) -> Option<String> {
+        let metrics = self.raft.server_metrics();
+        let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
+        metrics.membership_config.membership().get_node(&node).map(|node| node.addr.clone())
+    }
+}

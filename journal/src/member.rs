@@ -1,0 +1,266 @@
+//! This node as a member of its cluster: what it says of itself and of the others, and what it does for operators.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use engine::Sequence;
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::ReadPolicy;
+use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
+use tokio::sync::{oneshot, watch};
+
+use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, Role};
+use crate::engine_thread::{Job, Reached};
+use crate::failure::Failure;
+use crate::leader::{Leader, Leads};
+use crate::log_store::{LogCounters, hand_over};
+use crate::message::{Reply, Request};
+use crate::record::TypeConfig;
+use crate::space::Space;
+use crate::standing::{Standing, Standings};
+
+/// How long a change of members may take.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
+/// How far behind a learner may be, in log entries, to be given a vote.
+const BEHIND_MAX: u64 = 1_000;
+/// How often it is looked whether this node has applied what it waits for.
+const CATCH_UP_INTERVAL: Duration = Duration::from_millis(1);
+
+/// What this program calls itself.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A node in its cluster. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Member {
+    pub node: u64,
+    pub priority: u8,
+    pub leads: Leads,
+    pub leader: watch::Receiver<Leader>,
+    pub jobs: Sender<Job>,
+    pub applied: Arc<AtomicU64>,
+    pub log_counters: Arc<LogCounters>,
+    pub space: Space,
+    pub standings: Arc<Standings>,
+    pub failure: Failure,
+}
+
+impl Member {
+    pub(crate) fn metrics(&self) -> RaftMetrics<TypeConfig> {
+        self.leads.raft.metrics().borrow_watched().clone()
+    }
+
+    /// How this node stands.
+    pub(crate) fn standing(&self) -> Standing {
+        let metrics = self.metrics();
+        Standing {
+            node: self.node,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            applied_sequence: self.applied.load(Ordering::Acquire),
+            applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
+            log_index: self.log_counters.last_index.load(Ordering::Relaxed),
+            hashes: Vec::new(),
+            is_space_low: self.space.status().1,
+            trouble: self.failure.reason(),
+            priority: self.priority,
+            version: VERSION.to_owned(),
+        }
+    }
+
+    /// The cluster as this node sees it.
+    pub(crate) fn status(&self) -> ClusterStatus {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let own = self.standing();
+        let member = |node: u64, address: &BasicNode| {
+            let heard = self.standings.of(node);
+            let standing = if node == self.node { Some(&own) } else { heard.last.as_ref() };
+            let is_fresh = node == self.node || heard.fresh().is_some();
+            let voter = voters.contains(&node);
+            let role = match (is_fresh, voter) {
+                (false, _) => Role::Unreachable,
+                _ if metrics.current_leader == Some(node) => Role::Leader,
+                (true, true) => Role::Follower,
+                (true, false) => Role::Learner,
+            };
+            let trouble = standing.and_then(|standing| standing.trouble.clone());
+            let trouble = trouble.or(heard.trouble.clone().filter(|_| !is_fresh));
+            let low = standing.is_some_and(|standing| standing.is_space_low);
+            let hash = standing.and_then(|standing| standing.hashes.last().copied()).unwrap_or_default();
+            MemberStatus {
+                node,
+                address: address.addr.clone(),
+                role,
+                voter,
+                applied_sequence: standing.map_or(0, |standing| standing.applied_sequence),
+                applied_index: standing.map_or(0, |standing| standing.applied_index),
+                log_index: standing.map_or(0, |standing| standing.log_index),
+                state_hash: HashAt { index: hash.0, value: format!("{:016x}", hash.1) },
+                trouble: trouble.or_else(|| low.then(|| "its disk has little room left".to_owned())),
+                version: standing.map_or_else(String::new, |standing| standing.version.clone()),
+            }
+        };
+        ClusterStatus {
+            asked: self.node,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            members: membership.nodes().map(|(node, address)| member(*node, address)).collect(),
+        }
+    }
+
+    /// How far the engine is, once it has done all that raft has handed to it.
+    pub(crate) async fn reached(&self) -> Result<Reached, String> {
+        let (reply, reached) = oneshot::channel();
+        let told = hand_over(&self.jobs, Job::Tell(reply)).await;
+        told.map_err(|_| "the engine thread has ended".to_owned())?;
+        reached.await.map_err(|_| "the engine thread has ended".to_owned())
+    }
+
+    /// The last command that a read which begins now must see. Only a leader that a majority still follows knows it.
+    pub(crate) async fn read_index(&self, leader: Leader) -> Result<Sequence, String> {
+        match leader {
+            Leader::Unknown => Err("this node knows no leader".to_owned()),
+            Leader::This { .. } => self.read_index_here().await,
+            Leader::Peer { node, .. } => {
+                let address = self.leads.address(node).ok_or("the leader is no member")?;
+                match self.leads.network.link(node, &address).call(&Request::ReadIndex).await? {
+                    Reply::ReadIndex(sequence) => Ok(Sequence(sequence)),
+                    _ => Err("the reply is to another question".to_owned()),
+                }
+            }
+        }
+    }
+
+    /// The same, on the leader.
+    pub(crate) async fn read_index_here(&self) -> Result<Sequence, String> {
+        let ensured = self.leads.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        ensured.map_err(|error| error.to_string())?;
+        self.reached().await.map(|reached| reached.sequence)
+    }
+
+    /// Waits until this node has applied everything that was acknowledged before.
+    pub(crate) async fn catch_up(&self, leader: Leader) -> Result<Sequence, String> {
+        let wanted = self.read_index(leader).await?;
+        while self.applied.load(Ordering::Acquire) < wanted.0 {
+            if let Some(reason) = self.failure.reason() {
+                return Err(reason);
+            }
+            tokio::time::sleep(CATCH_UP_INTERVAL).await;
+        }
+        Ok(wanted)
+    }
+
+    /// Does what an operator asks; only the leader can.
+    pub(crate) async fn change(&self, change: Change) -> Result<(), String> {
+        if !self.leader.borrow().is_this() {
+            return Err("this node does not lead".to_owned());
+        }
+        match tokio::time::timeout(CHANGE_MAX, self.change_now(change)).await {
+            Ok(changed) => changed,
+            Err(_) => Err("it takes too long: what became of it, the status says".to_owned()),
+        }
+    }
+
+    async fn change_now(&self, change: Change) -> Result<(), String> {
+        let raft = &self.leads.raft;
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership().clone();
+        let is_voter = |node: u64| membership.voter_ids().any(|voter| voter == node);
+        let known = |node: u64| membership.get_node(&node).is_some();
+        match change {
+            Change::AddLearner(node, address) => {
+                if known(node) {
+                    return Err(format!("node {node} is a member already"));
+                }
+                if node == 0 || membership.nodes().count() >= NODES_MAX {
+                    return Err(format!("a cluster has at most {NODES_MAX} nodes, numbered from 1"));
+                }
+                let added = raft.add_learner(node, BasicNode::new(address), false).await;
+                added.map(|_| ()).map_err(|error| error.to_string())
+            }
+            Change::Promote(node) if is_voter(node) => Err(format!("node {node} has a vote already")),
+            Change::Promote(node) if known(node) => {
+                let behind = self.standings.of(node).fresh().map(|standing| {
+                    self.log_counters.last_index.load(Ordering::Relaxed).saturating_sub(standing.applied_index)
+                });
+                match behind {
+                    None => return Err(format!("node {node} cannot be reached")),
+                    Some(behind) if behind > BEHIND_MAX => {
+                        return Err(format!("node {node} is {behind} log entries behind; {BEHIND_MAX} are the most"));
+                    }
+                    Some(_) => {}
+                }
+                self.set_members(ChangeMembers::AddVoterIds(BTreeSet::from([node]))).await
+            }
+            Change::Remove(node) if known(node) => {
+                if is_voter(node) && membership.voter_ids().count() == 1 {
+                    return Err("the last voter cannot be removed".to_owned());
+                }
+                if is_voter(node) {
+                    self.set_members(ChangeMembers::RemoveVoters(BTreeSet::from([node]))).await?;
+                }
+                self.set_members(ChangeMembers::RemoveNodes(BTreeSet::from([node]))).await
+            }
+            Change::TransferLeader(node) if is_voter(node) => {
+                self.hand_over_to(node).await.then_some(()).ok_or_else(|| format!("node {node} did not take the lead"))
+            }
+            Change::TransferLeader(node) if known(node) => Err(format!("node {node} has no vote")),
+            Change::Promote(node) | Change::Remove(node) | Change::TransferLeader(node) => {
+                Err(format!("node {node} is no member"))
+            }
+        }
+    }
+
+    async fn set_members(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), String> {
+        let changed = self.leads.raft.change_membership(change, false).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Says where this node listens, if the others have another address of it.
+    pub(crate) async fn announce(&self, address: &str) -> Result<(), String> {
+        if self.leads.address(self.node).is_none_or(|known| known == address) {
+            return Ok(());
+        }
+        let nodes = [(self.node, BasicNode::new(address))].into();
+        self.set_members(ChangeMembers::SetNodes(nodes)).await
+    }
+
+    /// Lets another voter lead; whether it does. Nothing is proposed meanwhile, so nothing can fall between the two.
+    pub(crate) async fn hand_over_to(&self, node: u64) -> bool {
+        if node == self.node {
+            return self.leader.borrow().is_this();
+        }
+        self.leads.proposer.close().await;
+        let mut leader = self.leader.clone();
+        let ended = async {
+            if self.leads.raft.trigger().transfer_leader(node).await.is_err() {
+                return false;
+            }
+            loop {
+                if self.metrics().state != ServerState::Leader {
+                    return true;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(5), leader.changed()).await;
+            }
+        };
+        let handed = tokio::time::timeout(Duration::from_secs(1), ended).await.unwrap_or(false);
+        if !handed {
+            // It leads on: what is in the log is looked at again before anything is proposed.
+            self.leads.proposer.look_again();
+        }
+        handed
+    }
+
+    /// The voter that is to lead when this node goes: the one that is furthest, and among equals that of the highest priority.
+    pub(crate) fn successor(&self) -> Option<u64> {
+        let metrics = self.metrics();
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let fresh = self.standings.fresh().into_iter();
+        let able = fresh.filter(|standing| voters.contains(&standing.node) && standing.trouble.is_none());
+        able.max_by_key(|standing| (standing.log_index, standing.priority)).map(|standing| standing.node)
+    }
+}

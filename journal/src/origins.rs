@@ -1,0 +1,120 @@
+//! Who laid which entry into the log, so that none is applied twice.
+//!
+//! A node numbers its entries 1, 2, 3 ... since its start, and sends one again when it does not know whether the leader
+//! that it sent it to had it: after a broken connection, after an election. The log may then hold it twice, or hold a
+//! later one whose predecessor was lost with a leader. An entry counts only if it is its node's next: what is not is
+//! void, on every node alike.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::Origin;
+
+/// The last entry of each node that counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origins {
+    last: BTreeMap<u64, Last>,
+    /// Whether it goes back to the beginning of the log. Snapshots of data format 3 did not hold it: of a node that is not
+    /// known then, any entry may be the next.
+    is_partial: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Last {
+    boot: u64,
+    ticket: u64,
+}
+
+impl Origins {
+    /// Those of a snapshot that does not say.
+    pub(crate) fn unknown() -> Origins {
+        Origins { last: BTreeMap::new(), is_partial: true }
+    }
+
+    /// Whether this is its node's next entry; it is the last one then.
+    pub(crate) fn admits(&mut self, origin: &Origin) -> bool {
+        let is_next = self.standing(origin) == Standing::Next;
+        if is_next {
+            self.last.insert(origin.node, Last { boot: origin.boot, ticket: origin.ticket });
+        }
+        is_next
+    }
+
+    /// What `origin` is to those admitted.
+    pub(crate) fn standing(&self, origin: &Origin) -> Standing {
+        let is_next = match self.last.get(&origin.node) {
+            Some(last) if (origin.boot, origin.ticket) <= (last.boot, last.ticket) => return Standing::Known,
+            Some(last) if origin.boot == last.boot => origin.ticket == last.ticket + 1,
+            Some(_) => origin.ticket == 1,
+            None => origin.ticket == 1 || self.is_partial,
+        };
+        if is_next { Standing::Next } else { Standing::Ahead }
+    }
+
+    /// The last start of `node` that laid an entry into the log; zero if there was none.
+    pub(crate) fn last_boot(&self, node: u64) -> u64 {
+        self.last.get(&node).map_or(0, |last| last.boot)
+    }
+
+    /// The last of its entries since that start.
+    pub(crate) fn last_ticket(&self, node: u64) -> u64 {
+        self.last.get(&node).map_or(0, |last| last.ticket)
+    }
+}
+
+/// What an entry is to those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Its node's next.
+    Next,
+    /// It was admitted, or came too late to be.
+    Known,
+    /// One before it is missing.
+    Ahead,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(node: u64, boot: u64, ticket: u64) -> Origin {
+        Origin { node, boot, ticket }
+    }
+
+    #[test]
+    fn what_is_sent_again_counts_once() {
+        let mut origins = Origins::default();
+        let sent = [(1, 1), (1, 2), (1, 2), (1, 1), (1, 3)];
+        let counted: Vec<bool> = sent.iter().map(|(boot, ticket)| origins.admits(&origin(7, *boot, *ticket))).collect();
+        assert_eq!(counted, [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn what_comes_after_a_hole_is_void_until_the_hole_is_filled() {
+        let mut origins = Origins::default();
+        assert!(origins.admits(&origin(7, 1, 1)));
+        assert!(!origins.admits(&origin(7, 1, 3)));
+        assert!(origins.admits(&origin(7, 1, 2)));
+        assert!(origins.admits(&origin(7, 1, 3)));
+        assert!(!origins.admits(&origin(8, 1, 2)), "each node counts for itself, from one");
+    }
+
+    #[test]
+    fn a_new_start_counts_from_one_and_ends_the_one_before() {
+        let mut origins = Origins::default();
+        assert!(origins.admits(&origin(7, 4, 1)));
+        assert!(!origins.admits(&origin(7, 5, 2)));
+        assert!(origins.admits(&origin(7, 5, 1)));
+        assert!(!origins.admits(&origin(7, 4, 2)), "an entry of a past life came late");
+        assert_eq!((origins.last_boot(7), origins.last_boot(8)), (5, 0));
+    }
+
+    #[test]
+    fn after_a_snapshot_that_does_not_say_any_first_entry_counts() {
+        let mut origins = Origins::unknown();
+        assert!(origins.admits(&origin(1, 9, 40)));
+        assert!(!origins.admits(&origin(1, 9, 40)));
+        assert!(origins.admits(&origin(1, 9, 41)));
+    }
+}

@@ -1,0 +1,147 @@
+//! Where commands become entries of the log, on the leader alone: its own, and those that other nodes sent. One clock stamps
+//! them, and each node's entries go in in the order of their tickets, each once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::{Command, Time};
+use openraft::Raft;
+use openraft::impls::ProgressResponder;
+use tokio::sync::{Mutex, Notify};
+
+use crate::origins::{Origins, Standing};
+use crate::record::{Entry, Origin, Proposal, TypeConfig};
+use crate::runtime;
+use crate::state_machine::StateMachine;
+
+/// The clock that must not run backwards.
+#[derive(Default)]
+pub(crate) struct Clock {
+    last: AtomicU64,
+}
+
+impl Clock {
+    /// What it says from now on is not before `time`.
+    pub(crate) fn reach(&self, time: Time) {
+        self.last.fetch_max(time.0, Ordering::Relaxed);
+    }
+
+    /// The time in microseconds, or the last one it said when that is later.
+    pub(crate) fn stamp(&self) -> Time {
+        let clock = runtime::now().0;
+        Time(self.last.fetch_max(clock, Ordering::Relaxed).max(clock))
+    }
+}
+
+/// Lays entries into the log while this node leads.
+pub(crate) struct Proposer {
+    raft: Raft<TypeConfig, StateMachine>,
+    clock: Clock,
+    /// What is in the log, this term's entries included; none while this node does not lead. The lock keeps the order of what
+    /// is admitted and what is handed to raft the same.
+    log: Mutex<Option<Origins>>,
+    failed: Notify,
+}
+
+/// Why an entry was not taken; the log does not have it from this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ProposeError {
+    /// This node does not lead, or not yet.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// One of the node's entries before it is not here.
+    #[error("an entry before it is missing")]
+    Ahead,
+}
+
+impl Proposer {
+    pub(crate) fn new(raft: Raft<TypeConfig, StateMachine>) -> Proposer {
+        Proposer { raft, clock: Clock::default(), log: Mutex::new(None), failed: Notify::new() }
+    }
+
+    /// The clock that stamps what is proposed.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Takes entries, on a leader whose engine has applied the whole log: up to `time`, the entries of `origins`.
+    pub(crate) async fn open(&self, time: Time, origins: Origins) {
+        self.clock.reach(time);
+        *self.log.lock().await = Some(origins);
+    }
+
+    /// Takes none.
+    pub(crate) async fn close(&self) {
+        *self.log.lock().await = None;
+    }
+
+    /// Resolves when an entry was not taken by raft after all: what is in the log must be looked at again.
+    pub(crate) async fn failed(&self) {
+        self.failed.notified().await;
+    }
+
+    /// Has whoever waits in [`Proposer::failed`] look at the log again.
+    pub(crate) fn look_again(&self) {
+        self.failed.notify_one();
+    }
+
+    /// Proposes an entry. The future tells, once that is known, whether it is applied.
+    pub(crate) async fn propose(
+        self: &Arc<Self>,
+        origin: Origin,
+        commands: Vec<Command>,
+    ) -> Result<impl Future<Output = bool> + Send + use<>, ProposeError> {
+        let mut log = self.log.lock().await;
+        let origins = log.as_mut().ok_or(ProposeError::NotLeader)?;
+        let done = match origins.standing(&origin) {
+            Standing::Ahead => return Err(ProposeError::Ahead),
+            // It was sent again, and is on its way or applied.
+            Standing::Known => None,
+            Standing::Next => {
+                origins.admits(&origin);
+                let entry = Arc::new(Entry { time: self.clock.stamp(), commands });
+                let (responder, done) = ProgressResponder::complete_only();
+                let proposal = Proposal::Commands { origin, entry };
+                if self.raft.client_write_ff(proposal, Some(responder)).await.is_err() {
+                    *log = None;
+                    return Err(ProposeError::NotLeader);
+                }
+                Some(done)
+            }
+        };
+        let proposer = self.clone();
+        Ok(async move {
+            let Some(done) = done else { return true };
+            let applied = done.await.is_ok_and(|result| result.is_ok());
+            if !applied {
+                // Those behind it would leave a hole.
+                proposer.close().await;
+                proposer.look_again();
+            }
+            applied
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stands_still_while_the_clock_is_behind_the_log() {
+        let clock = Clock::default();
+        let ahead = Time(u64::MAX / 2);
+        clock.reach(ahead);
+        assert_eq!(clock.stamp(), ahead);
+        assert_eq!(clock.stamp(), ahead);
+    }
+
+    #[test]
+    fn time_follows_the_clock_and_never_goes_back() {
+        let clock = Clock::default();
+        clock.reach(Time(5));
+        let first = clock.stamp();
+        assert!(first > Time(1_700_000_000_000_000));
+        assert!(clock.stamp() >= first);
+    }
+}

@@ -1,0 +1,81 @@
+//! How each node of the cluster stands, as it says itself: nodes tell each other several times a second.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// A node that was not heard of for so long is called unreachable.
+const FRESH_MAX: Duration = Duration::from_secs(1);
+
+/// How one node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Standing {
+    pub node: u64,
+    pub term: u64,
+    /// Who it thinks leads.
+    pub leader: Option<u64>,
+    pub applied_sequence: u64,
+    pub applied_index: u64,
+    /// The last log entry that is durable there.
+    pub log_index: u64,
+    /// Its state's hashes at the last few log entries at which all nodes take one.
+    pub hashes: Vec<(u64, u64)>,
+    /// Whether its disk has little room left.
+    pub is_space_low: bool,
+    /// What is wrong with it, if it knows.
+    pub trouble: Option<String>,
+    /// Its priority to lead.
+    pub priority: u8,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// What was last heard of each other node.
+#[derive(Default)]
+pub(crate) struct Standings {
+    by_node: Mutex<BTreeMap<u64, Heard>>,
+}
+
+/// What was heard, and when.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard {
+    /// The last word, however old.
+    pub last: Option<Standing>,
+    at: Option<Instant>,
+    /// Why it could not be reached since.
+    pub trouble: Option<String>,
+}
+
+impl Heard {
+    /// What it said, if that is not long ago.
+    pub(crate) fn fresh(&self) -> Option<&Standing> {
+        self.last.as_ref().filter(|_| self.at.is_some_and(|at| at.elapsed() <= FRESH_MAX))
+    }
+}
+
+impl Standings {
+    /// A node said how it stands.
+    pub(crate) fn heard(&self, standing: Standing) {
+        let node = standing.node;
+        let heard = Heard { last: Some(standing), at: Some(Instant::now()), trouble: None };
+        self.by_node.lock().insert(node, heard);
+    }
+
+    /// A node could not be reached.
+    pub(crate) fn silent(&self, node: u64, trouble: String) {
+        self.by_node.lock().entry(node).or_default().trouble = Some(trouble);
+    }
+
+    /// What was heard of a node.
+    pub(crate) fn of(&self, node: u64) -> Heard {
+        self.by_node.lock().get(&node).cloned().unwrap_or_default()
+    }
+
+    /// Of all that were heard of not long ago.
+    pub(crate) fn fresh(&self) -> Vec<Standing> {
+        self.by_node.lock().values().filter_map(|heard| heard.fresh().cloned()).collect()
+    }
+}
