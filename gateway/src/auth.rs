@@ -49,6 +49,17 @@ pub struct Caller {
     pub uid: Uid,
     /// Until when the request is good, if it was signed.
     pub deadline: Option<Time>,
+    /// Whether the key may read the account.
+    pub may_read: bool,
+    /// Whether the key may trade.
+    pub may_trade: bool,
+}
+
+impl Caller {
+    fn of(key: &ApiKey, deadline: Option<Time>) -> Caller {
+        let may = |permission| key.permissions.contains(&permission);
+        Caller { uid: key.uid, deadline, may_read: may(Permission::UserData), may_trade: may(Permission::Trade) }
+    }
 }
 
 /// What a call needs to be authenticated and counted.
@@ -80,7 +91,7 @@ pub fn authenticate(
             if !is_allowed_from(key, by.address) {
                 return Err(ApiError::rejected_key());
             }
-            return Ok(Some(Caller { uid: key.uid, deadline: None }));
+            return Ok(Some(Caller::of(key, None)));
         }
         Security::Signed => None,
         Security::UserData => Some(Permission::UserData),
@@ -100,7 +111,7 @@ pub fn authenticate(
     if lacks || !is_allowed_from(key, by.address) {
         return Err(ApiError::rejected_key());
     }
-    Ok(Some(Caller { uid: key.uid, deadline: Some(deadline) }))
+    Ok(Some(Caller::of(key, Some(deadline))))
 }
 
 /// The key that the client names.

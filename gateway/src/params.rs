@@ -28,6 +28,9 @@ impl Params {
             return Err(ApiError::too_many_parameters());
         }
         for (at, (name, _)) in pairs.iter().enumerate() {
+            if name.is_empty() {
+                return Err(ApiError::nameless_parameter());
+            }
             if pairs[..at].iter().any(|(earlier, _)| earlier == name) {
                 return Err(ApiError::duplicate_parameter());
             }
@@ -155,7 +158,14 @@ impl Params {
                         "^\\[(\"[A-Z0-9-_.]{1,20}\"(,\"[A-Z0-9-_.]{1,20}\"){0,}){0,1}\\]$",
                     )
                 })?;
-                names.iter().map(|name| find_symbol(name, catalog)).collect::<Result<_, _>>().map(Some)
+                let symbols: Vec<&Symbol> =
+                    names.iter().map(|name| find_symbol(name, catalog)).collect::<Result<_, _>>()?;
+                let mut ids: Vec<_> = symbols.iter().map(|symbol| symbol.id).collect();
+                ids.sort_unstable();
+                if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+                    return Err(ApiError::duplicate_symbols());
+                }
+                Ok(Some(symbols))
             }
             (None, None) => Ok(None),
         }
@@ -260,10 +270,7 @@ mod tests {
         params.take("b");
         let error = params.finish().unwrap_err();
         assert_eq!(error.code, -1104);
-        assert_eq!(
-            error.message,
-            "Not all sent parameters were read; read '1' parameter(s) but was sent '3' parameter(s)."
-        );
+        assert_eq!(error.message, "Not all sent parameters were read; read '1' parameter(s) but was sent '3'.");
     }
 
     #[test]

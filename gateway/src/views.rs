@@ -61,6 +61,8 @@ pub struct Catalog {
     pub limits: ExchangeLimits,
     /// What tier n pays is at n - 1.
     pub commission_tiers: Vec<Option<CommissionRates>>,
+    /// What an operator says that symbols are worth.
+    pub reference_prices: BTreeMap<SymbolId, Price>,
 }
 
 impl Catalog {
@@ -338,6 +340,8 @@ impl Views {
         (catalog.limits, catalog.commission_tiers) = (*snapshot.limits(), snapshot.commission_tiers().to_vec());
         catalog.api_keys = snapshot.api_keys().map(|key| (key.api_key.clone(), self.opened(key))).collect();
         catalog.users = snapshot.users().map(|user| (user.terms.name.clone(), user.clone())).collect();
+        let referenced = |state: SymbolState| Some((state.symbol().id, state.reference_price()?));
+        catalog.reference_prices = snapshot.symbols().filter_map(referenced).collect();
         self.klines.reset(catalog.symbols.iter());
         self.catalog.store(Arc::new(catalog));
         self.markets.store(Arc::new(snapshot.symbols().map(restore_market).collect()));
@@ -410,6 +414,7 @@ impl Views {
                     | Event::SymbolStatusChanged { .. }
                     | Event::ExchangeConfigured(_)
                     | Event::CommissionTierChanged { .. }
+                    | Event::ReferencePriceChanged { .. }
                     | Event::ApiKeyAdded(_)
                     | Event::AccessChanged(_)
             );
@@ -441,6 +446,12 @@ impl Views {
                     if let Some(symbol) = next.symbols.get_mut(symbol.0 as usize) {
                         symbol.status = *status;
                     }
+                }
+                &Event::ReferencePriceChanged { symbol, price: Some(price) } => {
+                    next.reference_prices.insert(symbol, price);
+                }
+                Event::ReferencePriceChanged { symbol, price: None } => {
+                    next.reference_prices.remove(symbol);
                 }
                 Event::ApiKeyAdded(key) => {
                     next.api_keys.insert(key.api_key.clone(), self.opened(key));
@@ -857,6 +868,34 @@ mod tests {
         assert_eq!(ticker(300_000, 300_001), 0);
         assert_eq!(ticker(100, 125), 25_000);
         assert_eq!(ticker(0, 125), 0);
+    }
+
+    #[test]
+    fn a_reference_price_holds_until_it_is_taken_back_and_over_a_restart() {
+        let (mut engine, views) = (engine::Engine::new(), Views::new(Arc::new(Klines::new())));
+        let asset =
+            |name: &str| engine::Command::AddAsset(engine::command::AddAsset { name: name.to_owned(), scale: 8 });
+        let symbol = engine::Command::AddSymbol(Box::new(crate::testing::symbol().config));
+        let set = |price| engine::Command::SetReferencePrice { symbol: SymbolId(0), price };
+        let mut told = |command: &engine::Command| {
+            let mut events = Vec::new();
+            engine.apply(Time(1), command, &mut events);
+            let ends = vec![events.len() as u32];
+            views.apply(
+                &Applied { first_sequence: engine.sequence(), time: Time(1), events, ends },
+                &mut Changes::default(),
+            );
+            let restored = Views::new(Arc::new(Klines::new()));
+            restored.restore(&engine.snapshot());
+            let price = views.symbols().reference_prices.get(&SymbolId(0)).copied();
+            assert_eq!(restored.symbols().reference_prices.get(&SymbolId(0)).copied(), price);
+            price
+        };
+        for command in [asset("BTC"), asset("USDT"), symbol] {
+            assert_eq!(told(&command), None);
+        }
+        assert_eq!(told(&set(Some(Amount(5_000_000_000_000)))), Some(Price(5_000_000)));
+        assert_eq!(told(&set(None)), None);
     }
 
     #[test]

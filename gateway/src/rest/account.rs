@@ -246,6 +246,38 @@ fn account_trade<'a>(row: &AccountTrade, numbers: &Numbers<'a>) -> AccountTradeS
     }
 }
 
+/// GET myAllocations: there are none, since no order is routed elsewhere.
+pub fn allocations(app: &Arc<App>, mut call: Call) -> Handling {
+    at_once((|| {
+        let catalog = app.outlets.views.symbols();
+        call.params.symbol(&catalog)?;
+        call.params.integer("orderId")?;
+        let from_id = call.params.integer("fromAllocationId")?;
+        let timed = ["startTime", "endTime"].iter().any(|name| call.params.peek(name).is_some());
+        if timed && from_id.is_some() {
+            return Err(ApiError::bad_combination());
+        }
+        parse_page(&mut call.params, from_id, Some(SPAN_MAX))?;
+        call.params.limit(ROWS, ROWS_MAX)?;
+        call.params.finish()?;
+        Ok(Reply::of(&json!([])))
+    })())
+}
+
+/// GET myFilters: what holds for the account's orders in a symbol. No account has filters of its own.
+pub fn relevant_filters(app: &Arc<App>, mut call: Call) -> Handling {
+    at_once((|| {
+        let catalog = app.outlets.views.symbols();
+        let symbol = call.params.symbol(&catalog)?;
+        call.params.finish()?;
+        Ok(Reply::of(&json!({
+            "exchangeFilters": super::filters::of_exchange(&catalog.limits),
+            "symbolFilters": super::filters::of_symbol(&Numbers::new(symbol, &catalog, call.unit)),
+            "assetFilters": [],
+        })))
+    })())
+}
+
 /// GET rateLimit/order.
 pub fn order_limits(app: &Arc<App>, call: Call) -> Handling {
     at_once((|| {
@@ -360,6 +392,43 @@ pub fn trade_fees(app: &Arc<App>, mut call: Call) -> Handling {
             })
         };
         Ok(Reply::of(&wanted.map(row).collect::<Vec<_>>()))
+    })())
+}
+
+/// GET sapi account/apiRestrictions: what the key that asks may do.
+pub fn key_restrictions(_app: &Arc<App>, call: Call) -> Handling {
+    at_once((|| {
+        let caller = call.caller.ok_or_else(ApiError::internal)?;
+        call.params.finish()?;
+        Ok(Reply::of(&json!({
+            "ipRestrict": false,
+            "enableReading": caller.may_read,
+            "enableSpotAndMarginTrading": caller.may_trade,
+            "enableWithdrawals": false,
+            "enableInternalTransfer": false,
+            "permitsUniversalTransfer": false,
+            "enableMargin": false,
+            "enableFutures": false,
+            "enableVanillaOptions": false,
+            "enablePortfolioMarginTrading": false,
+            "enableFixApiTrade": false,
+            "enableFixReadOnly": false,
+        })))
+    })())
+}
+
+/// GET fapi and dapi exchangeInfo: no contract is traded here, which clients of spot and contracts learn so.
+pub fn no_contracts(_app: &Arc<App>, call: Call) -> Handling {
+    at_once((|| {
+        call.params.finish()?;
+        Ok(Reply::of(&json!({
+            "timezone": "UTC",
+            "serverTime": call.unit.of(call.now),
+            "rateLimits": [],
+            "exchangeFilters": [],
+            "assets": [],
+            "symbols": [],
+        })))
     })())
 }
 

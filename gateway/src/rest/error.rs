@@ -109,6 +109,12 @@ impl ApiError {
         ApiError { status: 429, code: -1015, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
     }
 
+    /// The address opened as many sockets as it may in an interval that lasts for another `retry_after` seconds.
+    pub fn too_many_connections(limit: u32, interval: &str, retry_after: u64) -> ApiError {
+        let message = format!("Too many connection attempts from IP; current limit is {limit} per '{interval}'.");
+        ApiError { status: 429, code: -1034, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
+    }
+
     /// No such path.
     pub fn not_found() -> ApiError {
         fixed(404, -1020, "This operation is not supported.")
@@ -169,6 +175,11 @@ impl ApiError {
         bad_request(-1100, format!("Illegal characters found in parameter '{name}'; legal range is '{legal}'."))
     }
 
+    /// A parameter without a name.
+    pub fn nameless_parameter() -> ApiError {
+        fixed(400, -1103, "An unknown parameter was sent.")
+    }
+
     /// More parameters than a request may have.
     pub fn too_many_parameters() -> ApiError {
         fixed(400, -1101, "Too many parameters sent for this endpoint.")
@@ -191,9 +202,7 @@ impl ApiError {
 
     /// A parameter that nobody knows.
     pub fn unread_parameters(read: usize, sent: usize) -> ApiError {
-        let message = format!(
-            "Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}' parameter(s)."
-        );
+        let message = format!("Not all sent parameters were read; read '{read}' parameter(s) but was sent '{sent}'.");
         bad_request(-1104, message)
     }
 
@@ -232,6 +241,21 @@ impl ApiError {
         fixed(400, -1115, "Invalid timeInForce.")
     }
 
+    /// timeInForce of an order of a list that has none.
+    pub fn time_in_force_not_required() -> ApiError {
+        fixed(400, -1114, "TimeInForce parameter sent when not required.")
+    }
+
+    /// The client's name of a new order, list or cancel that is there without a text.
+    pub fn empty_new_client_order_id() -> ApiError {
+        fixed(400, -1118, "New client order ID was empty.")
+    }
+
+    /// The client's name of an order that is meant, there without a text.
+    pub fn empty_original_client_order_id() -> ApiError {
+        fixed(400, -1119, "Original client order ID was empty.")
+    }
+
     /// type.
     pub fn invalid_order_type() -> ApiError {
         fixed(400, -1116, "Invalid orderType.")
@@ -250,6 +274,21 @@ impl ApiError {
     /// symbol.
     pub fn invalid_symbol() -> ApiError {
         fixed(400, -1121, "Invalid symbol.")
+    }
+
+    /// A symbol twice in a list.
+    pub fn duplicate_symbols() -> ApiError {
+        fixed(400, -1151, "Symbol is present multiple times in the list.")
+    }
+
+    /// type of a ticker.
+    pub fn invalid_ticker_type() -> ApiError {
+        fixed(400, -1139, "Invalid ticker type.")
+    }
+
+    /// A window of a symbol that was never traded.
+    pub fn no_trading_window() -> ApiError {
+        fixed(400, -2016, "No trading window could be found for the symbol. Try ticker/24hrs instead.")
     }
 
     /// symbolStatus.
@@ -284,7 +323,7 @@ impl ApiError {
 
     /// This socket has made as many subscriptions as it may.
     pub fn too_many_subscriptions() -> ApiError {
-        fixed(400, -2042, "Too many User Data Stream subscriptions on this connection.")
+        fixed(400, -2042, "Maximum subscription ID reached for this connection.")
     }
 
     /// A span that is too long.
@@ -304,12 +343,12 @@ impl ApiError {
 
     /// cancelRestrictions.
     pub fn invalid_cancel_restriction() -> ApiError {
-        fixed(400, -1145, "Invalid cancelRestrictions")
+        fixed(400, -1145, "cancelRestrictions has to be either ONLY_NEW or ONLY_PARTIALLY_FILLED.")
     }
 
     /// X-MBX-TIME-UNIT.
     pub fn invalid_time_unit() -> ApiError {
-        fixed(400, -1194, "Invalid time unit; expected either MICROSECOND or MILLISECOND.")
+        fixed(400, -1194, "Invalid value for time unit; expected either MICROSECOND or MILLISECOND.")
     }
 
     /// strategyType below its least value.
@@ -358,8 +397,8 @@ impl ApiError {
     }
 
     /// An iceberg that does not stay.
-    pub fn iceberg_needs_gtc(name: &str) -> ApiError {
-        bad_request(-1160, format!("Parameter '{name}' is not supported if the order's timeInForce is not GTC."))
+    pub fn iceberg_needs_gtc(name: &str, time_in_force: &str) -> ApiError {
+        bad_request(-1160, format!("Parameter '{name}' is not supported if {time_in_force} is not GTC."))
     }
 
     /// What an OCO pair must not be.
@@ -386,14 +425,24 @@ impl ApiError {
         fixed(400, -1223, "Pending orders in an OPO list must be asks.")
     }
 
+    /// Nobody said what the symbol is worth.
+    pub fn no_reference_price() -> ApiError {
+        fixed(400, -2043, "This symbol doesn't have a reference price.")
+    }
+
     /// The order that was asked about.
     pub fn no_such_order() -> ApiError {
         fixed(400, -2013, "Order does not exist.")
     }
 
+    /// An order that ended without a trade so long ago that it is told no more.
+    pub fn order_archived() -> ApiError {
+        fixed(400, -2026, "Order was canceled or expired with no executed qty over 90 days ago and has been archived.")
+    }
+
     /// The order of that number has another name.
     pub fn client_order_id_mismatch() -> ApiError {
-        fixed(400, -2039, "Client order ID is not correct for this order ID")
+        fixed(400, -2039, "Client order ID is not correct for this order ID.")
     }
 
     /// No key, or not one.

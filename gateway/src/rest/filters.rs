@@ -79,13 +79,28 @@ pub fn of_exchange(limits: &ExchangeLimits) -> Vec<Value> {
     all.into_iter().flatten().collect()
 }
 
+/// The price range execution rule (faqs/price_range_execution_rules.md).
+pub fn execution_rule(range: &PriceRange) -> Value {
+    json!({
+        "ruleType": "PRICE_RANGE",
+        "bidLimitMultUp": multiplier(range.bid_up),
+        "bidLimitMultDown": multiplier(range.bid_down),
+        "askLimitMultUp": multiplier(range.ask_up),
+        "askLimitMultDown": multiplier(range.ask_down),
+    })
+}
+
+fn multiplier(multiplier: Multiplier) -> String {
+    amount_text(Amount(multiplier.0.into()), MULTIPLIER_SCALE)
+}
+
 /// A filter that is one number, where it holds.
 fn count(kind: &str, name: &str, limit: u32) -> Option<Value> {
     (limit > 0).then(|| json!({ "filterType": kind, name: limit }))
 }
 
 fn percent_price(config: &SymbolConfig, range: &PriceRange) -> Value {
-    let text = |multiplier: Multiplier| amount_text(Amount(multiplier.0.into()), MULTIPLIER_SCALE);
+    let text = multiplier;
     let minutes = config.average_price_minutes;
     if (range.bid_up, range.bid_down) == (range.ask_up, range.ask_down) {
         return json!({

@@ -20,6 +20,11 @@ use crate::views::{AVERAGE_PRICE_MINUTES, AggregateTrade, Catalog, Ticker};
 use crate::wire::{self, Numbers, amount_text, symbol_status_word};
 use crate::ws::hub::TimeUnit;
 
+/// Symbols in GET executionRules beyond which it weighs no more, and what each weighs.
+const RULES_WEIGHT_MAX: u32 = 40;
+const RULES_WEIGHT: u32 = 2;
+/// What an operator sets has no number of its own.
+const EXTERNAL_CALCULATION: u32 = 0;
 /// Levels of a side in GET depth: when not said, and at the most.
 const LEVELS: usize = 100;
 const LEVELS_MAX: usize = 5_000;
@@ -123,6 +128,78 @@ fn symbol_status(params: &mut Params) -> Result<Option<&'static str>, ApiError> 
 
 fn has_status(symbol: &Symbol, status: Option<&str>) -> bool {
     status.is_none_or(|status| symbol_status_word(symbol.status) == status)
+}
+
+/// Weight of GET executionRules.
+pub fn rules_weight(params: &Params) -> u32 {
+    let symbols = symbols_asked(params).and_then(|symbols| u32::try_from(symbols).ok());
+    symbols.map_or(RULES_WEIGHT_MAX, |symbols| symbols.saturating_mul(RULES_WEIGHT).min(RULES_WEIGHT_MAX))
+}
+
+/// GET executionRules.
+pub fn execution_rules(app: &Arc<App>, mut call: Call) -> Handling {
+    at_once((|| {
+        let catalog = app.outlets.views.symbols();
+        let named = call.params.symbols(&catalog)?;
+        let status = symbol_status(&mut call.params)?;
+        call.params.finish()?;
+        if named.is_some() && status.is_some() {
+            return Err(ApiError::bad_combination());
+        }
+        let all = || catalog.symbols.iter().filter(|symbol| has_status(symbol, status)).collect();
+        let rows = named.unwrap_or_else(all).into_iter().map(|symbol| {
+            let rules: Vec<Value> = symbol.config.execution_range.iter().map(super::filters::execution_rule).collect();
+            json!({ "symbol": symbol.config.name, "rules": rules })
+        });
+        Ok(Reply::of(&json!({ "symbolRules": rows.collect::<Vec<_>>() })))
+    })())
+}
+
+/// GET referencePrice: what an operator says that the symbol is worth.
+pub fn reference_price(app: &Arc<App>, mut call: Call) -> Handling {
+    at_once((|| {
+        let catalog = app.outlets.views.symbols();
+        let symbol = call.params.symbol(&catalog)?;
+        call.params.finish()?;
+        let price = catalog.reference_prices.get(&symbol.id).ok_or_else(ApiError::no_reference_price)?;
+        let numbers = Numbers::new(symbol, &catalog, call.unit);
+        Ok(Reply::of(&json!({
+            "symbol": symbol.config.name,
+            "referencePrice": numbers.price(*price),
+            "timestamp": numbers.time(app.outlets.views.time()),
+        })))
+    })())
+}
+
+/// GET referencePrice/calculation.
+pub fn reference_calculation(app: &Arc<App>, mut call: Call) -> Handling {
+    at_once((|| {
+        let catalog = app.outlets.views.symbols();
+        let symbol = call.params.symbol(&catalog)?;
+        let status = symbol_status(&mut call.params)?;
+        call.params.finish()?;
+        if !has_status(symbol, status) {
+            return Err(ApiError::symbol_status_mismatch());
+        }
+        catalog.reference_prices.get(&symbol.id).ok_or_else(ApiError::no_reference_price)?;
+        Ok(Reply::of(&json!({
+            "symbol": symbol.config.name,
+            "calculationType": "EXTERNAL",
+            "externalCalculationId": EXTERNAL_CALCULATION,
+        })))
+    })())
+}
+
+/// GET historicalBlockTrades: there are none, since nobody can make one.
+pub fn block_trades(app: &Arc<App>, mut call: Call) -> Handling {
+    at_once((|| {
+        let catalog = app.outlets.views.symbols();
+        call.params.symbol(&catalog)?;
+        call.params.required_integer("fromId")?;
+        call.params.limit(ROWS, ROWS_MAX)?;
+        call.params.finish()?;
+        Ok(Reply::of(&json!([])))
+    })())
 }
 
 /// Weight of GET depth.
@@ -477,6 +554,7 @@ pub fn ticker_rolling(app: &Arc<App>, mut call: Call) -> Handling {
             window.map_or(Ok(DAY), |text| parse_window(&text).ok_or_else(|| ApiError::bad_data("windowSize")))?;
         let mini = is_mini(&mut call.params)?;
         call.params.finish()?;
+        require_a_trade(app, &symbols, one)?;
         let row = |symbol: &&Symbol| {
             let ticker = app.outlets.views.rolling(symbol.id, window, call.now);
             ticker_shape(&ticker, &Numbers::new(symbol, &catalog, call.unit), mini, false, call.now)
@@ -496,6 +574,7 @@ pub fn ticker_trading_day(app: &Arc<App>, mut call: Call) -> Handling {
             zone.map_or(Ok(Offset::UTC), |zone| Offset::parse(&zone).ok_or_else(|| ApiError::bad_data("timeZone")))?;
         let mini = is_mini(&mut call.params)?;
         call.params.finish()?;
+        require_a_trade(app, &symbols, one)?;
         let start = Interval::Day1.open_time(call.now, offset);
         let row = |symbol: &&Symbol| {
             let ticker = app.outlets.views.ticker_since(symbol.id, start, call.now);
@@ -513,13 +592,19 @@ fn require_symbols(params: &Params) -> Result<(), ApiError> {
     }
 }
 
+/// The one symbol that a window is asked of must have been traded; of several, who was not has zeros.
+fn require_a_trade(app: &App, symbols: &[&Symbol], one: bool) -> Result<(), ApiError> {
+    let has_traded = |symbol: &&&Symbol| app.outlets.views.last_trade(symbol.id).is_some();
+    if one && !symbols.iter().any(|symbol| has_traded(&symbol)) { Err(ApiError::no_trading_window()) } else { Ok(()) }
+}
+
 fn is_mini(params: &mut Params) -> Result<bool, ApiError> {
     let parse = |word: &str| match word {
         "FULL" => Some(false),
         "MINI" => Some(true),
         _ => None,
     };
-    Ok(params.word("type", parse, || ApiError::bad_data("type"))?.unwrap_or(false))
+    Ok(params.word("type", parse, ApiError::invalid_ticker_type)?.unwrap_or(false))
 }
 
 /// `1m` to `59m`, `1h` to `23h`, `1d` to `7d`, in microseconds.

@@ -29,6 +29,7 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/ping", "ping", Security::None, Weight::Fixed(1), market::ping),
     route("GET", "/api/v3/time", "time", Security::None, Weight::Fixed(1), market::time),
     route("GET", "/api/v3/exchangeInfo", "exchangeInfo", Security::None, Weight::Fixed(20), market::exchange_info),
+    route("GET", "/api/v3/executionRules", "executionRules", Security::None, Weight::By(market::rules_weight), market::execution_rules),
     // Market data.
     route("GET", "/api/v3/depth", "depth", Security::None, Weight::By(market::depth_weight), market::depth),
     route("GET", "/api/v3/trades", "trades.recent", Security::None, Weight::Fixed(25), market::trades),
@@ -42,6 +43,9 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/ticker", "ticker", Security::None, Weight::By(market::rolling_weight), market::ticker_rolling),
     route("GET", "/api/v3/ticker/price", "ticker.price", Security::None, Weight::By(market::price_weight), market::ticker_price),
     route("GET", "/api/v3/ticker/bookTicker", "ticker.book", Security::None, Weight::By(market::price_weight), market::ticker_book),
+    route("GET", "/api/v3/referencePrice", "referencePrice", Security::None, Weight::Fixed(2), market::reference_price),
+    route("GET", "/api/v3/referencePrice/calculation", "referencePrice.calculation", Security::None, Weight::Fixed(2), market::reference_calculation),
+    route("GET", "/api/v3/historicalBlockTrades", "blockTrades.historical", Security::None, Weight::Fixed(25), market::block_trades),
     // Trading.
     route("POST", "/api/v3/order", "order.place", Security::Trade, Weight::OnFailure(1), trade::place_order),
     route("POST", "/api/v3/order/test", "order.test", Security::Trade, Weight::By(trade::test_order_weight), trade::test_order),
@@ -71,6 +75,8 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/myTrades", "myTrades", Security::UserData, Weight::By(account::my_trades_weight), account::my_trades),
     route("GET", "/api/v3/myPreventedMatches", "myPreventedMatches", Security::UserData, Weight::By(account::prevented_matches_weight), account::prevented_matches),
     route("GET", "/api/v3/rateLimit/order", "account.rateLimits.orders", Security::UserData, Weight::Fixed(40), account::order_limits),
+    route("GET", "/api/v3/myAllocations", "myAllocations", Security::UserData, Weight::Fixed(20), account::allocations),
+    route("GET", "/api/v3/myFilters", "myFilters", Security::UserData, Weight::Fixed(40), account::relevant_filters),
     // Listen keys; the WS API methods of this kind stand in ws/api.rs.
     route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::ApiKey, Weight::Fixed(2), account::open_listen_key),
     route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::ApiKey, Weight::Fixed(2), account::extend_listen_key),
@@ -79,9 +85,16 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/sapi/v1/system/status", "", Security::None, Weight::Fixed(1), account::system_status),
     route("GET", "/sapi/v1/capital/config/getall", "", Security::UserData, Weight::Fixed(10), account::coins),
     route("GET", "/sapi/v1/asset/tradeFee", "", Security::UserData, Weight::Fixed(1), account::trade_fees),
+    route("GET", "/sapi/v1/account/apiRestrictions", "", Security::Signed, Weight::Fixed(1), account::key_restrictions),
     route("GET", "/sapi/v1/margin/allPairs", "", Security::ApiKey, Weight::Fixed(1), account::nothing),
     route("GET", "/sapi/v1/margin/isolated/allPairs", "", Security::ApiKey, Weight::Fixed(10), account::nothing),
     route("GET", "/sapi/v1/spot/delist-schedule", "", Security::ApiKey, Weight::Fixed(1), account::nothing),
+    route("GET", "/fapi/v1/ping", "", Security::None, Weight::Fixed(1), market::ping),
+    route("GET", "/fapi/v1/time", "", Security::None, Weight::Fixed(1), market::time),
+    route("GET", "/fapi/v1/exchangeInfo", "", Security::None, Weight::Fixed(1), account::no_contracts),
+    route("GET", "/dapi/v1/ping", "", Security::None, Weight::Fixed(1), market::ping),
+    route("GET", "/dapi/v1/time", "", Security::None, Weight::Fixed(1), market::time),
+    route("GET", "/dapi/v1/exchangeInfo", "", Security::None, Weight::Fixed(1), account::no_contracts),
 ];
 
 /// One call.

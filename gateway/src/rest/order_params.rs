@@ -64,7 +64,8 @@ impl<'a> Terms<'a> {
         let has_time_in_force = order_type == OrderType::Limit || order_type.is_stop() && !order_type.is_market();
         let time_in_force = match (has_time_in_force, time_in_force) {
             (true, time_in_force) => time_in_force.ok_or_else(|| ApiError::missing_parameter(&name("timeInForce")))?,
-            (false, Some(_)) => return Err(ApiError::not_required(&name("timeInForce"))),
+            (false, Some(_)) if leg.prefix.is_empty() => return Err(ApiError::not_required("timeInForce")),
+            (false, Some(_)) => return Err(ApiError::time_in_force_not_required()),
             (false, None) => TimeInForce::Gtc,
         };
         let quantity = match leg.quantity {
@@ -140,7 +141,7 @@ impl<'a> Terms<'a> {
             return Err(ApiError::not_required(&iceberg_name));
         }
         if iceberg_quantity.is_some() && time_in_force != TimeInForce::Gtc {
-            return Err(ApiError::iceberg_needs_gtc(&iceberg_name));
+            return Err(ApiError::iceberg_needs_gtc(&iceberg_name, &leg.name("timeInForce")));
         }
         let strategy_id = integer(params, &leg.name("strategyId"))?;
         let strategy_type = params.integer(&leg.name("strategyType"))?;
@@ -244,7 +245,12 @@ pub fn client_order_id(params: &mut Params, name: &str) -> Result<ClientOrderId,
 
 /// The id that the client gave.
 pub fn optional_client_order_id(params: &mut Params, name: &str) -> Result<Option<ClientOrderId>, ApiError> {
-    params.optional(name)?.map(|text| parse_client_order_id(name, &text)).transpose()
+    match params.take(name) {
+        Some(text) if !text.is_empty() => parse_client_order_id(name, &text).map(Some),
+        Some(_) if name.to_ascii_lowercase().contains("orig") => Err(ApiError::empty_original_client_order_id()),
+        Some(_) => Err(ApiError::empty_new_client_order_id()),
+        None => Ok(None),
+    }
 }
 
 fn parse_client_order_id(name: &str, text: &str) -> Result<ClientOrderId, ApiError> {

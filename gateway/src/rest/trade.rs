@@ -6,7 +6,7 @@ use engine::command::{AmendOrder, CancelOrder, CancelReplace, Command, OrderQuan
 use engine::event::{Event, OrderList};
 use engine::symbol::Symbol;
 use engine::units::Notional;
-use engine::{OrderId, Rejection, Time};
+use engine::{Order, OrderId, Rejection, Time};
 use journal::{Amendment, Answer, KnownOrder, Page, execution_id};
 use serde::Serialize;
 use serde_json::json;
@@ -25,6 +25,8 @@ use crate::ws::hub::TimeUnit;
 
 /// How far apart startTime and endTime may be.
 pub(super) const SPAN_MAX: u64 = 24 * 3_600 * 1_000_000;
+/// How long an order that ended without a trade can be asked for: ninety days.
+const ARCHIVED_AFTER: u64 = 90 * SPAN_MAX;
 /// Orders and trades in one answer: when not said, and at the most.
 pub(super) const ROWS: usize = 500;
 pub(super) const ROWS_MAX: usize = 1_000;
@@ -388,8 +390,16 @@ pub fn query_order(app: &Arc<App>, mut call: Call) -> Handling {
         if reference.client_order_id.is_some_and(|name| name != known.order.client_order_id) {
             return Err(ApiError::client_order_id_mismatch());
         }
+        if is_archived(&known.order, call.now) {
+            return Err(ApiError::order_archived());
+        }
         Ok(Reply::of(&Numbers::new(symbol, &catalog, call.unit).order(&known)))
     })
+}
+
+/// Whether an order ended without a trade, and too long ago to be told of.
+fn is_archived(order: &Order, now: Time) -> bool {
+    !order.status.is_open() && order.executed.is_zero() && now.0.saturating_sub(order.updated_at.0) > ARCHIVED_AFTER
 }
 
 /// Weight of GET openOrders.
@@ -455,4 +465,60 @@ pub(super) fn parse_time(params: &mut Params, name: &str) -> Result<Option<Time>
 
 fn order_shapes<'a>(orders: &[KnownOrder], catalog: &'a Catalog, unit: TimeUnit) -> Vec<OrderShape<'a>> {
     orders.iter().map(|known| wire::numbers_of(catalog, known.order.symbol, unit).order(known)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::command::{AddAsset, Transfer};
+    use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
+    use engine::{Amount, AssetId, Engine, SymbolId, Uid};
+
+    const DAY: u64 = 24 * 3_600 * 1_000_000;
+    const UID: Uid = Uid(1);
+
+    /// An order that rests, and the same one canceled, a minute after 1970 began.
+    fn open_and_canceled() -> [Order; 2] {
+        let (mut engine, mut events) = (Engine::new(), Vec::new());
+        let asset = |name: &str| Command::AddAsset(AddAsset { name: name.to_owned(), scale: 8 });
+        let deposit = Transfer { uid: UID, asset: AssetId(1), amount: Amount(1 << 60), external_id: "1".to_owned() };
+        let place = PlaceOrder {
+            uid: UID,
+            symbol: SymbolId(0),
+            client_order_id: ClientOrderId::new("a").unwrap(),
+            side: Side::Buy,
+            order_type: OrderType::Limit,
+            time_in_force: TimeInForce::Gtc,
+            price: Amount(100_000_000),
+            quantity: OrderQuantity::Base(Amount(100_000_000)),
+            self_trade_prevention: None,
+            special: None,
+        };
+        for command in [
+            asset("BTC"),
+            asset("USDT"),
+            Command::AddSymbol(Box::new(crate::testing::symbol().config)),
+            Command::OpenAccount { uid: UID },
+            Command::Deposit(deposit),
+            Command::PlaceOrder(place),
+            Command::CancelAllOrders { uid: UID, symbol: SymbolId(0) },
+        ] {
+            engine.apply(Time(60_000_000), &command, &mut events);
+        }
+        let find = |of: fn(&Event) -> Option<&Order>| events.iter().find_map(of).expect("the event").clone();
+        let open = find(|event| if let Event::OrderAccepted(order) = event { Some(order) } else { None });
+        let canceled = find(|event| if let Event::OrderCanceled { order, .. } = event { Some(order) } else { None });
+        [open, canceled]
+    }
+
+    #[test]
+    fn an_order_that_ended_without_a_trade_is_told_of_for_ninety_days() {
+        let [open, canceled] = open_and_canceled();
+        let last = Time(canceled.updated_at.0 + 90 * DAY);
+        assert!(!is_archived(&canceled, last));
+        assert!(is_archived(&canceled, Time(last.0 + 1)));
+        assert!(!is_archived(&open, Time(last.0 + 1)), "an open order is never too old");
+        let traded = Order { executed: engine::Quantity(1), ..canceled };
+        assert!(!is_archived(&traded, Time(last.0 + 1)));
+    }
 }

@@ -47,6 +47,8 @@ pub enum Topic {
     AllRollingTickers(Window),
     /// `<symbol>@avgPrice`
     AveragePrice(SymbolId),
+    /// `<symbol>@referencePrice`
+    ReferencePrice(SymbolId),
     /// `<symbol>@kline_<interval>` and `<symbol>@kline_<interval>@+08:00`
     Kline(SymbolId, Interval, Offset),
     /// What happens to one account.

@@ -69,6 +69,7 @@ pub fn parse(name: &str, catalog: &Catalog) -> Option<Topic> {
         "miniTicker" => Topic::MiniTicker(id),
         "ticker" => Topic::Ticker(id),
         "avgPrice" => Topic::AveragePrice(id),
+        "referencePrice" => Topic::ReferencePrice(id),
         "depth" => Topic::Depth(id, Cadence::Slow),
         "depth@100ms" => Topic::Depth(id, Cadence::Fast),
         "depth5" => Topic::PartialDepth(id, 5, Cadence::Slow),
@@ -90,6 +91,7 @@ pub struct Publisher {
     books: HashMap<SymbolId, BookChanges>,
     tickers: HashMap<(Topic, SymbolId), Ticker>,
     averages: HashMap<Topic, AveragePrice>,
+    references: HashMap<Topic, Option<Price>>,
     candles: HashMap<Topic, CandleStream>,
 }
 
@@ -142,6 +144,7 @@ impl Publisher {
             books: HashMap::new(),
             tickers: HashMap::new(),
             averages: HashMap::new(),
+            references: HashMap::new(),
             candles: HashMap::new(),
         }
     }
@@ -203,6 +206,7 @@ impl Publisher {
                     self.ticker(&catalog, topic, &symbols, now);
                 }
                 Topic::AveragePrice(symbol) => self.average_price(&catalog, topic, symbol, now),
+                Topic::ReferencePrice(symbol) => self.reference_price(&catalog, topic, symbol),
                 _ => {}
             }
         }
@@ -211,6 +215,7 @@ impl Publisher {
             // What nobody listens to any more is forgotten, so these are no larger than the hub.
             self.tickers.retain(|(topic, _), _| topics.contains(topic));
             self.averages.retain(|topic, _| topics.contains(topic));
+            self.references.retain(|topic, _| topics.contains(topic));
             self.candles.retain(|topic, _| topics.contains(topic));
         }
     }
@@ -293,6 +298,16 @@ impl Publisher {
         let Some(market) = MarketText::new(catalog, symbol) else { return };
         if self.hub.take_fresh(topic) || news {
             self.hub.publish(topic, |unit| vec![market.average_price(&average, unit, now).into()]);
+        }
+    }
+
+    fn reference_price(&mut self, catalog: &Catalog, topic: Topic, symbol: SymbolId) {
+        let price = catalog.reference_prices.get(&symbol).copied();
+        let news = self.references.insert(topic, price) != Some(price);
+        let Some(market) = MarketText::new(catalog, symbol) else { return };
+        if self.hub.take_fresh(topic) || news {
+            let time = self.views.time();
+            self.hub.publish(topic, |unit| vec![market.reference_price(price, unit, time).into()]);
         }
     }
 
@@ -553,6 +568,23 @@ impl<'a> MarketText<'a> {
         out.push_str(r#","i":"5m","w":""#);
         self.decimals.push_quote(&mut out, average.price);
         self.integer(&mut out, r#"","T":"#, unit.of(average.last_trade_time));
+        out.push('}');
+        out
+    }
+
+    /// Alone among the events it has no `E`, but `t`: as of when the price holds.
+    fn reference_price(&self, price: Option<Price>, unit: TimeUnit, time: Time) -> String {
+        let mut out = String::with_capacity(96);
+        out.push_str(r#"{"e":"referencePrice","s":""#);
+        self.push_name(&mut out);
+        match price {
+            Some(price) => {
+                self.price(&mut out, r#"","r":""#, price);
+                out.push('"');
+            }
+            None => out.push_str(r#"","r":null"#),
+        }
+        self.integer(&mut out, r#","t":"#, unit.of(time));
         out.push('}');
         out
     }

@@ -1,3 +1,5 @@
 //! The promises of the public API to its clients, each held against a real server.
 
+mod errors;
 mod keys;
+mod surface;
