@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 
 use journal::{History, Node, Stats};
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::lanes::Lanes;
+use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
+use crate::secrets::KeyRing;
 
 /// How long a read that is to be current may wait for the views.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -36,6 +39,14 @@ pub struct App {
     pub history: History,
     /// What clients have used of their limits.
     pub limits: RateLimits,
+    /// What opens and seals secrets.
+    pub secrets: Arc<KeyRing>,
+    /// Who is logged in.
+    pub login: Login,
+    /// Passwords are hashed so many at a time: each takes memory and a while.
+    pub hashing: Semaphore,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Turns true when the server stops, so that websockets can say goodbye.
@@ -70,7 +81,7 @@ impl App {
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
         let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), &self.limits.counts)
+        self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), &self.limits.counts, self.access_log.dropped())
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

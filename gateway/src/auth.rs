@@ -69,6 +69,8 @@ pub struct Credentials<'a> {
     pub api_key: Option<&'a str>,
     /// The key that its socket logged on with, which stands in for a key that is not named.
     pub session: Option<&'a str>,
+    /// The token of who logged in, which stands in for key and signature.
+    pub token: Option<&'a str>,
     /// What it signed.
     pub payload: &'a [u8],
     /// Where it comes from.
@@ -231,7 +233,7 @@ mod tests {
     }
 
     fn by<'a>(api_key: Option<&'a str>, payload: &'a [u8]) -> Credentials<'a> {
-        Credentials { api_key, session: None, payload, address: [127, 0, 0, 1].into() }
+        Credentials { api_key, session: None, token: None, payload, address: [127, 0, 0, 1].into() }
     }
 
     fn ask_with(catalog: &Catalog, query: &str, body: &str, key: Option<&str>) -> Result<Option<Caller>, ApiError> {

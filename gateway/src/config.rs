@@ -35,6 +35,66 @@ pub struct Config {
     pub sockets: SocketsConfig,
     /// Secrets at rest.
     pub secrets: SecretsConfig,
+    /// TLS on the clients' port.
+    pub tls: TlsConfig,
+    /// The listener for operators.
+    pub admin: AdminConfig,
+    /// Logins on the web page.
+    pub login: LoginConfig,
+    /// The log of requests.
+    pub access_log: AccessLogConfig,
+}
+
+/// TLS on the clients' port: both files, or neither and the port speaks plain HTTP.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and those between it and a root, in PEM. A file that changes is read again.
+    pub certificate: Option<PathBuf>,
+    /// Its private key in PEM, which only its owner may read.
+    pub key: Option<PathBuf>,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Where; any free port of loopback where it is not said. `admin.address` in the data directory tells.
+    pub listen: Option<SocketAddr>,
+    /// Whether it may be an address that others reach. It speaks plain HTTP: only where the network is your own.
+    pub allow_remote: bool,
+}
+
+/// Logins on the web page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoginConfig {
+    /// How many minutes an access token lasts.
+    pub access_minutes: u64,
+    /// How many hours a refresh token lasts.
+    pub refresh_hours: u64,
+}
+
+impl Default for LoginConfig {
+    fn default() -> Self {
+        LoginConfig { access_minutes: 15, refresh_hours: 12 }
+    }
+}
+
+/// The log of requests: one JSON line for each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLogConfig {
+    /// The file; none is written where it is not said. One that was moved away is begun anew.
+    pub file: Option<PathBuf>,
+    /// How many lines may wait for the disk; more are dropped and counted.
+    pub queue_lines: usize,
+}
+
+impl Default for AccessLogConfig {
+    fn default() -> Self {
+        AccessLogConfig { file: None, queue_lines: 65_536 }
+    }
 }
 
 /// Secrets at rest.
@@ -308,6 +368,14 @@ pub struct SocketsConfig {
     /// Proxies, and networks of them, whose word on the client's address is taken: the last address in `X-Forwarded-For`
     /// that is none of them.
     pub trusted_proxies: Vec<Network>,
+    /// Origins of web pages, such as `https://example.com`, that browsers may let ask here beside its own; `*` is all.
+    pub allowed_origins: Vec<String>,
+    /// Connections of one address that are open at once; 0 is no limit.
+    pub connections_per_address_max: usize,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Seconds in which the first request of a connection must have come, or the connection is closed.
+    pub first_head_seconds_max: u64,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
     /// Seconds in which a request's head must have come; so long, too, an idle connection is kept. Clients keep theirs for
@@ -338,6 +406,10 @@ impl Default for SocketsConfig {
         SocketsConfig {
             connections_max: 18_000,
             trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
+            connections_per_address_max: 0,
+            head_bytes_max: 64 << 10,
+            first_head_seconds_max: 20,
             body_bytes_max: 1 << 20,
             head_seconds_max: 65,
             body_seconds_max: 10,
@@ -377,6 +449,11 @@ impl Config {
             ("limits.ban_seconds_first", self.limits.ban_seconds_first, 1),
             ("limits.ban_seconds_max", self.limits.ban_seconds_max, 1),
             ("sockets.connections_max", self.sockets.connections_max as u64, 1),
+            ("sockets.head_bytes_max", self.sockets.head_bytes_max as u64, 8_192),
+            ("sockets.first_head_seconds_max", self.sockets.first_head_seconds_max, 1),
+            ("login.access_minutes", self.login.access_minutes, 1),
+            ("login.refresh_hours", self.login.refresh_hours, 1),
+            ("access_log.queue_lines", self.access_log.queue_lines as u64, 1),
             ("sockets.body_bytes_max", self.sockets.body_bytes_max as u64, 1_024),
             ("sockets.head_seconds_max", self.sockets.head_seconds_max, 1),
             ("sockets.body_seconds_max", self.sockets.body_seconds_max, 1),
@@ -402,6 +479,15 @@ impl Config {
             }
         }
         self.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return Err("tls.certificate and tls.key go together".to_owned());
+        }
+        if self.admin.listen.is_some_and(|listen| !listen.ip().is_loopback()) && !self.admin.allow_remote {
+            return Err("admin.listen is not on loopback; admin.allow_remote = true says that this is meant".to_owned());
+        }
+        if self.login.access_minutes > 24 * 60 || self.login.refresh_hours > 24 * 365 {
+            return Err("login: a token may not last that long".to_owned());
+        }
         if self.lanes.count > 4_096 {
             return Err(format!("lanes.count is {}; it must be at most 4096", self.lanes.count));
         }

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub frames_sent: AtomicU64,
     /// WS API requests answered.
     pub ws_api_requests: AtomicU64,
+    /// Connections closed at once, as their address had too many.
+    pub connections_refused: AtomicU64,
     /// HTTP requests answered.
     pub http_requests: AtomicU64,
     /// Errors answered, by code.
@@ -41,7 +43,14 @@ impl Metrics {
     }
 
     /// The whole text. `lanes` is how many commands wait in each lane.
-    pub fn render(&self, outlets: &Outlets, node: &Stats, lanes: &[usize], refused: &RefusalCounts) -> String {
+    pub fn render(
+        &self,
+        outlets: &Outlets,
+        node: &Stats,
+        lanes: &[usize],
+        refused: &RefusalCounts,
+        unlogged: u64,
+    ) -> String {
         let mut page = Page(String::with_capacity(4_096));
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (views, hub, feed) = (&outlets.views, &outlets.hub, &outlets.counts);
@@ -97,6 +106,16 @@ impl Metrics {
         for (link, count) in by_link {
             page.sample("rialto_limited_total", &format!("{{limit=\"{link}\"}}"), load(count));
         }
+        page.counter(
+            "rialto_connections_refused_total",
+            "Connections of addresses that have too many.",
+            load(&self.connections_refused),
+        );
+        page.counter(
+            "rialto_access_log_dropped_total",
+            "Requests that found no room in the log of requests.",
+            unlogged,
+        );
         page.counter("rialto_bans_total", "Addresses banned.", load(&refused.bans));
 
         page.gauge("rialto_log_index", "Index of the last raft log entry.", node.last_log_index);
@@ -155,7 +174,7 @@ mod tests {
     fn every_sample_follows_its_type() {
         let metrics = Metrics::new();
         metrics.count_error(-1121);
-        let text = metrics.render(&Outlets::default(), &Stats::default(), &[3, 0], &RefusalCounts::default());
+        let text = metrics.render(&Outlets::default(), &Stats::default(), &[3, 0], &RefusalCounts::default(), 0);
         assert!(
             text.contains("\nrialto_errors_total{code=\"-1121\"} 1\n")
                 && text.contains("rialto_lane_commands{lane=\"0\"} 3\n")

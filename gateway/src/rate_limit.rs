@@ -105,8 +105,9 @@ impl RateLimits {
     /// Counts a new websocket, or refuses it.
     pub fn connect(&self, address: IpAddr, now: Time) -> Result<(), ApiError> {
         self.at_address(address, now, |used, config| {
-            let counted = used.connections.add(1, config.connections_per_5_minutes, LONG_WINDOW, now);
-            counted.map_err(ApiError::too_many_requests)
+            let limit = config.connections_per_5_minutes;
+            let counted = used.connections.add(1, limit, LONG_WINDOW, now);
+            counted.map_err(|retry_after| ApiError::too_many_connections(limit, "5 MINUTE", retry_after))
         })
     }
 
@@ -406,7 +407,7 @@ mod tests {
         limits.arrive(OTHER, at(299)).unwrap();
         limits.arrive(ONE, at(300)).unwrap();
         (0..2).for_each(|second| limits.connect(ONE, at(second)).unwrap());
-        assert_eq!(outcome(limits.connect(ONE, at(200))), (429, -1003, Some(100)));
+        assert_eq!(outcome(limits.connect(ONE, at(200))), (429, -1034, Some(100)));
         limits.connect(ONE, at(300)).unwrap();
     }
 

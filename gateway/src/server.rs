@@ -1,9 +1,10 @@
 //! Accepts sockets, bounds them, and takes each request to where it is answered.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,23 +15,28 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::middleware::map_response;
 use axum::response::IntoResponse;
-use axum::routing::get;
-use http_body_util::BodyExt;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use axum::routing::{get, post};
+use engine::Uid;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tower::ServiceExt;
 
+use crate::admin::perform::Refused;
 use crate::app::{App, Peer};
 use crate::auth::{Credentials, rest_payload};
-use crate::client_address;
+use crate::body::{JSON, read_body};
+use crate::client_address::counted;
 use crate::clock;
+use crate::edge::{self, Outcome};
+use crate::login::{self, Asked};
 use crate::params::Params;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
+use crate::tls::Tls;
 use crate::ws;
 use crate::ws::hub::TimeUnit;
 
@@ -38,11 +44,17 @@ use crate::ws::hub::TimeUnit;
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long to wait after the system could not give a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How much of a body that is too large is read and dropped. Many clients read no answer before they wrote everything.
-const DROPPED_BYTES_MAX: usize = 64 << 20;
+/// Headers of one request.
+const HEADERS_MAX: usize = 100;
+/// What the page may load and whom it may ask: its own server alone.
+const CONTENT_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                              connect-src 'self' ws: wss:; frame-ancestors 'none'";
+/// What a question of logins weighs.
+const LOGIN_WEIGHT: u32 = 10;
+/// Bytes of it.
+const LOGIN_BODY_MAX: usize = 4 << 10;
 
 const API_KEY: &str = "x-mbx-apikey";
-const FORWARDED_FOR: &str = "x-forwarded-for";
 const TIME_UNIT: &str = "x-mbx-time-unit";
 /// A read that says `linearizable` here sees everything that was acknowledged before it, whichever node is asked.
 const CONSISTENCY: &str = "x-rialto-consistency";
@@ -51,14 +63,16 @@ const USED_WEIGHT: HeaderName = HeaderName::from_static("x-mbx-used-weight");
 const USED_WEIGHT_1M: HeaderName = HeaderName::from_static("x-mbx-used-weight-1m");
 const ORDER_COUNT_10S: HeaderName = HeaderName::from_static("x-mbx-order-count-10s");
 const ORDER_COUNT_1D: HeaderName = HeaderName::from_static("x-mbx-order-count-1d");
-const JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
 
 /// Serves `listener` until `stopping`, then lets what is under way finish.
-pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Receiver<bool>) {
+pub async fn run(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, mut stopping: watch::Receiver<bool>) {
     let connections = Arc::new(Semaphore::new(app.config.sockets.connections_max));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
     builder.header_read_timeout(Duration::from_secs(app.config.sockets.head_seconds_max));
+    builder.max_headers(HEADERS_MAX);
+    builder.max_buf_size(app.config.sockets.head_bytes_max);
+    let by_address = Arc::new(ByAddress::default());
     let router = router(app.clone());
     // Each connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
@@ -68,7 +82,7 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
             () = stop(&mut stopping) => break,
             accepted = accept(&listener, &connections) => accepted,
         };
-        let (stream, peer) = match accepted {
+        let (mut stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
@@ -76,26 +90,25 @@ pub async fn run(listener: TcpListener, app: Arc<App>, mut stopping: watch::Rece
                 continue;
             }
         };
-        let (router, of_app) = (router.clone(), app.clone());
-        let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
-            let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-            let client = client_address::client(peer.ip(), forwarded, &of_app.config.sockets.trusted_proxies);
-            request.extensions_mut().insert(Peer(SocketAddr::new(client, peer.port())));
-            router.clone().oneshot(request.map(Body::new))
-        });
-        let connection = builder.serve_connection(stream, TowerToHyperService::new(service)).with_upgrades();
-        let (open, mut stopping) = (open.clone(), stopping.clone());
+        let sockets = &app.config.sockets;
+        let is_proxy = sockets.trusted_proxies.iter().any(|proxy| proxy.contains(peer.ip()));
+        if sockets.connections_per_address_max > 0 && !is_proxy {
+            stream._place = by_address.take(counted(peer.ip()), sockets.connections_per_address_max);
+            if stream._place.is_none() {
+                app.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+        }
+        let (connection, open) =
+            (Connection { builder: builder.clone(), router: router.clone(), app: app.clone(), peer }, open.clone());
+        let (stopping, tls) = (stopping.clone(), tls.clone());
         tokio::spawn(async move {
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stop(&mut stopping) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = ended {
-                tracing::debug!(%peer, "connection: {error}");
+            match tls {
+                None => connection.serve(stream, stopping).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => connection.serve(stream, stopping).await,
+                    Err(error) => tracing::debug!(%peer, "TLS: {error}"),
+                },
             }
             drop(open);
         });
@@ -116,26 +129,75 @@ async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> std::io
     let permit = connections.clone().acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((Counted { stream: TokioIo::new(stream), _permit: permit }, peer))
+    Ok((Counted { stream, _permit: permit, _place: None }, peer))
+}
+
+/// A connection and what it is served with.
+struct Connection {
+    builder: http1::Builder,
+    router: Router,
+    app: Arc<App>,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    async fn serve<S>(self, stream: S, mut stopping: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Connection { builder, router, app, peer } = self;
+        let first_head = Duration::from_secs(app.config.sockets.first_head_seconds_max);
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asked = has_asked.clone();
+        let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            edge::serve(app.clone(), router.clone(), peer, request.map(Body::new))
+        });
+        let connection =
+            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+        let mut connection = pin!(connection);
+        // Who connects and asks nothing holds a place that others need.
+        let mut too_late = pin!(tokio::time::sleep(first_head));
+        let mut waits = true;
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = stop(&mut stopping) => {
+                    connection.as_mut().graceful_shutdown();
+                    break connection.await;
+                }
+                () = &mut too_late, if waits => {
+                    if !has_asked.load(Ordering::Relaxed) {
+                        break Ok(());
+                    }
+                    waits = false;
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, "connection: {error}");
+        }
+    }
 }
 
 /// A connection with its place among those that may be open, which it keeps when it becomes a websocket.
 struct Counted {
-    stream: TokioIo<TcpStream>,
+    stream: TcpStream,
     _permit: OwnedSemaphorePermit,
+    _place: Option<PlaceOfAddress>,
 }
 
-impl Read for Counted {
+impl AsyncRead for Counted {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl Write for Counted {
+impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -161,6 +223,41 @@ impl Write for Counted {
     }
 }
 
+/// How many connections each address has open.
+#[derive(Default)]
+struct ByAddress(Mutex<HashMap<IpAddr, usize>>);
+
+/// A place among an address's connections, given back when dropped.
+struct PlaceOfAddress {
+    by_address: Arc<ByAddress>,
+    address: IpAddr,
+}
+
+impl ByAddress {
+    /// One more, unless there are `most` already.
+    fn take(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<PlaceOfAddress> {
+        let mut open = self.0.lock();
+        let count = open.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(PlaceOfAddress { by_address: self.clone(), address })
+    }
+}
+
+impl Drop for PlaceOfAddress {
+    fn drop(&mut self) {
+        let mut open = self.by_address.0.lock();
+        if let Some(count) = open.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// Every path there is.
 fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -170,6 +267,11 @@ fn router(app: Arc<App>) -> Router {
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
+        .route("/rialto/v1/login", post(|state, request| logins(state, request, Asked::Login)))
+        .route("/rialto/v1/refresh", post(|state, request| logins(state, request, Asked::Refresh)))
+        .route("/rialto/v1/logout", post(|state, request| logins(state, request, Asked::Logout)))
+        .route("/rialto/v1/password", post(|state, request| logins(state, request, Asked::Password)))
+        .route("/rialto/v1/me", get(|state, request| logins(state, request, Asked::Me)))
         .merge(ws::routes().layer(map_response(refusal_as_json)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(rest)
@@ -178,7 +280,14 @@ fn router(app: Arc<App>) -> Router {
 
 /// A file of the page, which is built into the binary.
 async fn asset(kind: &'static str, bytes: &'static [u8]) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], bytes)
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, bytes)
 }
 
 async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
@@ -189,17 +298,53 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], app.metrics_page())
 }
 
+/// A question of logins: what it weighs is much, so that guessing is slow.
+async fn logins(State(app): State<Arc<App>>, request: Request<Body>, asked: Asked) -> Response<Body> {
+    let address = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+    let now = clock::now();
+    let counted = app.limits.arrive(address, now).and_then(|()| app.limits.use_weight(address, LOGIN_WEIGHT, now));
+    if let Err(refusal) = counted {
+        return refuse(&refusal);
+    }
+    let (head, body) = request.into_parts();
+    let reading = read_body(body, LOGIN_BODY_MAX);
+    let body = tokio::time::timeout(Duration::from_secs(app.config.sockets.body_seconds_max), reading).await;
+    let body = match body.unwrap_or_else(|_| Err(ApiError::incomplete_body())) {
+        Ok(body) => body,
+        Err(error) => return refuse(&error),
+    };
+    let answer = login::answer(&app, asked, &body, bearer(&head.headers), address, now).await;
+    let (status, body) = match answer {
+        Ok(body) => (200, body),
+        Err(Refused(status, text)) => (status, serde_json::json!({ "code": -1002, "msg": text })),
+    };
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    // Tokens are for who asked alone.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The token of `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
 /// A REST call: read, dispatch, answer.
 async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     app.metrics.http_requests.fetch_add(1, Ordering::Relaxed);
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
     let arrived = app.limits.arrive(peer, clock::now());
     let is_banned = arrived.as_ref().is_err_and(|error| error.status == 418);
+    let mut uid = None;
     let answer = match arrived {
-        Ok(()) => call(&app, request, peer).await,
+        Ok(()) => call(&app, request, peer, &mut uid).await,
         Err(refusal) => Err(refusal),
     };
+    let code = answer.as_ref().err().map(|error| error.code);
     let mut response = respond(&app, peer, answer);
+    response.extensions_mut().insert(Outcome { uid, code });
     if is_banned {
         // Nothing more is read from it: a request costs it a connection then.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -207,7 +352,12 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
     response
 }
 
-async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result<Reply, ApiError> {
+async fn call(
+    app: &Arc<App>,
+    request: Request<Body>,
+    address: IpAddr,
+    uid: &mut Option<Uid>,
+) -> Result<Reply, ApiError> {
     let (head, body) = request.into_parts();
     // The body first, whatever becomes of the request: a connection with unread bytes could not be used again.
     let sockets = &app.config.sockets;
@@ -220,31 +370,15 @@ async fn call(app: &Arc<App>, request: Request<Body>, address: IpAddr) -> Result
     let params = Params::from_request(query, &body)?;
     let api_key = head.headers.get(API_KEY).and_then(|key| key.to_str().ok());
     let payload = rest_payload(query, &body);
-    let credentials = Credentials { api_key, session: None, payload: &payload, address };
+    // A key says more than a token: who sends both means the key.
+    let token = bearer(&head.headers).filter(|_| api_key.is_none());
+    let credentials = Credentials { api_key, session: None, token, payload: &payload, address };
     if head.headers.get(CONSISTENCY).is_some_and(|wanted| wanted == "linearizable") {
         app.read_current().await?;
     }
-    let (handling, _) = route.handle(app, params, &credentials, unit, clock::now());
+    let (handling, caller) = route.handle(app, params, &credentials, unit, clock::now());
+    *uid = caller.map(|caller| caller.uid);
     handling.await
-}
-
-async fn read_body(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, ApiError> {
-    let mut read = Vec::new();
-    let mut dropped = 0;
-    while let Some(frame) = body.frame().await {
-        // The client went away or broke the protocol; whatever is said here, nobody reads it.
-        let frame = frame.map_err(|_| ApiError::incomplete_body())?;
-        let Ok(data) = frame.into_data() else { continue };
-        if dropped == 0 && read.len() + data.len() <= bytes_max {
-            read.extend_from_slice(&data);
-        } else {
-            dropped += data.len();
-        }
-        if dropped > DROPPED_BYTES_MAX {
-            break;
-        }
-    }
-    if dropped == 0 { Ok(read) } else { Err(ApiError::body_too_large()) }
 }
 
 /// What stands at a path, but not for this method.

@@ -97,6 +97,26 @@ impl Server {
         Server { running, address, folder: self.folder }
     }
 
+    /// What an operator asks; the status and the answer.
+    pub async fn admin(&self, action: Value) -> (u16, Value) {
+        let token = std::fs::read_to_string(self.data().join("admin.token")).unwrap();
+        self.admin_as(token.trim(), action).await
+    }
+
+    /// The same with another token.
+    pub async fn admin_as(&self, token: &str, action: Value) -> (u16, Value) {
+        let request = serde_json::json!({ "operator": "ann", "reason": "a test", "do": action });
+        let socket = connect(self.running.admin, [127, 0, 0, 1]).await;
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        let answer = ask(socket, "POST", "/admin/v1", &headers, request.to_string().as_bytes()).await;
+        (answer.status, answer.body)
+    }
+
+    /// Where it listens for operators.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.running.admin
+    }
+
     /// Where its data is.
     pub fn data(&self) -> &Path {
         self.folder.path()
@@ -110,6 +130,12 @@ impl Server {
     /// One request from that address of this machine.
     pub async fn ask_from(&self, from: [u8; 4], method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
         ask(self.connect_from(from).await, method, target, headers, body).await
+    }
+
+    /// Stops it; its data stays until what is returned is dropped.
+    pub async fn stop_only(self) -> TempDir {
+        self.running.stop().await;
+        self.folder
     }
 
     /// Stops it.

@@ -115,6 +115,11 @@ impl ApiError {
         ApiError { status: 429, code: -1034, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
     }
 
+    /// A websocket of a web page that may not have one here.
+    pub fn foreign_origin() -> ApiError {
+        fixed(403, -1002, "You are not authorized to execute this request.")
+    }
+
     /// No such path.
     pub fn not_found() -> ApiError {
         fixed(404, -1020, "This operation is not supported.")

@@ -228,7 +228,10 @@ impl Route {
             return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
-        let caller = auth::authenticate(&catalog, self.security, by, &mut params, now);
+        let caller = match by.token {
+            Some(token) => app.login.caller(&catalog, self.security, token, &mut params, now),
+            None => auth::authenticate(&catalog, self.security, by, &mut params, now),
+        };
         let caller = caller.and_then(|caller| {
             let (uid, call) = (caller.map(|caller| caller.uid), (self.method, self.path));
             app.limits.use_call(uid, by.address, call, weight, now).map(|()| caller)

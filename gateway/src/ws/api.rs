@@ -194,6 +194,7 @@ impl ApiSession {
         let by = Credentials {
             api_key: api_key.as_deref(),
             session: session.as_deref(),
+            token: None,
             payload: payload.as_bytes(),
             address: self.address,
         };
