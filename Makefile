@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR
 # scripts/setup leaves here where libclang is, when the system has none.
 cargo = . $(CARGO_TARGET_DIR)/setup.env && cargo
 
-.PHONY: help setup build run test check fix bench
+.PHONY: help setup build run cluster test check fix bench
 
 help: ## what can be asked
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,9 @@ build: setup ## target/release/rialto
 
 run: build ## a node with demo symbols, accounts and a live market; ARGS="--help" shows its settings
 	@$(CARGO_TARGET_DIR)/release/rialto demo $(ARGS)
+
+cluster: build ## three such nodes that are one venue, on ports 8081 to 8083; Ctrl-C stops them
+	@scripts/cluster $(CARGO_TARGET_DIR)/release/rialto
 
 # Some tests and benchmarks run the binary.
 test: build ## every test; ARGS="name" runs those of that name

@@ -64,7 +64,12 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AccessChange {
     /// A key is this from now on.
-    ApiKeyConfigured(ApiKey),
+    ApiKeyConfigured {
+        /// The key, with what it may do.
+        key: ApiKey,
+        /// What binds it.
+        rules: KeyRules,
+    },
     /// A key works no more.
     ApiKeyRemoved {
         /// Whose it was.
@@ -171,6 +176,8 @@ pub struct User {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AccessState {
     pub api_keys: BTreeMap<String, ApiKey>,
+    /// Of the keys that are bound by any.
+    pub rules: BTreeMap<String, KeyRules>,
     pub users: BTreeMap<String, User>,
 }
 
@@ -191,7 +198,7 @@ impl AccessState {
             ApiKeyKind::SealedHmac { sealed } => sealed.len() > HASH_MAX,
             _ => false,
         };
-        if !(1..=API_KEY_MAX).contains(&key.api_key.len()) || is_too_long || !key.rules.is_sound() {
+        if !(1..=API_KEY_MAX).contains(&key.api_key.len()) || is_too_long {
             return Err(Rejection::InvalidConfiguration);
         }
         if self.api_keys.contains_key(&key.api_key) {
@@ -208,11 +215,17 @@ impl AccessState {
                     return Err(Rejection::InvalidConfiguration);
                 }
                 let key = self.api_keys.get_mut(api_key).ok_or(Rejection::UnknownApiKey)?;
-                (key.permissions, key.rules) = (permissions.clone(), rules.clone());
-                Ok(AccessChange::ApiKeyConfigured(key.clone()))
+                key.permissions = permissions.clone();
+                if *rules == KeyRules::default() {
+                    self.rules.remove(api_key);
+                } else {
+                    self.rules.insert(api_key.clone(), rules.clone());
+                }
+                Ok(AccessChange::ApiKeyConfigured { key: key.clone(), rules: rules.clone() })
             }
             Access::RemoveApiKey { api_key } => {
                 let key = self.api_keys.remove(api_key).ok_or(Rejection::UnknownApiKey)?;
+                self.rules.remove(api_key);
                 Ok(AccessChange::ApiKeyRemoved { uid: key.uid, api_key: key.api_key })
             }
             Access::SetUser(terms) => {
@@ -239,6 +252,19 @@ impl AccessState {
                 Ok(AccessChange::Noted(note.clone()))
             }
         }
+    }
+
+    /// Whether there is more than keys.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.rules.is_empty() || !self.users.is_empty()
+    }
+
+    /// The rules of a key as a snapshot has them; whether they can be.
+    pub(crate) fn restore_rules(&mut self, api_key: String, rules: KeyRules) -> bool {
+        let is_sound = rules.is_sound() && rules != KeyRules::default() && self.api_keys.contains_key(&api_key);
+        let follows = self.rules.last_key_value().is_none_or(|(last, _)| *last < api_key);
+        self.rules.insert(api_key, rules);
+        is_sound && follows
     }
 
     /// A user as a snapshot has it; whether it can be.

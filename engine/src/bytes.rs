@@ -3,8 +3,13 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The version of the bytes of a snapshot that are written, and the only one that is read.
-pub const VERSION: u32 = 4;
+/// The newest version of the bytes of a snapshot. A state that needs nothing of it is written as the one before, so that the
+/// snapshots of an exchange that was upgraded are those that it would write itself.
+pub const VERSION: u32 = 5;
+/// The one before: it does not know users and what binds keys.
+pub(crate) const VERSION_WITHOUT_ACCESS: u32 = 4;
+/// The oldest that is written and read: it does not know names that are used once.
+pub(crate) const VERSION_WITHOUT_USES: u32 = 3;
 
 /// Written at a time: what stays in a cache.
 const PIECE: usize = 256 * 1024;
@@ -26,7 +31,9 @@ pub enum DecodeError {
 impl std::fmt::Display for DecodeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            DecodeError::Version(found) => write!(f, "snapshot format {found}, this program reads {VERSION}"),
+            DecodeError::Version(found) => {
+                write!(f, "snapshot format {found}, this program reads {VERSION_WITHOUT_USES} to {VERSION}")
+            }
             DecodeError::Cut => f.write_str("malformed snapshot: cut short"),
             DecodeError::Unsound(what) => write!(f, "malformed snapshot: {what}"),
         }

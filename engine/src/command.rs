@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Access, KeyRules};
+use crate::access::Access;
 use crate::commission::CommissionRates;
+pub use crate::once::{Once, Placing};
 use crate::order::{ClientOrderId, OrderType, Peg, SelfTradePrevention, Side, TimeInForce};
 use crate::symbol::{SymbolConfig, SymbolStatus};
 use crate::units::{Amount, AssetId, OrderId, OrderListId, SymbolId, TradeGroup, Uid};
@@ -127,6 +128,8 @@ pub enum Command {
     },
     /// Time has come so far: all that was to happen by now happens. Deadlines are met by this command alone.
     Tick,
+    /// New orders under a name that the client gave, so that asking again changes nothing.
+    Once(Box<Once>),
     /// Change keys or users, or note who asks.
     Access(Box<Access>),
 }
@@ -229,8 +232,6 @@ pub struct ApiKey {
     pub kind: ApiKeyKind,
     /// What may be done with it.
     pub permissions: Vec<Permission>,
-    /// What binds it.
-    pub rules: KeyRules,
 }
 
 /// How an API key signs, with what is needed to verify it.

@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::{Access, AccessState};
 use crate::book::Ladder;
-use crate::command::{AccountSettings, AddAsset, ApiKey, Command, ExchangeLimits, OrderQuantity, PlaceOrder, Transfer};
+use crate::command::{
+    AccountSettings, AddAsset, ApiKey, CancelReplace, Command, ExchangeLimits, Once, OrderQuantity, PlaceOrder,
+    PlaceOrderList, Placing, Transfer,
+};
 use crate::commission::{CommissionRates, Quote};
 use crate::event::{Event, Rejection, StatusCause};
 use crate::market::{Floor, Market};
+use crate::once::Uses;
 use crate::order::Side;
 use crate::symbol::{Symbol, SymbolConfig, SymbolStatus};
 use crate::timer::Timers;
@@ -52,6 +56,8 @@ pub struct Engine {
     pub(crate) withdrawals: BTreeMap<(Uid, String), (AssetId, Amount)>,
     pub(crate) countdowns: BTreeMap<(SymbolId, Uid), Time>,
     pub(crate) timers: Timers<Deadline>,
+    /// What the names that clients gave to new orders were used for lately.
+    pub(crate) uses: Uses,
     /// Whether looking ahead pays (foresight.rs).
     pub(crate) is_large: bool,
 }
@@ -69,6 +75,7 @@ impl Engine {
             withdrawals: BTreeMap::new(),
             countdowns: BTreeMap::new(),
             timers: Timers::new(Time(0)),
+            uses: Uses::default(),
             is_large: false,
         }
     }
@@ -181,10 +188,7 @@ impl Engine {
                 self.end_withdrawal(*uid, external_id, *completed, events)
             }
             Command::PlaceOrder(place) => self.place_order(place, events),
-            Command::PlaceOrderList(place) => {
-                self.count_elsewhere(place.uid, place.symbol);
-                self.trade(place.symbol, events, |market, floor, events| market.place_list(place, floor, events))
-            }
+            Command::PlaceOrderList(place) => self.place_list(place, events),
             Command::CancelOrder(cancel) => {
                 self.trade(cancel.symbol, events, |market, floor, events| market.cancel(cancel, floor, events))
             }
@@ -201,12 +205,7 @@ impl Engine {
                 }
                 Ok(())
             }
-            Command::CancelReplace(command) => {
-                self.count_elsewhere(command.place.uid, command.place.symbol);
-                self.trade(command.place.symbol, events, |market, floor, events| {
-                    market.cancel_replace(command, floor, events)
-                })
-            }
+            Command::CancelReplace(command) => self.cancel_replace(command, events),
             Command::AmendOrder(amend) => {
                 self.trade(amend.symbol, events, |market, floor, events| market.amend(amend, floor, events))
             }
@@ -223,6 +222,7 @@ impl Engine {
                 self.tick(events);
                 Ok(())
             }
+            Command::Once(once) => self.place_once(once, events),
         }
     }
 
@@ -467,6 +467,32 @@ impl Engine {
         }
         self.count_elsewhere(place.uid, place.symbol);
         self.trade(place.symbol, events, |market, floor, events| market.place(place, floor, events))
+    }
+
+    fn place_list(&mut self, place: &PlaceOrderList, events: &mut Vec<Event>) -> Decision {
+        self.count_elsewhere(place.uid, place.symbol);
+        self.trade(place.symbol, events, |market, floor, events| market.place_list(place, floor, events))
+    }
+
+    fn cancel_replace(&mut self, both: &CancelReplace, events: &mut Vec<Event>) -> Decision {
+        self.count_elsewhere(both.place.uid, both.place.symbol);
+        self.trade(both.place.symbol, events, |market, floor, events| market.cancel_replace(both, floor, events))
+    }
+
+    /// New orders, unless they are in already.
+    fn place_once(&mut self, once: &Once, events: &mut Vec<Event>) -> Decision {
+        if let Some(first) = self.uses.find(once, self.floor.now) {
+            events.push(Event::OrderRepeated(Box::new(first)));
+            return Ok(());
+        }
+        let before = events.len();
+        match &once.placing {
+            Placing::Order(place) => self.place_order(place, events)?,
+            Placing::OrderList(place) => self.place_list(place, events)?,
+            Placing::CancelReplace(both) => self.cancel_replace(both, events)?,
+        }
+        self.uses.remember(once, self.sequence, self.floor.now, &events[before..]);
+        Ok(())
     }
 
     /// Decide in a symbol's market; then see whether its prices ran too far.

@@ -21,7 +21,8 @@ use crate::commission::CommissionRates;
 use crate::order::{ClientOrderId, Order, OrderStatus, SelfTradePrevention, Side};
 use crate::symbol::{Symbol, SymbolStatus};
 use crate::units::{
-    Amount, AssetId, OrderId, OrderListId, PreventedMatchId, Price, Quantity, SymbolId, Time, TradeGroup, TradeId, Uid,
+    Amount, AssetId, OrderId, OrderListId, PreventedMatchId, Price, Quantity, Sequence, SymbolId, Time, TradeGroup,
+    TradeId, Uid,
 };
 
 /// One thing that happened.
@@ -153,6 +154,9 @@ pub enum Event {
     },
     /// The command was refused; nothing changed. Always the only event of its command.
     Rejected(Rejection),
+    /// These new orders are in already, by an earlier command that asked the same under the same name; nothing changed. Always
+    /// the only event of its command.
+    OrderRepeated(Box<Repeated>),
     /// A price level has this quantity now; zero removes it.
     LevelChanged {
         /// Which book.
@@ -205,6 +209,25 @@ pub enum StatusCause {
     },
     /// The time of the halt is over.
     CircuitBreakerEnded,
+}
+
+/// What an earlier command placed, and what it made of it at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeated {
+    /// Whose.
+    pub uid: Uid,
+    /// Where.
+    pub symbol: SymbolId,
+    /// That command.
+    pub sequence: Sequence,
+    /// Its time.
+    pub time: Time,
+    /// The orders that it placed, and what each was after it, before what it set off.
+    pub orders: Vec<(OrderId, OrderStatus)>,
+    /// The list that they are in.
+    pub order_list_id: Option<OrderListId>,
+    /// Of a cancel-replace: the order that was canceled, or why none was.
+    pub canceled: Option<Result<OrderId, Rejection>>,
 }
 
 /// A list and where its orders stand.

@@ -7,7 +7,7 @@
 
 use crate::account::Accounts;
 use crate::book::Ladder;
-use crate::command::{Command, PlaceOrder};
+use crate::command::{Command, PlaceOrder, Placing};
 use crate::engine::Engine;
 use crate::market::Market;
 use crate::order::Side;
@@ -62,6 +62,10 @@ fn target(command: &Command) -> Option<(SymbolId, Target<'_>)> {
     let mut price = None;
     let (symbol, order) = match command {
         Command::PlaceOrder(place) => return Some((place.symbol, Target::New(place))),
+        Command::Once(once) => {
+            let Placing::Order(place) = &once.placing else { return None };
+            return Some((place.symbol, Target::New(place)));
+        }
         Command::CancelOrder(cancel) => (cancel.symbol, cancel.order),
         Command::AmendOrder(amend) => (amend.symbol, amend.order),
         Command::ReduceOrder { symbol, order, .. } => (*symbol, *order),

@@ -35,6 +35,7 @@ mod changing;
 pub mod average;
 pub mod breaker;
 mod timer;
+pub mod once;
 pub mod engine;
 mod foresight;
 mod bytes;

@@ -143,6 +143,8 @@ const TOP_BASE: u64 = 5;
 impl ClientOrderId {
     /// The most characters an id can have.
     pub const MAX_LENGTH: usize = 36;
+    /// No name, for where one is left out.
+    pub(crate) const NONE: ClientOrderId = ClientOrderId([0; 7]);
 
     /// `text` as an id, or `None` when it is empty, too long, or has a character that is not allowed.
     pub fn new(text: &str) -> Option<ClientOrderId> {

@@ -9,6 +9,8 @@
 //! accounts    by uid: 43 bytes, then 36 for each balance that is not zero, by asset
 //! transfers   by uid and external id: uid, length of the id, the id
 //! symbols     by id, as market_bytes.rs has them
+//! block       what binds keys, and users: AccessBlock; without any the version is lower and this is not there
+//! uses        of the names that clients gave to new orders, oldest first, as once.rs has them; without any it ends before
 //! ```
 //!
 //! The bytes are canonical: they follow from the state alone, and not from how it came about, which slots its orders have or
@@ -23,16 +25,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::User;
+use crate::access::{KeyRules, User};
 use crate::account::{AccountState, Accounts, FEE_ACCOUNT, Needs, OrderCount};
 pub use crate::bytes::{DecodeError, VERSION};
-use crate::bytes::{Decoded, HIGHEST, Reader, Record, Writer, ensure, found};
+use crate::bytes::{
+    Decoded, HIGHEST, Reader, Record, VERSION_WITHOUT_ACCESS, VERSION_WITHOUT_USES, Writer, ensure, found,
+};
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::{Deadline, Engine};
 use crate::market_bytes;
+use crate::once;
 use crate::timer::Timers;
-use crate::units::{Amount, AssetId, Sequence, SymbolId, Time, TradeGroup, Uid};
+use crate::units::{Amount, AssetId, OrderId, Sequence, SymbolId, Time, TradeGroup, Uid};
 
 /// An account: uid, flags, tier, group, two order counts, how many balances.
 const ACCOUNT_BYTES: usize = 8 + 1 + 2 + 4 + 2 * 12 + 4;
@@ -51,7 +56,6 @@ struct Head {
     limits: ExchangeLimits,
     commission_tiers: Vec<Option<CommissionRates>>,
     api_keys: Vec<ApiKey>,
-    users: Vec<User>,
     withdrawals: Vec<((Uid, String), (AssetId, Amount))>,
     countdowns: Vec<((SymbolId, Uid), Time)>,
     accounts: u64,
@@ -59,17 +63,34 @@ struct Head {
     symbols: u32,
 }
 
+/// What binds keys, and the users.
+#[derive(Serialize, Deserialize)]
+struct AccessBlock {
+    rules: Vec<(String, KeyRules)>,
+    users: Vec<User>,
+    has_uses: bool,
+}
+
 /// About how many bytes there will be: not fewer by much.
 pub(crate) fn about(engine: &Engine) -> usize {
     let orders: usize = engine.markets.iter().map(|market| market.book.len()).sum();
     let accounts = engine.floor.accounts.open_accounts() * (ACCOUNT_BYTES + 2 * BALANCE_BYTES);
-    orders * market_bytes::ORDER_BYTES + accounts + engine.transfers.len() * (TRANSFER_BYTES + 16)
+    orders * market_bytes::ORDER_BYTES
+        + engine.uses.len() * once::USE_BYTES
+        + accounts
+        + engine.transfers.len() * (TRANSFER_BYTES + 16)
 }
 
 /// The state's bytes, piece after piece.
 pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
     let mut out = Writer::new(sink);
-    out.put(&VERSION.to_le_bytes());
+    let (has_access, has_uses) = (engine.access.has_more(), engine.uses.len() > 0);
+    let version = match (has_access, has_uses) {
+        (true, _) => VERSION,
+        (false, true) => VERSION_WITHOUT_ACCESS,
+        (false, false) => VERSION_WITHOUT_USES,
+    };
+    out.put(&version.to_le_bytes());
     out.block(&Head {
         sequence: engine.sequence,
         time: engine.floor.now,
@@ -77,7 +98,6 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         limits: engine.floor.limits,
         commission_tiers: engine.floor.desk.tiers.clone(),
         api_keys: engine.access.api_keys.values().cloned().collect(),
-        users: engine.access.users.values().cloned().collect(),
         withdrawals: engine.withdrawals.iter().map(|(name, held)| (name.clone(), *held)).collect(),
         countdowns: engine.countdowns.iter().map(|(whose, at)| (*whose, *at)).collect(),
         accounts: engine.floor.accounts.open_accounts() as u64,
@@ -91,6 +111,16 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         out.put(name.as_bytes());
     }
     engine.markets.iter().for_each(|market| market_bytes::write(market, &mut out));
+    if has_access {
+        out.block(&AccessBlock {
+            rules: engine.access.rules.clone().into_iter().collect(),
+            users: engine.access.users.values().cloned().collect(),
+            has_uses,
+        });
+    }
+    if has_uses {
+        once::write(&engine.uses, &mut out);
+    }
     out.flush();
 }
 
@@ -98,7 +128,7 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
 pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     let mut input = Reader(bytes);
     let version = u32::from_le_bytes(input.take()?);
-    if version != VERSION {
+    if !(VERSION_WITHOUT_USES..=VERSION).contains(&version) {
         return Err(DecodeError::Version(version));
     }
     let head: Head = input.block()?;
@@ -125,9 +155,6 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
         let added = engine.access.add_api_key(&key, &engine.floor.accounts);
         ensure(added.is_ok(), "an API key that cannot be")?;
     }
-    for user in head.users {
-        ensure(engine.access.restore_user(user, &engine.floor.accounts), "a user that cannot be")?;
-    }
     let mut needs = Needs::default();
     ensure(head.withdrawals.is_sorted_by(|a, b| a.0 < b.0), "withdrawals out of order")?;
     for (name, (asset, amount)) in &head.withdrawals {
@@ -139,6 +166,24 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     engine.withdrawals = BTreeMap::from_iter(head.withdrawals);
     for id in 0..head.symbols {
         market_bytes::read(&mut input, SymbolId(id), &mut engine, &mut needs)?;
+    }
+    let mut has_uses = version == VERSION_WITHOUT_ACCESS;
+    if version == VERSION {
+        let block: AccessBlock = input.block()?;
+        has_uses = block.has_uses;
+        for (api_key, rules) in block.rules {
+            ensure(engine.access.restore_rules(api_key, rules), "rules of a key that cannot be")?;
+        }
+        for user in block.users {
+            ensure(engine.access.restore_user(user, &engine.floor.accounts), "a user that cannot be")?;
+        }
+        ensure(engine.access.has_more(), "a later version than it needs")?;
+    }
+    if has_uses {
+        let is_trader = |uid| engine.floor.trader(uid).is_ok();
+        let last = |symbol: SymbolId| engine.markets.get(symbol.0 as usize).map(|market| market.counters.order);
+        let is_order = |symbol, order: OrderId| order.0 > 0 && last(symbol).is_some_and(|last| order.0 <= last);
+        engine.uses = once::read(&mut input, (engine.sequence, engine.floor.now), is_trader, is_order)?;
     }
     ensure(input.0.is_empty(), "bytes behind its end")?;
     ensure(head.countdowns.is_sorted_by(|a, b| a.0 < b.0), "countdowns out of order")?;
@@ -268,7 +313,6 @@ mod tests {
                     limits: ExchangeLimits::default(),
                     commission_tiers: Vec::new(),
                     api_keys: Vec::new(),
-                    users: Vec::new(),
                     withdrawals: Vec::new(),
                     countdowns: Vec::new(),
                     accounts: if lie == 0 { count.max(2) } else { 1 },

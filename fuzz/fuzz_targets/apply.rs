@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use engine::access::KeyRules;
 use engine::command::*;
 use engine::commission::{Commission, CommissionRates, Discount, FeeRate, FeeRounding, LotFee};
 use engine::order::*;
@@ -785,8 +784,7 @@ impl Bytes<'_> {
                     api_key: format!("k{}", self.next()),
                     kind: ApiKeyKind::Hmac { secret: vec![self.next()] },
                     permissions: vec![Permission::Trade],
-                    rules: KeyRules::default(),
-                }),
+                                    }),
             },
         }
     }

@@ -9,6 +9,8 @@ use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
+use crate::answered::Answered;
+use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::lanes::Lanes;
@@ -47,6 +49,8 @@ pub struct App {
     pub hashing: Semaphore,
     /// Where requests are logged.
     pub access_log: AccessLog,
+    /// The names of new orders whose last use was answered.
+    pub answered: Answered,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Turns true when the server stops, so that websockets can say goodbye.
@@ -81,7 +85,11 @@ impl App {
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
         let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), &self.limits.counts, self.access_log.dropped())
+        let cluster = self.node.read().as_ref().map(Node::cluster);
+        let (refused, unlogged) = (&self.limits.counts, self.access_log.dropped());
+        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), refused, unlogged);
+        page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
+        page
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

@@ -34,6 +34,8 @@ pub enum Security {
     None,
     /// A known key.
     ApiKey,
+    /// A known key that may read the account: what listen keys are opened with.
+    UserStream,
     /// A signature by a known key.
     Signed,
     /// A signature by a key that may read the account.
@@ -88,9 +90,10 @@ pub fn authenticate(
 ) -> Result<Option<Caller>, ApiError> {
     let permission = match security {
         Security::None => return Ok(None),
-        Security::ApiKey => {
+        Security::ApiKey | Security::UserStream => {
             let key = find_key(catalog, by.api_key.or(by.session))?;
-            if !is_allowed_from(key, by.address) {
+            let lacks = security == Security::UserStream && !key.permissions.contains(&Permission::UserData);
+            if lacks || !is_allowed_from(catalog, key, by.address) {
                 return Err(ApiError::rejected_key());
             }
             return Ok(Some(Caller::of(key, None)));
@@ -110,7 +113,7 @@ pub fn authenticate(
         return Err(ApiError::bad_signature());
     }
     let lacks = permission.is_some_and(|permission| !key.permissions.contains(&permission));
-    if lacks || !is_allowed_from(key, by.address) {
+    if lacks || !is_allowed_from(catalog, key, by.address) {
         return Err(ApiError::rejected_key());
     }
     Ok(Some(Caller::of(key, Some(deadline))))
@@ -123,15 +126,17 @@ pub fn find_key<'a>(catalog: &'a Catalog, api_key: Option<&str>) -> Result<&'a A
     if api_key.is_empty() || api_key.len() > API_KEY_MAX || !api_key.bytes().all(legal) {
         return Err(ApiError::api_key_format());
     }
-    catalog.api_keys.get(api_key).filter(|key| key.rules.is_enabled).ok_or_else(ApiError::rejected_key)
+    let is_enabled = catalog.key_rules.get(api_key).is_none_or(|rules| rules.is_enabled);
+    catalog.api_keys.get(api_key).filter(|_| is_enabled).ok_or_else(ApiError::rejected_key)
 }
 
 /// Whether a key may be used from that address.
-pub fn is_allowed_from(key: &ApiKey, address: IpAddr) -> bool {
+pub fn is_allowed_from(catalog: &Catalog, key: &ApiKey, address: IpAddr) -> bool {
+    let Some(rules) = catalog.key_rules.get(&key.api_key) else { return true };
     let holds = |range: &AddressRange| {
         Network::from_parts(range.address, range.prefix).is_some_and(|network| network.contains(address))
     };
-    key.rules.allowed.is_empty() || key.rules.allowed.iter().any(holds)
+    rules.allowed.is_empty() || rules.allowed.iter().any(holds)
 }
 
 /// Whether `signature` is the key's for `payload`. The comparison takes the same time wherever they differ.
@@ -215,8 +220,6 @@ pub fn ws_payload<'a>(params: impl IntoIterator<Item = (&'a str, &'a str)>) -> S
 
 #[cfg(test)]
 mod tests {
-    use engine::access::KeyRules;
-
     use super::*;
     use crate::public_keys;
 
@@ -224,7 +227,7 @@ mod tests {
     const NOW: Time = Time(1_499_827_320_000_000);
 
     fn catalog_of(kind: ApiKeyKind, permissions: Vec<Permission>) -> Catalog {
-        let key = ApiKey { uid: Uid(7), api_key: "abc".into(), kind, permissions, rules: KeyRules::default() };
+        let key = ApiKey { uid: Uid(7), api_key: "abc".into(), kind, permissions };
         Catalog { api_keys: [("abc".to_owned(), key)].into(), ..Catalog::default() }
     }
 
@@ -302,13 +305,7 @@ mod tests {
     #[test]
     fn the_documented_ed25519_signature_is_accepted() {
         let key = public_keys::parse(ED25519_KEY).unwrap();
-        let key = ApiKey {
-            uid: Uid(7),
-            api_key: "abc".into(),
-            kind: key,
-            permissions: Vec::new(),
-            rules: KeyRules::default(),
-        };
+        let key = ApiKey { uid: Uid(7), api_key: "abc".into(), kind: key, permissions: Vec::new() };
         let payload = b"A\x01EXAMPLE\x01SPOT\x011\x0120240627-11:17:25.223";
         let signature = "4MHXelVVcpkdwuLbl6n73HQUXUf1dse2PCgT1DYqW9w8AVZ1RACFGM+5UdlGPrQHrgtS3CvsRURC1oj73j8gCA==";
         assert!(verify(&key, payload, signature));

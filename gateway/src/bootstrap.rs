@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use engine::access::KeyRules;
 use engine::command::{AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, Permission, Transfer};
 use engine::commission::{Commission, CommissionRates, Discount, FeeRate};
 use engine::order::SelfTradePrevention;
@@ -394,7 +393,7 @@ impl Key {
             other => Err(format!("permission {other} is neither USER_DATA nor TRADE")),
         };
         let permissions = self.permissions.iter().map(permission).collect::<Result<_, _>>()?;
-        Ok(ApiKey { uid, api_key: self.api_key.clone(), kind, permissions, rules: KeyRules::default() })
+        Ok(ApiKey { uid, api_key: self.api_key.clone(), kind, permissions })
     }
 
     fn kind(&self) -> Result<ApiKeyKind, String> {

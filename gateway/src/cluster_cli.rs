@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use journal::{Change, ClusterClient, ClusterStatus};
 
-use crate::config::Config;
+use crate::config::{ClusterSettings, Config};
 
 /// See how a cluster stands, and change its members
 #[derive(Debug, Args)]
@@ -127,8 +127,10 @@ async fn run_verb(verb: Verb) -> Result<String, String> {
 
 fn client(common: &Common) -> Result<ClusterClient, String> {
     let config = common.config.as_deref().map(Config::read).transpose()?;
-    let settings = config.and_then(|config| config.cluster).unwrap_or_default();
-    Ok(ClusterClient::new(common.peer.clone(), settings.secret))
+    let settings = config.and_then(|config| config.cluster);
+    let cluster = settings.as_ref().map(ClusterSettings::journal).transpose()?;
+    let (secret, tls) = cluster.map(|cluster| (cluster.secret, cluster.tls)).unwrap_or_default();
+    ClusterClient::new(common.peer.clone(), secret, tls.as_ref())
 }
 
 fn json(status: &ClusterStatus) -> String {

@@ -25,6 +25,7 @@ pub mod client_address;
 pub mod token_bucket;
 pub mod rate_limit;
 pub mod lanes;
+pub mod answered;
 pub mod clock;
 pub mod decimals;
 pub mod wire;
@@ -35,6 +36,7 @@ pub mod klines;
 pub mod ws;
 pub mod metrics;
 pub mod admin;
+pub mod cluster_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::access_log::AccessLog;
 use crate::admin::listener::Admin;
+use crate::answered::Answered;
 use crate::app::App;
 use crate::bootstrap::Bootstrap;
 use crate::config::{ClusterSettings, Config};
@@ -129,6 +130,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         outlets,
         lanes,
         history,
+        answered: Answered::default(),
         metrics: Arc::new(Metrics::new()),
         stopping: stop.clone(),
         node: RwLock::new(Some(node)),

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
 use axum::middleware::map_response;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::admin::perform::Refused;
+use crate::answered::Unconfirmed;
 use crate::app::{App, Peer};
 use crate::auth::{Credentials, rest_payload};
 use crate::body::{JSON, read_body};
@@ -148,10 +149,12 @@ impl Connection {
         let Connection { builder, router, app, peer } = self;
         let first_head = Duration::from_secs(app.config.sockets.first_head_seconds_max);
         let has_asked = Arc::new(AtomicBool::new(false));
-        let asked = has_asked.clone();
-        let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (asked, unconfirmed) = (has_asked.clone(), Unconfirmed::default());
+        let (of_connection, of_app) = (unconfirmed.clone(), app.clone());
+        let service = tower::service_fn(move |mut request: Request<hyper::body::Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            edge::serve(app.clone(), router.clone(), peer, request.map(Body::new))
+            request.extensions_mut().insert(of_connection.clone());
+            edge::serve(of_app.clone(), router.clone(), peer, request.map(Body::new))
         });
         let connection =
             builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
@@ -168,14 +171,16 @@ impl Connection {
                 }
                 () = &mut too_late, if waits => {
                     if !has_asked.load(Ordering::Relaxed) {
-                        break Ok(());
+                        return;
                     }
                     waits = false;
                 }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%peer, "connection: {error}");
+        match ended {
+            // It was closed in good order, which a client does who has read what was sent.
+            Ok(()) => unconfirmed.confirm(&app.answered, clock::now),
+            Err(error) => tracing::debug!(%peer, "connection: {error}"),
         }
     }
 }
@@ -335,6 +340,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     app.metrics.http_requests.fetch_add(1, Ordering::Relaxed);
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+    let unconfirmed = request.extensions().get::<Unconfirmed>().cloned().unwrap_or_default();
+    // Who asks again over a connection has read the answer before.
+    unconfirmed.confirm(&app.answered, clock::now);
+    // Then the answer is the last thing on it, and nobody says that it came.
+    let is_last = request.version() == Version::HTTP_10
+        || request
+            .headers()
+            .get(header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     let arrived = app.limits.arrive(peer, clock::now());
     let is_banned = arrived.as_ref().is_err_and(|error| error.status == 418);
     let mut uid = None;
@@ -342,6 +356,13 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
         Ok(()) => call(&app, request, peer, &mut uid).await,
         Err(refusal) => Err(refusal),
     };
+    if let Ok(reply) = &answer
+        && !is_last
+    {
+        unconfirmed.write(&reply.answers);
+        // The next request is read after this answer is written.
+        unconfirmed.flushed();
+    }
     let code = answer.as_ref().err().map(|error| error.code);
     let mut response = respond(&app, peer, answer);
     response.extensions_mut().insert(Outcome { uid, code });

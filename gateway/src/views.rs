@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use engine::access::{AccessChange, User};
+use engine::access::{AccessChange, KeyRules, User};
 use engine::account::{FEE_ACCOUNT, OrderCount};
 use engine::command::{AccountSettings, ApiKey, ApiKeyKind, ExchangeLimits, OrderCountLimit};
 use engine::commission::CommissionRates;
@@ -55,6 +55,8 @@ pub struct Catalog {
     pub asset_by_name: BTreeMap<String, AssetId>,
     /// API keys by what the client sends.
     pub api_keys: BTreeMap<String, ApiKey>,
+    /// What binds the keys that are bound.
+    pub key_rules: BTreeMap<String, KeyRules>,
     /// Users by the name they log in with.
     pub users: BTreeMap<String, User>,
     /// The limits over all symbols.
@@ -339,6 +341,7 @@ impl Views {
         snapshot.symbols().for_each(|state| catalog.add_symbol(state.symbol()));
         (catalog.limits, catalog.commission_tiers) = (*snapshot.limits(), snapshot.commission_tiers().to_vec());
         catalog.api_keys = snapshot.api_keys().map(|key| (key.api_key.clone(), self.opened(key))).collect();
+        catalog.key_rules = snapshot.key_rules().map(|(key, rules)| (key.clone(), rules.clone())).collect();
         catalog.users = snapshot.users().map(|user| (user.terms.name.clone(), user.clone())).collect();
         let referenced = |state: SymbolState| Some((state.symbol().id, state.reference_price()?));
         catalog.reference_prices = snapshot.symbols().filter_map(referenced).collect();
@@ -457,11 +460,13 @@ impl Views {
                     next.api_keys.insert(key.api_key.clone(), self.opened(key));
                 }
                 Event::AccessChanged(change) => match &**change {
-                    AccessChange::ApiKeyConfigured(key) => {
+                    AccessChange::ApiKeyConfigured { key, rules } => {
+                        next.key_rules.insert(key.api_key.clone(), rules.clone());
                         next.api_keys.insert(key.api_key.clone(), self.opened(key));
                     }
                     AccessChange::ApiKeyRemoved { api_key, .. } => {
                         next.api_keys.remove(api_key);
+                        next.key_rules.remove(api_key);
                     }
                     AccessChange::UserChanged(user) => {
                         next.users.insert(user.terms.name.clone(), user.clone());

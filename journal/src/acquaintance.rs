@@ -4,53 +4,119 @@
 //! what was acknowledged. A directory has a number of its own, its incarnation (identity.rs); a node that comes back with
 //! another is refused until it was removed from the cluster and added again.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rocksdb::DB;
 
 use crate::database::{family, read_meta, synced, write_meta};
+use crate::failure::StartError;
 use crate::format::{META, acquaintance_key};
 
-/// Those met, kept in the database. Cheap to clone.
+/// Those met. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Acquaintances {
-    /// None where nothing is to be kept.
-    database: Arc<Mutex<Option<Arc<DB>>>>,
+    met: Arc<Mutex<Met>>,
+}
+
+struct Met {
+    /// Where members are remembered; none once this node stops.
+    database: Option<Arc<DB>>,
+    members: BTreeSet<u64>,
+    /// Whoever is no member yet: remembered from the moment it becomes one.
+    others: BTreeMap<u64, u64>,
 }
 
 impl Acquaintances {
     pub(crate) fn new(database: Arc<DB>) -> Acquaintances {
-        Acquaintances { database: Arc::new(Mutex::new(Some(database))) }
+        let met = Met { database: Some(database), members: BTreeSet::new(), others: BTreeMap::new() };
+        Acquaintances { met: Arc::new(Mutex::new(met)) }
     }
 
     /// Lets go of the database: a node that stops meets nobody any more.
     pub(crate) fn close(&self) {
-        self.database.lock().take();
+        self.met.lock().database.take();
     }
 
-    /// Meets `node`, a member; refuses one that is not who it was.
+    /// Meets `node`; refuses a member that is not who it was.
     pub(crate) fn meet(&self, node: u64, incarnation: u64) -> Result<(), String> {
-        let database = self.database.lock();
-        let Some(database) = &*database else { return Err("this node is stopping".to_owned()) };
-        let key = acquaintance_key(node);
-        match read_meta::<u64>(database, &key).map_err(|error| error.to_string())? {
+        let mut met = self.met.lock();
+        let Some(database) = met.database.clone() else { return Err("this node is stopping".to_owned()) };
+        if !met.members.contains(&node) {
+            met.others.insert(node, incarnation);
+            // Nobody can fill the memory with nodes that are none.
+            while met.others.len() > crate::cluster::NODES_MAX {
+                met.others.pop_last();
+            }
+            return Ok(());
+        }
+        let known = known(&database, node).map_err(|error| error.to_string())?;
+        match known {
             Some(known) if known == incarnation => Ok(()),
             Some(_) => Err(format!(
                 "node {node} has another data directory than before: what it acknowledged may be lost. Remove it from the \
                  cluster and let it join again: rialto cluster remove {node}"
             )),
-            None => write_meta(database, &key, &incarnation).map_err(|error| error.to_string()),
+            None => write_meta(&database, &acquaintance_key(node), &incarnation).map_err(|error| error.to_string()),
         }
     }
 
-    /// Forgets a node that is no longer a member.
-    pub(crate) fn forget(&self, node: u64) {
-        if let Some(database) = &*self.database.lock() {
-            let forgotten = database.delete_cf_opt(family(database, META), acquaintance_key(node), &synced());
-            if let Err(error) = forgotten {
-                tracing::warn!("node {node} is still remembered: {error}");
+    /// These are the members now: whoever is none any more is forgotten.
+    pub(crate) fn set_members(&self, members: &BTreeSet<u64>) -> Result<(), StartError> {
+        let mut met = self.met.lock();
+        let Some(database) = met.database.clone() else { return Ok(()) };
+        for node in met.members.difference(members) {
+            let forgotten = database.delete_cf_opt(family(&database, META), acquaintance_key(*node), &synced());
+            forgotten.map_err(|error| StartError::disk(database.path(), error))?;
+        }
+        for node in members {
+            if let Some(incarnation) = met.others.remove(node)
+                && known(&database, *node)?.is_none()
+            {
+                write_meta(&database, &acquaintance_key(*node), &incarnation)?;
             }
         }
+        met.members.clone_from(members);
+        Ok(())
+    }
+}
+
+fn known(database: &DB, node: u64) -> Result<Option<u64>, StartError> {
+    read_meta(database, &acquaintance_key(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opening::open_database;
+
+    #[test]
+    fn a_member_that_comes_back_with_another_directory_is_refused_until_it_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let met = Acquaintances::new(open_database(folder.path()).unwrap());
+        met.meet(2, 77).unwrap();
+        met.meet(2, 78).unwrap();
+        met.set_members(&[1, 2].into()).unwrap();
+        met.meet(2, 78).unwrap();
+        assert!(met.meet(2, 79).unwrap_err().contains("rialto cluster remove 2"));
+        met.set_members(&[1].into()).unwrap();
+        met.meet(2, 79).unwrap();
+        met.set_members(&[1, 2].into()).unwrap();
+        met.meet(2, 79).unwrap();
+        assert!(met.meet(2, 78).is_err());
+    }
+
+    #[test]
+    fn a_restart_remembers_the_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let met = Acquaintances::new(open_database(folder.path()).unwrap());
+        met.set_members(&[2].into()).unwrap();
+        met.meet(2, 5).unwrap();
+        met.close();
+        let met = Acquaintances::new(open_database(folder.path()).unwrap());
+        met.set_members(&[2].into()).unwrap();
+        assert!(met.meet(2, 6).is_err());
+        met.meet(2, 5).unwrap();
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Change, ClusterStatus};
+use crate::cluster::{Change, ClusterStatus, TlsFiles};
 use crate::link::{Caller, Link};
 use crate::message::{Reply, Request};
-use crate::transport::Tcp;
+use crate::tls::Tls;
+use crate::transport::{Tcp, Transport};
 
 /// How long a node may take to answer: longer than a change of members takes.
 const REPLY_MAX: Duration = Duration::from_secs(15);
@@ -18,10 +19,14 @@ pub struct ClusterClient {
 }
 
 impl ClusterClient {
-    /// Through the node that listens for the others at `address`; `secret` is the cluster's.
-    pub fn new(address: String, secret: String) -> ClusterClient {
-        let caller = Caller { transport: Arc::new(Tcp), from: None, secret, acquaintances: None };
-        ClusterClient { caller: Arc::new(caller), address }
+    /// Through the node that listens for the others at `address`; `secret` and `tls` are what the cluster asks of its nodes.
+    pub fn new(address: String, secret: String, tls: Option<&TlsFiles>) -> Result<ClusterClient, String> {
+        let transport: Arc<dyn Transport> = match tls {
+            Some(files) => Arc::new(Tls::read(files)?),
+            None => Arc::new(Tcp),
+        };
+        let caller = Caller { transport, from: None, secret, acquaintances: None };
+        Ok(ClusterClient { caller: Arc::new(caller), address })
     }
 
     /// The cluster as that node sees it.

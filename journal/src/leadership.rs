@@ -60,27 +60,27 @@ pub(crate) struct Leadership {
 type Metrics = RaftServerMetrics<TypeConfig>;
 
 impl Leadership {
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(self) {
         let started = Instant::now();
         let failure = self.failure.clone();
-        let work = async {
-            if let Err(reason) = self.belong().await {
-                self.failure.report(reason);
-                return;
+        let follow = async {
+            match self.belong().await {
+                Ok(()) => self.follow(started).await,
+                Err(reason) => self.failure.report(reason),
             }
-            tokio::join!(self.follow(started), self.keep());
         };
         tokio::select! {
             biased;
             _ = failure.wait() => {}
-            () = work => {}
+            () = self.keep() => {}
+            () = follow => {}
         }
     }
 
     // Belonging to a cluster.
 
     /// Makes this node a member, if it is none yet.
-    async fn belong(&mut self) -> Result<(), String> {
+    async fn belong(&self) -> Result<(), String> {
         let raft = self.member.leads.raft.clone();
         let text = |error: &dyn std::fmt::Display| error.to_string();
         if raft.is_initialized().await.map_err(|error| text(&error))? {
@@ -92,13 +92,11 @@ impl Leadership {
         if let Some(address) = self.cluster.join.clone() {
             return self.join(&address).await;
         }
-        let first = self.cluster.members.keys().next() == Some(&self.cluster.node);
-        if first && self.others_are_new().await? {
+        if self.is_to_form().await? {
             let node = |(node, address): (&u64, &String)| (*node, BasicNode::new(address));
             let members: BTreeMap<u64, BasicNode> = self.cluster.members.iter().map(node).collect();
             raft.initialize(members).await.map_err(|error| text(&error))?;
         }
-        // The others hear from the first.
         Ok(())
     }
 
@@ -108,22 +106,36 @@ impl Leadership {
         membership.voter_ids().eq([self.member.node])
     }
 
-    /// Waits until all the others are there; whether none of them belongs to a cluster yet. A cluster is formed by all that
-    /// are listed, or not at all: one that is missing might hold a log.
-    async fn others_are_new(&self) -> Result<bool, String> {
-        let others: Vec<_> = self.cluster.members.iter().filter(|(node, _)| **node != self.cluster.node).collect();
+    /// Waits until the cluster is there, or can be formed: by the first of its nodes, once all are there. One that is missing
+    /// might hold a log. Whether this node is to form it now.
+    async fn is_to_form(&self) -> Result<bool, String> {
+        let own = self.cluster.node;
+        let is_first = self.cluster.members.keys().next() == Some(&own);
+        let others: Vec<_> = self.cluster.members.iter().filter(|(node, _)| **node != own).collect();
         let mut said_at: Option<Instant> = None;
         loop {
-            let mut silent = None;
+            let mut missing = None;
             for (node, address) in &others {
                 match ask_status(&self.member.leads.network.link(**node, address)).await {
-                    Ok(status) if !status.members.is_empty() => return Ok(false),
-                    Ok(_) => {}
-                    Err(reason) => silent = Some(reason),
+                    Ok(status) if status.members.is_empty() => {}
+                    Ok(status) if status.members.iter().any(|member| member.node == own) => return Ok(false),
+                    Ok(_) => {
+                        return Err(format!(
+                            "the cluster of node {node} at {address} has no node {own}. A node joins it with --join {address}, \
+                             and --cluster that lists the node itself alone"
+                        ));
+                    }
+                    Err(reason) => missing = Some(reason),
                 }
             }
-            let Some(reason) = silent else { return Ok(true) };
-            if said_at.is_none_or(|at| at.elapsed() > SAY_INTERVAL) {
+            // The first has done so, and its entry came.
+            if self.member.leads.raft.is_initialized().await.map_err(|error| error.to_string())? {
+                return Ok(false);
+            }
+            if missing.is_none() && is_first {
+                return Ok(true);
+            }
+            if let Some(reason) = missing.filter(|_| said_at.is_none_or(|at| at.elapsed() > SAY_INTERVAL)) {
                 said_at = Some(Instant::now());
                 tracing::info!("the cluster is formed once all of its nodes are there: {reason}");
             }
@@ -327,11 +339,14 @@ impl Leadership {
         }
         let committed = metrics.committed_membership_config.membership();
         let now: BTreeSet<u64> = committed.nodes().map(|(node, _)| *node).collect();
-        for gone in members.difference(&now) {
-            self.acquaintances.forget(*gone);
-            if *gone == self.member.node {
-                self.failure.report("this node was removed from the cluster");
-            }
+        if now == *members {
+            return;
+        }
+        if let Err(error) = self.acquaintances.set_members(&now) {
+            self.failure.report(format!("the members of the cluster cannot be remembered: {error}"));
+        }
+        if members.contains(&self.member.node) && !now.contains(&self.member.node) {
+            self.failure.report("this node was removed from the cluster");
         }
         *members = now;
     }

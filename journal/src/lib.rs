@@ -26,6 +26,7 @@ mod compensation;
 mod retention;
 mod durable_mark;
 pub mod transport;
+mod tls;
 mod standing;
 mod message;
 mod acquaintance;

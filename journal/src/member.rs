@@ -88,7 +88,7 @@ impl Member {
                 (true, false) => Role::Learner,
             };
             let trouble = standing.and_then(|standing| standing.trouble.clone());
-            let trouble = trouble.or(heard.trouble.clone().filter(|_| !is_fresh));
+            let trouble = trouble.or_else(|| heard.silence().filter(|_| !is_fresh));
             let low = standing.is_some_and(|standing| standing.is_space_low);
             let hash = standing.and_then(|standing| standing.hashes.last().copied()).unwrap_or_default();
             MemberStatus {

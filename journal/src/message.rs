@@ -102,6 +102,9 @@ fn mac(secret: &str) -> Hmac<Sha256> {
 
 // Requests and replies.
 
+/// Rows of history, key and value.
+pub(crate) type HistoryRows<'a> = Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>;
+
 /// What a node or a tool asks.
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Request<'a> {
@@ -118,7 +121,7 @@ pub(crate) enum Request<'a> {
     /// The next piece of its file.
     SnapshotBytes(Cow<'a, [u8]>),
     /// The next rows of history.
-    SnapshotRows(Vec<(Cow<'a, [u8]>, Cow<'a, [u8]>)>),
+    SnapshotRows(HistoryRows<'a>),
     /// That was all of it.
     SnapshotEnd,
     /// A node's own commands, for the leader to lay into the log.

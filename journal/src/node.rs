@@ -31,7 +31,7 @@ use crate::member::Member;
 use crate::network::Network;
 use crate::opening::{open_database, upgrade};
 use crate::origins::Origins;
-use crate::peer_server::PeerServer;
+use crate::peer_server::{PeerServer, Refusals};
 use crate::proposer::Proposer;
 use crate::record::{Published, TypeConfig};
 use crate::runtime;
@@ -42,6 +42,7 @@ use crate::snapshot_transfer::{Receiving, Sending};
 use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
 use crate::state_machine::StateMachine;
+use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
 /// The node of a cluster of one that was not told otherwise.
@@ -190,7 +191,12 @@ impl Node {
     /// Opens the data directory, checks all that is in it, and starts. The receiver gets the restored state first and
     /// then everything that is applied; it must be drained from now on, or the node stands still.
     pub async fn start(config: NodeConfig) -> Result<(Node, Receiver<Published>), StartError> {
-        Node::start_over(config, Arc::new(Tcp)).await
+        let tls = config.cluster.as_ref().and_then(|cluster| cluster.tls.as_ref());
+        let transport: Arc<dyn Transport> = match tls {
+            Some(files) => Arc::new(Tls::read(files).map_err(StartError::Failed)?),
+            None => Arc::new(Tcp),
+        };
+        Node::start_over(config, transport).await
     }
 
     /// The same, where another transport than TCP takes the nodes' messages to each other.
@@ -205,7 +211,7 @@ impl Node {
         let failure = Failure::new();
         let opened = {
             let (config, failure) = (config.clone(), failure.clone());
-            let open = tokio::task::spawn_blocking(move || Opened::open(&config, &failure));
+            let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
@@ -274,7 +280,7 @@ impl Node {
                 network.close();
                 receiving.close();
                 let _ = hand_over(&jobs, Job::Stop).await;
-                let _ = tokio::task::spawn_blocking(move || end_threads(threads, &history, &log)).await;
+                let _ = runtime::blocking(move || end_threads(threads, &history, &log)).await;
                 close(database).await;
                 return Err(error);
             }
@@ -307,6 +313,7 @@ impl Node {
                 secret: cluster.secret.as_str().into(),
                 acquaintances: acquaintances.clone(),
                 receiving: receiving.clone(),
+                refusals: Refusals::default(),
             };
             tasks.push(runtime::spawn(server.run(listener, peers_stop)));
             tasks.push(runtime::spawn(gossip::run(member.clone())));
@@ -493,7 +500,7 @@ impl Node {
                 tracing::error!("history was not flushed and will be written again: {error}");
             }
         };
-        let _ = tokio::task::spawn_blocking(flush).await;
+        let _ = runtime::blocking(flush).await;
         drop(self.raft);
         close(self.database).await;
     }

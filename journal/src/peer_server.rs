@@ -9,10 +9,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::{FuturesOrdered, FuturesUnordered};
 use openraft::raft::TransferLeaderRequest;
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::acquaintance::Acquaintances;
 use crate::format::seal;
@@ -34,6 +35,8 @@ const GREETING_MAX: Duration = Duration::from_secs(2);
 const WRITE_MAX: Duration = Duration::from_secs(2);
 /// Requests of one connection that are under way; more are not read.
 const UNDER_WAY_MAX: usize = 64;
+/// How often it is said that somebody was refused.
+const SAY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long is waited after a connection could not be taken.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -45,6 +48,24 @@ pub(crate) struct PeerServer {
     pub secret: Arc<str>,
     pub acquaintances: Acquaintances,
     pub receiving: Receiving,
+    pub refusals: Refusals,
+}
+
+/// Says now and then that somebody was refused. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Refusals {
+    said_at: Arc<Mutex<Option<Instant>>>,
+}
+
+impl Refusals {
+    fn is_due(&self) -> bool {
+        let mut said_at = self.said_at.lock();
+        let due = said_at.is_none_or(|at| at.elapsed() > SAY_INTERVAL);
+        if due {
+            *said_at = Some(Instant::now());
+        }
+        due
+    }
 }
 
 impl PeerServer {
@@ -86,7 +107,10 @@ impl PeerServer {
         match timeout(GREETING_MAX, self.greet(&mut greeted)).await {
             Ok(Ok(())) => Serving::new(self, greeted).run().await,
             Ok(Err(error)) => {
-                tracing::warn!("another node was refused: {error}");
+                // Who is refused asks again and again.
+                if error.kind() == io::ErrorKind::PermissionDenied && self.refusals.is_due() {
+                    tracing::warn!("another node was refused: {error}");
+                }
                 Err(error)
             }
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

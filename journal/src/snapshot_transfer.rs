@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::database::family;
 use crate::format::{HISTORY, VoteBytes, WATERMARK_KEY, open_snapshot_header};
 use crate::link::Link;
-use crate::message::{Reply, Request};
+use crate::message::{HistoryRows, Reply, Request};
 use crate::record::{TypeConfig, Vote};
 use crate::runtime;
 use crate::snapshot_file::SnapshotDirectory;
@@ -188,7 +188,7 @@ impl Receiving {
     }
 
     /// The next rows of history.
-    pub(crate) fn rows(&self, incoming: &Incoming, rows: Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)>) -> io::Result<()> {
+    pub(crate) fn rows(&self, incoming: &Incoming, rows: HistoryRows<'_>) -> io::Result<()> {
         let mut state = self.state.lock();
         let database = state.database.clone().ok_or_else(|| io::Error::other("this node is stopping"))?;
         let history = family(&database, HISTORY);

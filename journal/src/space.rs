@@ -15,6 +15,8 @@ use std::time::Duration;
 use engine::Command;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use crate::runtime;
+
 /// How often the disk is asked. What is written meanwhile must be far less than the room that is kept.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -68,7 +70,7 @@ impl Space {
             // A slow disk answers late, and taking ballast waits for it.
             let (space, at) = (self.clone(), data.clone());
             let look = move || free_bytes(&at).map(|free| space.look(&at, config, free));
-            let Ok(asked) = tokio::task::spawn_blocking(look).await else { return };
+            let Ok(asked) = runtime::blocking(look).await else { return };
             if let Err(error) = &asked
                 && was_asked
             {

@@ -50,6 +50,16 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    /// Why nothing is heard of it now, if that is so.
+    pub(crate) fn silence(&self) -> Option<String> {
+        match self.at.map(|at| at.elapsed()) {
+            Some(since) if since <= FRESH_MAX => None,
+            _ if self.trouble.is_some() => self.trouble.clone(),
+            Some(since) => Some(format!("nothing was heard of it for {:.1} s", since.as_secs_f32())),
+            None => Some("nothing was heard of it yet".to_owned()),
+        }
+    }
+
     /// What it said, if that is not long ago.
     pub(crate) fn fresh(&self) -> Option<&Standing> {
         self.last.as_ref().filter(|_| self.at.is_some_and(|at| at.elapsed() <= FRESH_MAX))

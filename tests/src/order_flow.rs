@@ -7,8 +7,8 @@
 use engine::access::{Access, AddressRange, KeyRules, Note, Role, UserTerms};
 use engine::command::{
     AccountSettings, AddAsset, AmendOrder, ApiKey, ApiKeyKind, CancelOrder, CancelOrderList, CancelReplace,
-    CancelRestriction, ExchangeLimits, OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, Permission,
-    PlaceOrder, PlaceOrderList, ReplaceOrder, SpecialTerms, Transfer,
+    CancelRestriction, ExchangeLimits, Once, OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, Permission,
+    PlaceOrder, PlaceOrderList, Placing, ReplaceOrder, SpecialTerms, Transfer,
 };
 use engine::commission::{Commission, CommissionRates, Discount, FeeRate, FeeRounding, LotFee};
 use engine::order::{ClientOrderId, OrderType, Peg, PegPrice, SelfTradePrevention, Side, TimeInForce};
@@ -43,6 +43,8 @@ pub struct OrderFlow {
     /// The orders and lists heard of last.
     heard: Vec<(Uid, SymbolId, OrderId)>,
     lists_heard: Vec<(Uid, SymbolId, OrderListId)>,
+    /// New orders under names of their clients, to be asked again.
+    asked: Vec<Once>,
     /// Around which price each symbol trades just now.
     middles: Vec<u64>,
     placed: u64,
@@ -66,6 +68,7 @@ impl OrderFlow {
             lists_named: Vec::new(),
             heard: Vec::new(),
             lists_heard: Vec::new(),
+            asked: Vec::new(),
             middles: vec![MIDDLE; SYMBOLS as usize],
             placed: 0,
             transfers: 0,
@@ -90,6 +93,54 @@ impl OrderFlow {
     }
 
     fn command(&mut self) -> Command {
+        if self.below(20) == 0 && !self.asked.is_empty() {
+            return self.ask_again();
+        }
+        let command = self.plain();
+        let placing = match &command {
+            Command::PlaceOrder(place) => Placing::Order(place.clone()),
+            Command::PlaceOrderList(list) => Placing::OrderList(PlaceOrderList::clone(list)),
+            Command::CancelReplace(both) => Placing::CancelReplace(CancelReplace::clone(both)),
+            _ => return command,
+        };
+        if self.below(2) == 0 { command } else { self.named(placing) }
+    }
+
+    /// The same under the names that the client gave: all that there are, or some.
+    fn named(&mut self, placing: Placing) -> Command {
+        let mut given: Vec<ClientOrderId> = placing.orders().iter().map(|order| order.client_order_id).collect();
+        if let Placing::OrderList(list) = &placing {
+            given.insert(0, list.list_client_order_id);
+        }
+        if self.below(4) == 0 {
+            given.remove(0);
+        }
+        let command = placing.once(&given);
+        if let Command::Once(once) = &command {
+            remember(&mut self.asked, Once::clone(once), &mut self.random);
+        }
+        command
+    }
+
+    /// What was asked before: mostly the same, now and then other terms under the same name, or a new use of the name by who
+    /// has the answer.
+    fn ask_again(&mut self) -> Command {
+        let at = self.below(self.asked.len() as u64) as usize;
+        let mut once = self.asked[at].clone();
+        match self.below(6) {
+            0 => once.answered = true,
+            1 => {
+                let name = once.placing.orders()[0].client_order_id;
+                let (uid, symbol) = once.placing.place();
+                let place = PlaceOrder { client_order_id: name, ..self.place_of(uid, symbol) };
+                return self.named(Placing::Order(place));
+            }
+            _ => {}
+        }
+        Command::Once(Box::new(once))
+    }
+
+    fn plain(&mut self) -> Command {
         if self.mood < 4 && self.below(3) == 0 {
             return match self.mood {
                 0 => self.place_list(),
@@ -461,7 +512,7 @@ impl OrderFlow {
             KeyRules { is_enabled: self.below(2) == 0, allowed: vec![AddressRange { address: [7; 16], prefix }] };
         let access = match self.below(9) {
             0 => return Command::AddApiKey(api_key(uid, "")),
-            1 => return Command::AddApiKey(ApiKey { rules, ..api_key(uid, &key) }),
+            1 => return Command::AddApiKey(api_key(uid, &key)),
             2 => Access::RemoveApiKey { api_key: key },
             3 => Access::ConfigureApiKey { api_key: key, permissions: vec![Permission::UserData], rules },
             4 | 5 => Access::SetUser(UserTerms {
@@ -703,6 +754,7 @@ impl Iterator for OrderFlow {
         let Some(command) = self.setup.next() else {
             // Mostly milliseconds, now and then a pause.
             self.time.0 += match self.below(200) {
+                0 if self.below(20) == 0 => self.below(2 * engine::once::WINDOW),
                 0 => self.below(8_000_000),
                 1..10 => 0,
                 _ => self.below(20_000),
@@ -866,7 +918,6 @@ fn api_key(uid: Uid, key: &str) -> ApiKey {
         api_key: key.to_owned(),
         kind: ApiKeyKind::Hmac { secret: b"secret".to_vec() },
         permissions: vec![Permission::UserData, Permission::Trade],
-        rules: KeyRules::default(),
     }
 }
 

@@ -8,6 +8,7 @@ mod access;
 mod book;
 mod checks;
 mod lists;
+mod once;
 mod traders;
 mod walk;
 
@@ -19,12 +20,13 @@ use engine::commission::CommissionRates;
 use engine::event::{Event, StatusCause};
 use engine::order::{Order, Side};
 use engine::symbol::{Symbol, SymbolConfig, SymbolStatus};
-use engine::units::{Amount, AssetId, Multiplier, Price, Quantity, SymbolId, Time, TradeGroup, Uid};
+use engine::units::{Amount, AssetId, Multiplier, Price, Quantity, Sequence, SymbolId, Time, TradeGroup, Uid};
 use engine::{Command, Rejection};
 
 use book::{Market, Place};
 use checks::{check_price, require};
 use lists::Task;
+use once::Placed;
 use walk::FEES;
 
 /// The longest countdown in milliseconds.
@@ -48,6 +50,9 @@ pub struct ReferenceEngine {
     limits: ExchangeLimits,
     tiers: BTreeMap<u16, CommissionRates>,
     countdowns: BTreeMap<(SymbolId, Uid), Time>,
+    sequence: Sequence,
+    /// What was placed under names that clients gave, oldest first.
+    placed: VecDeque<Placed>,
 
     // Of the command under way.
     events: Vec<Event>,
@@ -80,6 +85,7 @@ impl ReferenceEngine {
     /// Decide one command and say what happened. Of the balances, only those that are another than before.
     pub fn apply(&mut self, time: Time, command: &Command) -> Vec<Event> {
         self.now = time;
+        self.sequence.0 += 1;
         let decision = self.decide(command);
         if let Err(rejection) = decision {
             assert!(self.events.is_empty() && self.before.is_empty(), "a refused command changes nothing");
@@ -97,7 +103,11 @@ impl ReferenceEngine {
                 self.events.push(Event::BalanceChanged { uid, asset, free, locked });
             }
         }
-        std::mem::take(&mut self.events)
+        let events = std::mem::take(&mut self.events);
+        if let Command::Once(once) = command {
+            self.remember(once, time, &events);
+        }
+        events
     }
 
     /// Count everything anew: what is locked is what open orders, lists and withdrawals hold; nothing came or went.
@@ -208,6 +218,7 @@ impl ReferenceEngine {
                 self.tick();
                 Ok(())
             }
+            Command::Once(once) => self.place_once(once),
         }
     }
 

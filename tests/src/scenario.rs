@@ -14,10 +14,13 @@
 //! `oto` and `otoco`, where a pending quantity may be `proceeds`; `alice cancel #1 | NAME | all | everything`,
 //! `alice cancel list NAME`, `alice amend #1 to 2 [as NAME]`, `alice reduce #1 by 2`, `alice replace #1 with 3 @ 99`,
 //! `alice cancel #1 and buy 3 @ 99`, `alice cancel #1 or not and buy 3 @ 99`, `alice countdown 500`.
+//!
+//! New orders may begin with `once`: their client gave the names that stand there with `as`, or the name of the list, so asking
+//! the same again changes nothing. With `anew` the client has the answer to the last use of the name, and means a new one.
 
 use engine::command::{
-    AccountSettings, AddAsset, AmendOrder, CancelOrder, CancelOrderList, CancelReplace, ExchangeLimits,
-    OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, ReplaceOrder,
+    AccountSettings, AddAsset, AmendOrder, CancelOrder, CancelOrderList, CancelReplace, ExchangeLimits, Once,
+    OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, Placing, ReplaceOrder,
     SpecialTerms, Transfer,
 };
 use engine::commission::{FeeRate, LotFee};
@@ -169,9 +172,25 @@ impl Venue {
         }
     }
 
+    /// New orders under the names that stand in the text.
+    fn once(&self, uid: Uid, words: &[&str], answered: bool) -> Option<Command> {
+        let placing = match self.parse_trader(uid, words)? {
+            Command::PlaceOrder(place) => Placing::Order(place),
+            Command::PlaceOrderList(list) => Placing::OrderList(*list),
+            Command::CancelReplace(both) => Placing::CancelReplace(*both),
+            _ => return None,
+        };
+        let written = words.windows(2).filter(|pair| pair[0] == "as" || pair[1].ends_with(':'));
+        let given: Vec<ClientOrderId> = written.map(|pair| name(pair[1].trim_end_matches(':'))).collect();
+        let Command::Once(once) = placing.once(&given) else { return None };
+        Some(Command::Once(Box::new(Once { answered, ..*once })))
+    }
+
     fn parse_trader(&self, uid: Uid, words: &[&str]) -> Option<Command> {
         let symbol = SYMBOL;
         match *words {
+            ["once", ref rest @ ..] => self.once(uid, rest, false),
+            ["anew", ref rest @ ..] => self.once(uid, rest, true),
             ["cancel", "all"] => Some(Command::CancelAllOrders { uid, symbol }),
             ["cancel", "everything"] => Some(Command::CancelEverything { uid }),
             ["cancel", "list", list] => Some(Command::CancelOrderList(CancelOrderList {
@@ -359,6 +378,15 @@ fn say(event: &Event) -> Option<String> {
         }
         Event::Rejected(rejection) => format!("rejected: {rejection:?}"),
         Event::TransferRepeated(_) => "repeated".into(),
+        Event::OrderRepeated(first) => {
+            let orders = first.orders.iter().map(|(order_id, status)| format!("#{order_id} {status:?}"));
+            let orders = orders.collect::<Vec<_>>().join(", ");
+            let canceled = first.canceled.map(|canceled| match canceled {
+                Ok(order_id) => format!(", canceled #{order_id}"),
+                Err(rejection) => format!(", cancel: {rejection:?}"),
+            });
+            format!("repeated: {orders}{}", canceled.unwrap_or_default())
+        }
         Event::LevelChanged { side, price, quantity, .. } => {
             format!("{} {price}: {quantity}", if *side == Side::Buy { "bids" } else { "asks" })
         }

@@ -151,6 +151,15 @@ fn kind(event: &Event) -> String {
             let place = place.map_or("none", |place| if place.is_ok() { "ok" } else { "no" });
             format!("Decided {} {place}", if cancel.is_none() { "ok" } else { "no" })
         }
+        Event::OrderRepeated(first) => {
+            let kind = match (first.order_list_id, first.canceled) {
+                (Some(_), _) => "list",
+                (None, None) => "order",
+                (None, Some(Ok(_))) => "cancel-replace",
+                (None, Some(Err(_))) => "cancel-replace without cancel",
+            };
+            format!("Repeated {kind}")
+        }
         _ => {
             let text = format!("{event:?}");
             text.split(|c: char| !c.is_alphanumeric()).next().expect("a name").to_owned()
@@ -158,7 +167,7 @@ fn kind(event: &Event) -> String {
     }
 }
 
-const MUST_BE_SEEN: [&str; 91] = [
+const MUST_BE_SEEN: [&str; 95] = [
     "AccountConfigured",
     "AccountOpened",
     "ApiKeyAdded",
@@ -191,6 +200,10 @@ const MUST_BE_SEEN: [&str; 91] = [
     "OrderCountChanged",
     "OrderListChanged",
     "OrderReplaced",
+    "Repeated cancel-replace",
+    "Repeated cancel-replace without cancel",
+    "Repeated list",
+    "Repeated order",
     "OrderTriggered",
     "Prevented Decrement",
     "Prevented ExpireBoth",

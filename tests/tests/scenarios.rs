@@ -1498,3 +1498,211 @@ fn a_fee_by_lot_comes_on_top_for_the_buyer_who_holds_it_at_the_takers_rate() {
          alice USD: 8798 free, 0 locked",
     );
 }
+
+#[test]
+fn an_order_asked_again_under_its_name_is_the_first_one_whatever_became_of_it() {
+    check(
+        "> deposit alice 1000 USD
+         alice USD: 1000 free, 0 locked
+         > deposit bob 5 X
+         bob X: 5 free, 0 locked
+         > alice once buy 3 @ 100 as a
+         accepted #1
+         bids 100: 3
+         alice USD: 700 free, 300 locked
+         > alice once buy 3 @ 100 as a
+         repeated: #1 New
+         > bob sell 3 @ 100
+         accepted #2
+         trade 3 @ 100: bob #2 takes from alice #1
+         bids 100: 0
+         bob X: 2 free, 0 locked
+         alice USD: 700 free, 0 locked
+         bob USD: 300 free, 0 locked
+         alice X: 3 free, 0 locked
+         > alice once buy 3 @ 100 as a
+         repeated: #1 New
+         > halt
+         > alice once buy 3 @ 100 as a
+         repeated: #1 New",
+    );
+}
+
+#[test]
+fn an_order_asked_again_says_what_the_first_command_made_of_it() {
+    check(
+        "> deposit alice 1000 USD
+         alice USD: 1000 free, 0 locked
+         > deposit bob 5 X
+         bob X: 5 free, 0 locked
+         > bob sell 2 @ 100
+         accepted #1
+         asks 100: 2
+         bob X: 3 free, 2 locked
+         > alice once buy 3 @ 100 as rests
+         accepted #2
+         trade 2 @ 100: alice #2 takes from bob #1
+         asks 100: 0
+         bids 100: 1
+         alice USD: 700 free, 100 locked
+         bob USD: 200 free, 0 locked
+         bob X: 3 free, 0 locked
+         alice X: 2 free, 0 locked
+         > alice cancel rests
+         canceled #2 with 1 open
+         bids 100: 0
+         alice USD: 800 free, 0 locked
+         > alice once buy 3 @ 100 as rests
+         repeated: #2 PartiallyFilled
+         > alice once buy 1 @ 99 ioc as expires
+         accepted #3
+         expired #3 after 0: UnfilledIocQuantity
+         alice USD: 800 free, 0 locked
+         > alice once buy 1 @ 99 ioc as expires
+         repeated: #3 Expired",
+    );
+}
+
+#[test]
+fn a_name_is_used_anew_with_other_terms_or_by_who_has_the_answer() {
+    check(
+        "> deposit alice 1000 USD
+         alice USD: 1000 free, 0 locked
+         > alice once buy 3 @ 100 as a
+         accepted #1
+         bids 100: 3
+         alice USD: 700 free, 300 locked
+         > alice once buy 2 @ 100 as a
+         rejected: DuplicateOrder
+         > alice anew buy 3 @ 100 as a
+         rejected: DuplicateOrder
+         > alice once buy 3 @ 100 as a
+         repeated: #1 New
+         > alice cancel a
+         canceled #1 with 3 open
+         bids 100: 0
+         alice USD: 1000 free, 0 locked
+         > alice anew buy 3 @ 100 as a
+         accepted #2
+         bids 100: 3
+         alice USD: 700 free, 300 locked
+         > alice once buy 3 @ 100 as a
+         repeated: #2 New
+         > alice cancel a
+         canceled #2 with 3 open
+         bids 100: 0
+         alice USD: 1000 free, 0 locked
+         > alice once buy 2 @ 100 as a
+         accepted #3
+         bids 100: 2
+         alice USD: 800 free, 200 locked",
+    );
+}
+
+#[test]
+fn what_was_refused_is_not_remembered_and_nobody_gets_anothers_order() {
+    check(
+        "> deposit bob 1000 USD
+         bob USD: 1000 free, 0 locked
+         > alice once buy 3 @ 100 as a
+         rejected: InsufficientBalance
+         > deposit alice 400 USD
+         alice USD: 400 free, 0 locked
+         > alice once buy 3 @ 100 as a
+         accepted #1
+         bids 100: 3
+         alice USD: 100 free, 300 locked
+         > bob once buy 3 @ 100 as a
+         accepted #2
+         bids 100: 6
+         bob USD: 700 free, 300 locked
+         > alice once buy 3 @ 100 as a
+         repeated: #1 New",
+    );
+}
+
+#[test]
+fn a_name_is_remembered_for_five_minutes() {
+    check(
+        "> deposit alice 1000 USD
+         alice USD: 1000 free, 0 locked
+         > alice once buy 3 @ 100 ioc as a
+         accepted #1
+         expired #1 after 0: UnfilledIocQuantity
+         alice USD: 1000 free, 0 locked
+         > wait 299s
+         > alice once buy 3 @ 100 ioc as a
+         repeated: #1 Expired
+         > wait 1s
+         > alice once buy 3 @ 100 ioc as a
+         accepted #2
+         expired #2 after 0: UnfilledIocQuantity
+         alice USD: 1000 free, 0 locked
+         > alice once buy 3 @ 100 ioc as a
+         repeated: #2 Expired",
+    );
+}
+
+#[test]
+fn a_list_asked_again_is_the_first_one_whichever_names_were_made_up() {
+    check(
+        "> deposit alice 10 X
+         alice X: 10 free, 0 locked
+         > alice once oco way-out: sell 3 @ 110 post-only | stop sell 3 at 90
+         list way-out started
+         accepted #1
+         accepted #2
+         asks 110: 3
+         alice X: 7 free, 3 locked
+         > alice once oco way-out: sell 3 @ 110 post-only | stop sell 3 at 90
+         repeated: #1 New, #2 New
+         > alice once oco way-out: sell 2 @ 110 post-only | stop sell 2 at 90
+         rejected: DuplicateOrderList
+         > alice cancel list way-out
+         canceled #1 with 3 open
+         asks 110: 0
+         canceled #2 with 3 open
+         list way-out done
+         alice X: 10 free, 0 locked
+         > alice once oco way-out: sell 3 @ 110 post-only | stop sell 3 at 90
+         repeated: #1 New, #2 New
+         > alice anew oco way-out: sell 3 @ 110 post-only | stop sell 3 at 90
+         list way-out started
+         accepted #3
+         accepted #4
+         asks 110: 3
+         alice X: 7 free, 3 locked",
+    );
+}
+
+#[test]
+fn a_cancel_replace_asked_again_is_the_first_one_with_both_of_its_halves() {
+    check(
+        "> deposit alice 1000 USD
+         alice USD: 1000 free, 0 locked
+         > alice buy 3 @ 100 as old
+         accepted #1
+         bids 100: 3
+         alice USD: 700 free, 300 locked
+         > alice once cancel old and buy 3 @ 99 as new
+         cancel: done, new order: done
+         canceled #1 with 3 open
+         bids 100: 0
+         accepted #2
+         bids 99: 3
+         alice USD: 703 free, 297 locked
+         > alice once cancel old and buy 3 @ 99 as new
+         repeated: #2 New, canceled #1
+         > alice once cancel old or not and buy 1 @ 98 as other
+         cancel: UnknownOrder, new order: done
+         accepted #3
+         bids 98: 1
+         alice USD: 605 free, 395 locked
+         > alice once cancel old or not and buy 1 @ 98 as other
+         repeated: #3 New, cancel: UnknownOrder
+         > alice once cancel gone and buy 1 @ 97 as nothing
+         cancel: UnknownOrder, new order: not attempted
+         > alice once cancel gone and buy 1 @ 97 as nothing
+         cancel: UnknownOrder, new order: not attempted",
+    );
+}

@@ -43,6 +43,12 @@ enum Case {
         #[arg(default_value_t = 1_000_000)]
         resting: u64,
     },
+    /// Three nodes on this machine against one, and against a bare openraft cluster
+    Cluster {
+        /// A benchmark of bare openraft with RocksDB to run beside, which takes raftbench's arguments
+        #[arg(long)]
+        bare: Option<PathBuf>,
+    },
     /// What the directory comes to after so many orders
     Grow {
         #[arg(default_value_t = 50_000_000)]
@@ -57,6 +63,7 @@ async fn main() {
         None => measure_all(&arguments).await,
         Some(Case::Start { data }) => measure_start(data).await,
         Some(Case::Snapshots { resting }) => measure_snapshots(&arguments, *resting).await,
+        Some(Case::Cluster { bare }) => measure_cluster(&arguments, bare.as_deref()).await,
         Some(Case::Grow { orders }) => measure_growth(&arguments, *orders).await,
     }
 }
@@ -175,6 +182,95 @@ async fn rest(node: &Node, clients: usize, resting: u64) {
         let answer: Answer = answer.await.expect("the node goes on");
         assert!(!matches!(answer.events()[0], Event::Rejected(_)), "{:?}", answer.events());
     }
+}
+
+/// So many clients in a closed loop: on one node; on the leader of three; on a follower; and on the bare cluster.
+async fn measure_cluster(arguments: &Arguments, bare: Option<&Path>) {
+    println!("{:>8} {:>10} {:>12} {:>10} {:>10} {:>10}", "clients", "on", "commands/s", "p50 us", "p99 us", "p99.9 us");
+    for clients in &arguments.clients {
+        let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
+        let (node, feed) = start(without_snapshots(&folder.path().join("one"))).await;
+        list(&node, *clients).await;
+        let one = run_clients(&node, *clients, arguments.seconds).await;
+        node.stop().await;
+        feed.join().expect("the feed does not panic");
+        tell_cluster(*clients, "one node", &one, None);
+
+        let nodes = three(folder.path()).await;
+        let leader = nodes.iter().position(|(node, _)| node.leads()).expect("one of them leads");
+        list(&nodes[leader].0, *clients).await;
+        let on_leader = run_clients(&nodes[leader].0, *clients, arguments.seconds).await;
+        let on_follower = run_clients(&nodes[(leader + 1) % 3].0, *clients, arguments.seconds).await;
+        for (node, feed) in nodes {
+            node.stop().await;
+            feed.join().expect("the feed does not panic");
+        }
+        let bare = bare.map(|program| bare_cluster(program, &folder.path().join("bare"), *clients, arguments.seconds));
+        tell_cluster(*clients, "leader", &on_leader, bare);
+        tell_cluster(*clients, "follower", &on_follower, bare);
+        if let Some(bare) = bare {
+            println!("{clients:>8} {:>10} {bare:>12}", "bare");
+        }
+    }
+}
+
+/// Three nodes that form a cluster over loopback.
+async fn three(folder: &Path) -> Vec<(Node, JoinHandle<()>)> {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let members: std::collections::BTreeMap<u64, String> =
+        (1..=3).map(|node| (node, free().expect("loopback has free ports").to_string())).collect();
+    let starts = members.keys().map(|number| {
+        let cluster = journal::ClusterConfig::new(*number, members.clone());
+        let data = folder.join(number.to_string());
+        tokio::spawn(start(NodeConfig { cluster: Some(cluster), ..without_snapshots(&data) }))
+    });
+    let mut nodes = Vec::new();
+    for started in starts.collect::<Vec<_>>() {
+        nodes.push(started.await.expect("no start panics"));
+    }
+    nodes
+}
+
+/// Orders a second through a bare openraft cluster of three, with batches as ours.
+fn bare_cluster(program: &Path, folder: &Path, clients: usize, seconds: f64) -> u64 {
+    let folder = folder.to_string_lossy();
+    let (clients, seconds) = (clients.to_string(), seconds.to_string());
+    let arguments =
+        ["--role", "cluster", "--net", "tcp", "--store", "rocks", "--mode", "batcher", "--entries-inflight", "8"];
+    let told = std::process::Command::new(program)
+        .args(arguments)
+        .args([
+            "--max-batch",
+            "4096",
+            "--order-bytes",
+            "60",
+            "--dir",
+            &folder,
+            "--clients",
+            &clients,
+            "--secs",
+            &seconds,
+        ])
+        .output()
+        .expect("the bare benchmark runs");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    println!("{}", told.trim());
+    let rate = told.split("orders/s=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    rate.expect("the bare benchmark tells its orders/s")
+}
+
+fn tell_cluster(clients: usize, case: &str, (seconds, latencies): &(f64, Vec<u32>), bare: Option<u64>) {
+    let rate = latencies.len() as f64 / seconds;
+    let ratio = bare.map_or(String::new(), |bare| format!("  {:.2} of bare", rate / bare as f64));
+    println!(
+        "{clients:>8} {case:>10} {rate:>12.0} {:>10.0} {:>10.0} {:>10.0}{ratio}",
+        at(latencies, 0.5),
+        at(latencies, 0.99),
+        at(latencies, 0.999)
+    );
+    let case = format!("{clients} clients, {case}");
+    let n = latencies.len() as u64;
+    Figure { bench: "cluster", case: &case, unit: "commands/s", value: rate as u64, n, baseline: bare }.keep();
 }
 
 /// The defaults, many clients, ten lines on the way; then a start.

@@ -175,9 +175,13 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
                 }
             };
             told["type"] = json!(kind_word(&kind));
-            let mut command = Command::AddApiKey(ApiKey { uid, api_key, kind, permissions, rules });
+            let bound = (rules != KeyRules::default()).then(|| {
+                let (api_key, permissions) = (api_key.clone(), permissions.clone());
+                Command::Access(Box::new(Access::ConfigureApiKey { api_key, permissions, rules }))
+            });
+            let mut command = Command::AddApiKey(ApiKey { uid, api_key, kind, permissions });
             app.secrets.seal_command(&mut command);
-            planned(command, told)
+            Ok(Planned { commands: std::iter::once(command).chain(bound).collect(), told })
         }
         Action::ConfigureKey { api_key, permissions, allow, enabled } => {
             let key = catalog.api_keys.get(&api_key).ok_or_else(|| refusal(Rejection::UnknownApiKey))?;
@@ -185,7 +189,7 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
                 Some(words) => parse_permissions(&words)?,
                 None => key.permissions.clone(),
             };
-            let mut rules = key.rules.clone();
+            let mut rules = catalog.key_rules.get(&api_key).cloned().unwrap_or_default();
             rules.is_enabled = enabled.unwrap_or(rules.is_enabled);
             if let Some(allow) = allow {
                 let anywhere = allow.len() == 1 && allow[0] == "any";
@@ -315,13 +319,14 @@ fn settings_told(uid: Uid, settings: &AccountSettings) -> Value {
 fn keys_told(catalog: &Catalog, uid: Option<Uid>) -> Value {
     let wanted = catalog.api_keys.values().filter(|key| uid.is_none_or(|uid| key.uid == uid));
     let key = |key: &ApiKey| {
+        let rules = catalog.key_rules.get(&key.api_key).cloned().unwrap_or_default();
         json!({
             "api_key": key.api_key,
             "uid": key.uid.0,
             "type": kind_word(&key.kind),
             "permissions": key.permissions.iter().map(|it| permission_word(*it)).collect::<Vec<_>>(),
-            "allow": key.rules.allowed.iter().filter_map(network_text).collect::<Vec<_>>(),
-            "enabled": key.rules.is_enabled,
+            "allow": rules.allowed.iter().filter_map(network_text).collect::<Vec<_>>(),
+            "enabled": rules.is_enabled,
             // Sealed under a key that this node does not have: it lets nobody in here.
             "opens": !matches!(key.kind, ApiKeyKind::SealedHmac { .. }),
         })

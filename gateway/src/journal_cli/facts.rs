@@ -1,7 +1,10 @@
 //! Commands and events as named facts: one list gives both the line for people and the JSON.
 
 use engine::access::{Access, AccessChange, Note, UserTerms};
-use engine::command::{AccountSettings, Command, OrderQuantity, OrderReference, PlaceOrder, Transfer};
+use engine::command::{
+    AccountSettings, CancelReplace, Command, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, Placing,
+    Transfer,
+};
 use engine::event::{Event, ExpiryReason, Fill, OrderList, StatusCause};
 use engine::symbol::Symbol;
 use engine::{Amount, AssetId, Order, Quantity, SymbolId, Uid};
@@ -106,13 +109,8 @@ pub fn command(command: &Command, names: &Names) -> Facts {
             .put("uid", uid.0)
             .put("external_id", external_id.as_str())
             .put("completed", *completed),
-        Command::PlaceOrder(place) => Facts::new("PlaceOrder").with(placed(place, names)),
-        Command::PlaceOrderList(list) => Facts::new("PlaceOrderList")
-            .put("uid", list.uid.0)
-            .put("symbol", names.symbol_name(list.symbol))
-            .put("list_client_order_id", list.list_client_order_id.to_string())
-            .put("contingency", contingency_word(list.kind))
-            .put("orders", list.orders.iter().map(|place| placed(place, names).json()).collect::<Vec<_>>()),
+        Command::PlaceOrder(place) => order_asked(place, names),
+        Command::PlaceOrderList(list) => list_asked(list, names),
         Command::CancelOrder(cancel) => Facts::new("CancelOrder")
             .put("uid", cancel.uid.0)
             .put("symbol", names.symbol_name(cancel.symbol))
@@ -126,9 +124,7 @@ pub fn command(command: &Command, names: &Names) -> Facts {
             Facts::new("CancelAllOrders").put("uid", uid.0).put("symbol", names.symbol_name(*symbol))
         }
         Command::CancelEverything { uid } => Facts::new("CancelEverything").put("uid", uid.0),
-        Command::CancelReplace(both) => Facts::new("CancelReplace")
-            .put("cancel", reference(&both.cancel.order).json())
-            .with(placed(&both.place, names)),
+        Command::CancelReplace(both) => replace_asked(both, names),
         Command::AmendOrder(amend) => Facts::new("AmendOrder")
             .put("uid", amend.uid.0)
             .put("symbol", names.symbol_name(amend.symbol))
@@ -150,7 +146,30 @@ pub fn command(command: &Command, names: &Names) -> Facts {
             .put("symbol", names.symbol_name(*symbol))
             .put("milliseconds", *milliseconds),
         Command::Tick => Facts::new("Tick"),
+        Command::Once(once) => match &once.placing {
+            Placing::Order(place) => order_asked(place, names),
+            Placing::OrderList(list) => list_asked(list, names),
+            Placing::CancelReplace(both) => replace_asked(both, names),
+        }
+        .put("once", if once.answered { "a new use of the name" } else { "unless it is in already" }),
     }
+}
+
+fn order_asked(place: &PlaceOrder, names: &Names) -> Facts {
+    Facts::new("PlaceOrder").with(placed(place, names))
+}
+
+fn list_asked(list: &PlaceOrderList, names: &Names) -> Facts {
+    Facts::new("PlaceOrderList")
+        .put("uid", list.uid.0)
+        .put("symbol", names.symbol_name(list.symbol))
+        .put("list_client_order_id", list.list_client_order_id.to_string())
+        .put("contingency", contingency_word(list.kind))
+        .put("orders", list.orders.iter().map(|place| placed(place, names).json()).collect::<Vec<_>>())
+}
+
+fn replace_asked(both: &CancelReplace, names: &Names) -> Facts {
+    Facts::new("CancelReplace").put("cancel", reference(&both.cancel.order).json()).with(placed(&both.place, names))
 }
 
 /// What happened.
@@ -232,6 +251,11 @@ pub fn event(event: &Event, names: &Names) -> Facts {
             .put("symbol", names.symbol_name(*symbol))
             .put("at", at.map(moment::text)),
         Event::Rejected(rejection) => Facts::new("Rejected").put("reason", format!("{rejection:?}")),
+        Event::OrderRepeated(first) => Facts::new("OrderRepeated")
+            .put("uid", first.uid.0)
+            .put("symbol", names.symbol_name(first.symbol))
+            .put("first_sequence", first.sequence.0)
+            .put("order_ids", first.orders.iter().map(|(order_id, _)| order_id.0).collect::<Vec<_>>()),
         Event::LevelChanged { symbol, side, price, quantity, update_id } => Facts::new("LevelChanged")
             .put("symbol", names.symbol_name(*symbol))
             .put("side", side_word(*side))
@@ -416,7 +440,7 @@ fn access(asked: &Access) -> Facts {
 
 fn access_change(change: &AccessChange) -> Facts {
     match change {
-        AccessChange::ApiKeyConfigured(key) => {
+        AccessChange::ApiKeyConfigured { key, .. } => {
             Facts::new("ApiKeyConfigured").put("uid", key.uid.0).put("api_key", key_text(&key.api_key))
         }
         AccessChange::ApiKeyRemoved { uid, api_key } => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::command::{CancelOrderList, Command, OrderListKind, OrderQuantity, PlaceOrder, PlaceOrderList};
+use engine::command::{CancelOrderList, Command, OrderListKind, OrderQuantity, PlaceOrder, PlaceOrderList, Placing};
 use engine::event::Event;
 use engine::order::{OrderType, Side};
 use engine::{Rejection, Time};
@@ -10,9 +10,9 @@ use journal::{FiledList, list_of_number};
 
 use super::error::{ApiError, OcoFault};
 use super::order_params::{
-    Leg, Terms, client_order_id, optional_client_order_id, prefixed, required_side, shared_quantity,
+    Leg, Terms, client_order_id, given_names, optional_client_order_id, prefixed, required_side, shared_quantity,
 };
-use super::outcome::{Placed, Telling, answer_with, send};
+use super::outcome::{Placed, Telling, answer_with, send, send_new};
 use super::trade::{ROWS, ROWS_MAX, SPAN_MAX, one_canceled, parse_page};
 use super::{Call, Handling, Reply, at_once, to_json};
 use crate::app::App;
@@ -189,6 +189,7 @@ fn place(
     let mut count = 0;
     let sent = (|| {
         let (uid, catalog) = (call.uid()?, app.outlets.views.symbols());
+        let given = given_names(&call.params);
         let params = &mut call.params;
         let terms = Terms::parse(params, uid, &catalog)?;
         let list_client_order_id = client_order_id(params, "listClientOrderId")?;
@@ -199,7 +200,7 @@ fn place(
         count = orders.len() as u32;
         let symbol = terms.symbol.id;
         let list = PlaceOrderList { uid, symbol, list_client_order_id, kind, orders };
-        send(app, &call, &catalog, symbol, Command::PlaceOrderList(Box::new(list)))
+        send_new(app, &call, &catalog, Placing::OrderList(list), given)
     })();
     answer_with(sent, move |answer, telling| match answer.events().first() {
         Some(Event::Rejected(rejection)) => Err(telling.order_refused(count, *rejection)),

@@ -14,6 +14,7 @@ use crate::ws::hub::TimeUnit;
 pub mod account;
 pub mod error;
 pub mod filters;
+mod first_result;
 pub mod lists;
 pub mod market;
 pub mod order_params;
@@ -78,9 +79,9 @@ pub static ROUTES: &[Route] = &[
     route("GET", "/api/v3/myAllocations", "myAllocations", Security::UserData, Weight::Fixed(20), account::allocations),
     route("GET", "/api/v3/myFilters", "myFilters", Security::UserData, Weight::Fixed(40), account::relevant_filters),
     // Listen keys; the WS API methods of this kind stand in ws/api.rs.
-    route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::ApiKey, Weight::Fixed(2), account::open_listen_key),
-    route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::ApiKey, Weight::Fixed(2), account::extend_listen_key),
-    route("DELETE", "/api/v3/userDataStream", "userDataStream.stop", Security::ApiKey, Weight::Fixed(2), account::close_listen_key),
+    route("POST", "/api/v3/userDataStream", "userDataStream.start", Security::UserStream, Weight::Fixed(2), account::open_listen_key),
+    route("PUT", "/api/v3/userDataStream", "userDataStream.ping", Security::UserStream, Weight::Fixed(2), account::extend_listen_key),
+    route("DELETE", "/api/v3/userDataStream", "userDataStream.stop", Security::UserStream, Weight::Fixed(2), account::close_listen_key),
     // What ccxt and freqtrade ask for at start-up.
     route("GET", "/sapi/v1/system/status", "", Security::None, Weight::Fixed(1), account::system_status),
     route("GET", "/sapi/v1/capital/config/getall", "", Security::UserData, Weight::Fixed(10), account::coins),
@@ -155,12 +156,14 @@ pub struct Reply {
     pub sequence: Option<Sequence>,
     /// Whose order count it changed.
     pub placed_by: Option<Uid>,
+    /// The keys of the names whose last use it tells the end of; see [`crate::answered`].
+    pub answers: Vec<u64>,
 }
 
 impl Reply {
     /// An answer to a question.
     pub fn of(body: &impl serde::Serialize) -> Reply {
-        Reply { json: to_json(body), sequence: None, placed_by: None }
+        Reply { json: to_json(body), ..Reply::default() }
     }
 }
 

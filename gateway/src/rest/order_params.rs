@@ -232,6 +232,27 @@ pub fn cancel_restriction(params: &mut Params) -> Result<Option<CancelRestrictio
     params.word("cancelRestrictions", parse, ApiError::invalid_cancel_restriction)
 }
 
+/// The parameters that name what a request of new orders makes.
+const NAMES: [&str; 11] = [
+    "newClientOrderId",
+    "cancelNewClientOrderId",
+    "listClientOrderId",
+    "aboveClientOrderId",
+    "belowClientOrderId",
+    "workingClientOrderId",
+    "pendingClientOrderId",
+    "pendingAboveClientOrderId",
+    "pendingBelowClientOrderId",
+    // As OCO was asked before legs were named by where they stand.
+    "limitClientOrderId",
+    "stopClientOrderId",
+];
+
+/// The names that the client gave to new orders and lists; all others that their commands have are made up.
+pub fn given_names(params: &Params) -> Vec<ClientOrderId> {
+    NAMES.iter().filter_map(|name| ClientOrderId::new(params.peek(name)?)).collect()
+}
+
 /// The id that the client gave, or one that we make up.
 pub fn client_order_id(params: &mut Params, name: &str) -> Result<ClientOrderId, ApiError> {
     match optional_client_order_id(params, name)? {

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::command::OrderCountLimit;
+use engine::command::{OrderCountLimit, Placing};
 use engine::event::{Event, OrderList, OrderListStatus, Trade};
-use engine::order::Order;
+use engine::once::{Named, key};
+use engine::order::{ClientOrderId, Order};
 use engine::units::OrderListId;
 use engine::{Command, OrderId, Rejection, SymbolId, Time, Uid};
 use journal::{Answer, KnownOrder};
 
 use super::error::ApiError;
+use super::first_result::first_result;
 use super::{Call, Handling, Reply, at_once, to_json};
 use crate::app::App;
 use crate::lanes::Pending;
@@ -27,6 +29,16 @@ pub struct Sent {
     unit: TimeUnit,
     now: Time,
     pending: Pending,
+    asked: Option<Asked>,
+}
+
+/// New orders under a name that the client gave.
+struct Asked {
+    placing: Placing,
+    given: Vec<ClientOrderId>,
+    key: u64,
+    /// Whether the last use of the name was answered when this one came.
+    is_anew: bool,
 }
 
 /// What an answer is written with.
@@ -50,7 +62,30 @@ pub fn send(
     let uid = call.uid()?;
     let pending = app.lanes.submit(uid, command, call.deadline())?;
     let (app, catalog) = (app.clone(), catalog.clone());
-    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, pending })
+    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, pending, asked: None })
+}
+
+/// Puts new orders into their lane. `given` are the names that the client wrote: under these it may ask again when no answer
+/// comes, and gets the first result.
+pub fn send_new(
+    app: &Arc<App>,
+    call: &Call,
+    catalog: &Arc<Catalog>,
+    placing: Placing,
+    given: Vec<ClientOrderId>,
+) -> Result<Sent, ApiError> {
+    let (_, symbol) = placing.place();
+    let mut command = placing.once(&given);
+    let Command::Once(once) = &mut command else { return send(app, call, catalog, symbol, command) };
+    let (key, is_anew) = (once.key, app.answered.take(once.key));
+    once.answered = is_anew;
+    let asked = Asked { placing: once.placing.clone(), given, key, is_anew };
+    let sent = send(app, call, catalog, symbol, command);
+    if sent.is_err() && is_anew {
+        // It was not used again after all.
+        app.answered.put(key, call.now);
+    }
+    Ok(Sent { asked: Some(asked), ..sent? })
 }
 
 /// Waits for the answer and gives it a body.
@@ -63,13 +98,47 @@ pub fn answer_with(
         Err(error) => return at_once(Err(error)),
     };
     Box::pin(async move {
-        let answer = sent.pending.answer().await?;
-        let numbers = numbers_of(&sent.catalog, sent.symbol, sent.unit);
-        let telling = Telling { numbers, now: sent.now, app: &sent.app, uid: sent.uid };
+        let Sent { app, catalog, uid, symbol, unit, now, pending, asked } = sent;
+        let mut answer = pending.answer().await?;
+        let mut answers = canceled_names(answer.events(), uid);
+        if let Some(asked) = asked {
+            answers.push(asked.key);
+            if let Some(Event::OrderRepeated(first)) = answer.events().first() {
+                answer =
+                    first_result(&app, &catalog.symbols[symbol.0 as usize], asked.placing, asked.given, first).await?;
+            } else if asked.is_anew && !places(&answer) {
+                // The last use of the name is the one that was answered.
+                app.answered.put(asked.key, now);
+            }
+        }
+        let telling = Telling { numbers: numbers_of(&catalog, symbol, unit), now, app: &app, uid };
         let json = body(&answer, &telling)?;
-        let placed = answer.events().iter().any(|event| matches!(event, Event::OrderAccepted(_)));
-        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by: placed.then_some(sent.uid) })
+        let placed_by = places(&answer).then_some(uid);
+        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers })
     })
+}
+
+/// The keys of the names of what a command took off the book: its owner knows of that, and may use them again.
+fn canceled_names(events: &[Event], uid: Uid) -> Vec<u64> {
+    let (mut keys, mut lists) = (Vec::new(), Vec::new());
+    for event in events {
+        match event {
+            Event::OrderCanceled { order, .. } if order.uid == uid => {
+                keys.push(key(Named::Order, uid, order.symbol, order.client_order_id));
+                lists.extend(order.order_list_id());
+            }
+            Event::OrderListChanged(list) if list.uid == uid && lists.contains(&list.order_list_id) => {
+                keys.push(key(Named::OrderList, uid, list.symbol, list.list_client_order_id));
+            }
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// Whether a command placed an order.
+fn places(answer: &Answer) -> bool {
+    answer.events().iter().any(|event| matches!(event, Event::OrderAccepted(_)))
 }
 
 impl Telling<'_> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::command::{AmendOrder, CancelOrder, CancelReplace, Command, OrderQuantity, PlaceOrder};
+use engine::command::{AmendOrder, CancelOrder, CancelReplace, Command, OrderQuantity, PlaceOrder, Placing};
 use engine::event::{Event, OrderList};
+use engine::once::{Named, key};
 use engine::symbol::Symbol;
 use engine::units::Notional;
 use engine::{Order, OrderId, Rejection, Time};
@@ -13,9 +14,9 @@ use serde_json::json;
 
 use super::error::ApiError;
 use super::order_params::{
-    Leg, Terms, base_scale, cancel_restriction, client_order_id, order_reference, required_side,
+    Leg, Terms, base_scale, cancel_restriction, client_order_id, given_names, order_reference, required_side,
 };
-use super::outcome::{Placed, Telling, answer_with, canceled, response_of, send};
+use super::outcome::{Placed, Telling, answer_with, canceled, response_of, send, send_new};
 use super::{Call, Handling, Reply, at_once, to_json};
 use crate::app::App;
 use crate::params::Params;
@@ -36,9 +37,10 @@ pub fn place_order(app: &Arc<App>, mut call: Call) -> Handling {
     let mut response = None;
     let sent = (|| {
         let catalog = app.outlets.views.symbols();
+        let given = given_names(&call.params);
         let (place, asked) = parse_order(&mut call, &catalog)?;
         response = asked;
-        send(app, &call, &catalog, place.symbol, Command::PlaceOrder(place))
+        send_new(app, &call, &catalog, Placing::Order(place), given)
     })();
     answer_with(sent, move |answer, telling| match answer.events().first() {
         Some(Event::Rejected(rejection)) => Err(telling.order_refused(1, *rejection)),
@@ -184,6 +186,7 @@ pub fn cancel_replace(app: &Arc<App>, mut call: Call) -> Handling {
     let mut mode = Mode { allow_failure: false, cancel_when_limited: false };
     let sent = (|| {
         let (uid, catalog) = (call.uid()?, app.outlets.views.symbols());
+        let given = given_names(&call.params);
         mode = Mode::parse(&mut call.params)?;
         let order = order_reference(&mut call.params, "cancelOrderId", "cancelOrigClientOrderId")?;
         let cancel_client_order_id = client_order_id(&mut call.params, "cancelNewClientOrderId")?;
@@ -194,7 +197,7 @@ pub fn cancel_replace(app: &Arc<App>, mut call: Call) -> Handling {
         let cancel = CancelOrder { uid, symbol, order, cancel_client_order_id, restriction };
         let Mode { allow_failure, cancel_when_limited } = mode;
         let both = CancelReplace { cancel, place, allow_failure, cancel_when_limited };
-        send(app, &call, &catalog, symbol, Command::CancelReplace(Box::new(both)))
+        send_new(app, &call, &catalog, Placing::CancelReplace(both), given)
     })();
     answer_with(sent, move |answer, telling| replaced(answer, mode, response, telling))
 }
@@ -393,7 +396,11 @@ pub fn query_order(app: &Arc<App>, mut call: Call) -> Handling {
         if is_archived(&known.order, call.now) {
             return Err(ApiError::order_archived());
         }
-        Ok(Reply::of(&Numbers::new(symbol, &catalog, call.unit).order(&known)))
+        let reply = Reply::of(&Numbers::new(symbol, &catalog, call.unit).order(&known));
+        // By name it is the last order of that name.
+        let by_name = reference.client_order_id.filter(|_| reference.order_id.is_none());
+        let answers = by_name.map(|name| key(Named::Order, uid, id, name));
+        Ok(Reply { answers: answers.into_iter().collect(), ..reply })
     })
 }
 

@@ -23,6 +23,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::answered::Unconfirmed;
 use crate::app::{App, Peer};
 use crate::auth::{self, Credentials, Security};
 use crate::clock;
@@ -84,6 +85,7 @@ pub(super) async fn upgrade(
             next_subscription: 0,
             cancels_all,
             cancels: BTreeSet::new(),
+            unconfirmed: Unconfirmed::default(),
         }
     };
     socket::accept(upgrade, limits, app, session)
@@ -103,6 +105,8 @@ struct ApiSession {
     cancels_all: bool,
     /// The accounts that lose their open orders when it closes.
     cancels: BTreeSet<Uid>,
+    /// What was answered and may not have arrived.
+    unconfirmed: Unconfirmed,
 }
 
 /// An account that the socket listens to.
@@ -183,8 +187,14 @@ impl ApiSession {
             has_rate_limits: value("returnRateLimits").map_or(self.shape.has_rate_limits, |text| text != "false"),
             has_sequence: value("returnSequence").map_or(self.shape.has_sequence, |text| text == "true"),
         };
-        let answering =
-            Answering { app: self.app.clone(), id: id.to_owned(), shape, address: self.address, unit: self.unit };
+        let answering = Answering {
+            app: self.app.clone(),
+            id: id.to_owned(),
+            shape,
+            address: self.address,
+            unit: self.unit,
+            unconfirmed: self.unconfirmed.clone(),
+        };
         let payload = auth::ws_payload(pairs.iter().map(|(name, text)| (&**name, &**text)));
         let api_key = value("apiKey").map(str::to_owned);
         if self.logon.is_revoked(&self.app.outlets.views.symbols()) {
@@ -357,6 +367,7 @@ struct Answering {
     shape: Shape,
     address: IpAddr,
     unit: TimeUnit,
+    unconfirmed: Unconfirmed,
 }
 
 impl Answering {
@@ -376,6 +387,7 @@ impl Answering {
                     push_integer(&mut out, sequence.0);
                 }
                 placed_by = reply.placed_by;
+                self.unconfirmed.write(&reply.answers);
             }
             Err(error) => {
                 self.app.metrics.count_error(error.code.into());
@@ -450,6 +462,14 @@ impl Session for ApiSession {
         replies.send(self.anonymous().write(Err(ApiError::invalid_json())));
     }
 
+    fn heard(&mut self) {
+        self.unconfirmed.confirm(&self.app.answered, clock::now);
+    }
+
+    fn flushed(&mut self) {
+        self.unconfirmed.flushed();
+    }
+
     fn shutdown(&mut self) -> Option<Utf8Bytes> {
         let time = self.unit.of(clock::now());
         Some(format!(r#"{{"event":{{"e":"serverShutdown","E":{time}}}}}"#).into())
@@ -469,8 +489,8 @@ impl Session for ApiSession {
 impl ApiSession {
     /// For an answer to a request that has no id that could be told.
     fn anonymous(&self) -> Answering {
-        let (app, id) = (self.app.clone(), "null".to_owned());
-        Answering { app, id, shape: self.shape, address: self.address, unit: self.unit }
+        let (app, id, unconfirmed) = (self.app.clone(), "null".to_owned(), self.unconfirmed.clone());
+        Answering { app, id, shape: self.shape, address: self.address, unit: self.unit, unconfirmed }
     }
 }
 

@@ -112,6 +112,12 @@ pub trait Session: Send + 'static {
     /// A binary message came.
     fn binary(&mut self, replies: &mut Replies);
 
+    /// Something came, before it is looked at.
+    fn heard(&mut self) {}
+
+    /// All that was answered is written.
+    fn flushed(&mut self) {}
+
     /// The server is about to stop: what the client is told, if anything.
     fn shutdown(&mut self) -> Option<Utf8Bytes>;
 
@@ -223,6 +229,7 @@ impl<S: Session> Driver<S> {
             }
             self.finish_what_is_ready().await?;
             self.flush().await?;
+            self.session.flushed();
         }
     }
 
@@ -261,6 +268,7 @@ impl<S: Session> Driver<S> {
             Some(Ok(message)) => message,
         };
         self.app.metrics.messages_received.fetch_add(1, Ordering::Relaxed);
+        self.session.heard();
         if !self.rate.allows(Instant::now()) {
             return Err(End::Close(1008, "too many messages"));
         }

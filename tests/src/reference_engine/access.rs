@@ -17,7 +17,7 @@ impl ReferenceEngine {
             ApiKeyKind::SealedHmac { sealed } => sealed.len() <= 512,
         };
         let named = (1..=128).contains(&key.api_key.len());
-        require(named && material && can_bind(&key.rules), Rejection::InvalidConfiguration)?;
+        require(named && material, Rejection::InvalidConfiguration)?;
         require(!self.api_keys.contains_key(&key.api_key), Rejection::AlreadyExists)?;
         self.api_keys.insert(key.api_key.clone(), key.clone());
         self.events.push(Event::ApiKeyAdded(Box::new(key.clone())));
@@ -30,9 +30,8 @@ impl ReferenceEngine {
                 require(can_bind(rules), Rejection::InvalidConfiguration)?;
                 let mut key = self.api_keys.get(api_key).cloned().ok_or(Rejection::UnknownApiKey)?;
                 key.permissions = permissions.clone();
-                key.rules = rules.clone();
                 self.api_keys.insert(api_key.clone(), key.clone());
-                AccessChange::ApiKeyConfigured(key)
+                AccessChange::ApiKeyConfigured { key, rules: rules.clone() }
             }
             Access::RemoveApiKey { api_key } => {
                 let key = self.api_keys.remove(api_key).ok_or(Rejection::UnknownApiKey)?;
