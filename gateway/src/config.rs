@@ -408,7 +408,7 @@ impl Default for SocketsConfig {
             trusted_proxies: Vec::new(),
             allowed_origins: Vec::new(),
             connections_per_address_max: 0,
-            head_bytes_max: 64 << 10,
+            head_bytes_max: 32 << 10,
             first_head_seconds_max: 20,
             body_bytes_max: 1 << 20,
             head_seconds_max: 65,

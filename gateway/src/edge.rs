@@ -72,7 +72,9 @@ pub async fn serve(
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let is_websocket = request.headers().contains_key(header::SEC_WEBSOCKET_VERSION);
     let is_foreign = allowed.is_none() && origin.as_ref().is_some_and(|origin| !is_own(request.headers(), origin));
-    let mut response = if is_preflight {
+    let mut response = if head_bytes(&request) > app.config.sockets.head_bytes_max {
+        head_too_large()
+    } else if is_preflight {
         preflight(allowed.is_some())
     } else if is_websocket && is_foreign {
         foreign()
@@ -147,6 +149,20 @@ fn preflight(is_allowed: bool) -> Response<Body> {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
     }
+    response
+}
+
+/// About how many bytes its head had. The reader's own bound is of its buffer, which grows in steps.
+fn head_bytes(request: &Request<Body>) -> usize {
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    request.uri().path_and_query().map_or(0, |target| target.as_str().len()) + headers.sum::<usize>()
+}
+
+fn head_too_large() -> Response<Body> {
+    let mut response = Response::new(Body::from(ApiError::head_too_large().to_json()));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

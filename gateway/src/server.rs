@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -30,8 +30,9 @@ use crate::answered::Unconfirmed;
 use crate::app::{App, Peer};
 use crate::auth::{Credentials, rest_payload};
 use crate::body::{JSON, read_body};
-use crate::client_address::counted;
+use crate::client_address::{Network, counted};
 use crate::clock;
+use crate::config::SocketsConfig;
 use crate::edge::{self, Outcome};
 use crate::login::{self, Asked};
 use crate::params::Params;
@@ -45,6 +46,12 @@ use crate::ws::hub::TimeUnit;
 const STOP_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long to wait after the system could not give a socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a newcomer is told when all places are taken.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
+    Content-Type: application/json;charset=UTF-8\r\nContent-Length: 110\r\n\r\n\
+    {\"code\":-1008,\"msg\":\"Server is currently overloaded with other requests. Please try again in a few minutes.\"}\n";
+/// How often it is told that they are.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
 /// What the page may load and whom it may ask: its own server alone.
@@ -67,23 +74,21 @@ const ORDER_COUNT_1D: HeaderName = HeaderName::from_static("x-mbx-order-count-1d
 
 /// Serves `listener` until `stopping`, then lets what is under way finish.
 pub async fn run(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, mut stopping: watch::Receiver<bool>) {
-    let connections = Arc::new(Semaphore::new(app.config.sockets.connections_max));
+    let mut places = Places::new(&app.config.sockets, tls.is_some());
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new());
     builder.header_read_timeout(Duration::from_secs(app.config.sockets.head_seconds_max));
     builder.max_headers(HEADERS_MAX);
     builder.max_buf_size(app.config.sockets.head_bytes_max);
-    let by_address = Arc::new(ByAddress::default());
     let router = router(app.clone());
     // Each connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
-        // Beyond the bound, connections wait in the system's own queue, which refuses when it is full.
         let accepted = tokio::select! {
             () = stop(&mut stopping) => break,
-            accepted = accept(&listener, &connections) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (mut stream, peer) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
@@ -91,15 +96,10 @@ pub async fn run(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, mut sto
                 continue;
             }
         };
-        let sockets = &app.config.sockets;
-        let is_proxy = sockets.trusted_proxies.iter().any(|proxy| proxy.contains(peer.ip()));
-        if sockets.connections_per_address_max > 0 && !is_proxy {
-            stream._place = by_address.take(counted(peer.ip()), sockets.connections_per_address_max);
-            if stream._place.is_none() {
-                app.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-        }
+        let Some(stream) = places.take(stream, peer) else {
+            app.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
         let (connection, open) =
             (Connection { builder: builder.clone(), router: router.clone(), app: app.clone(), peer }, open.clone());
         let (stopping, tls) = (stopping.clone(), tls.clone());
@@ -126,11 +126,52 @@ async fn stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> std::io::Result<(Counted, SocketAddr)> {
-    let permit = connections.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((Counted { stream, _permit: permit, _place: None }, peer))
+/// The places for connections: so many in all, and so many of one address. Who finds none is told so at once.
+struct Places {
+    all: Arc<Semaphore>,
+    by_address: Arc<ByAddress>,
+    of_address_max: usize,
+    trusted_proxies: Vec<Network>,
+    is_tls: bool,
+    warned: Option<Instant>,
+}
+
+impl Places {
+    fn new(sockets: &SocketsConfig, is_tls: bool) -> Places {
+        Places {
+            all: Arc::new(Semaphore::new(sockets.connections_max)),
+            by_address: Arc::default(),
+            of_address_max: sockets.connections_per_address_max,
+            trusted_proxies: sockets.trusted_proxies.clone(),
+            is_tls,
+            warned: None,
+        }
+    }
+
+    /// The connection with a place. Without one it is closed, with a word where that can be said without waiting.
+    fn take(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Counted> {
+        let is_bound = self.of_address_max > 0 && !self.trusted_proxies.iter().any(|proxy| proxy.contains(peer.ip()));
+        let of_address = is_bound.then(|| self.by_address.take(counted(peer.ip()), self.of_address_max));
+        if let Some(None) = of_address {
+            return None;
+        }
+        let Ok(permit) = self.all.clone().try_acquire_owned() else {
+            if self.warned.is_none_or(|warned| warned.elapsed() > WARN_EVERY) {
+                self.warned = Some(Instant::now());
+                tracing::warn!("all places for connections are taken: newcomers are refused");
+            }
+            if !self.is_tls {
+                // Whoever does not take these few bytes at once is closed without them.
+                let _ = stream.try_write(FULL);
+            }
+            return None;
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, "connection: {error}");
+            return None;
+        }
+        Some(Counted { stream, _permit: permit, _of_address: of_address.flatten() })
+    }
 }
 
 /// A connection and what it is served with.
@@ -189,7 +230,7 @@ impl Connection {
 struct Counted {
     stream: TcpStream,
     _permit: OwnedSemaphorePermit,
-    _place: Option<PlaceOfAddress>,
+    _of_address: Option<PlaceOfAddress>,
 }
 
 impl AsyncRead for Counted {

@@ -81,7 +81,7 @@ impl Server {
         config.limits.request_weight_per_minute = 1_000_000;
         change(&mut config);
         let running = serve::start(config, Some(Bootstrap::parse(bootstrap).unwrap())).await.unwrap();
-        let address = Address::parse(&running.url()).unwrap();
+        let address = Address::parse(&running.address.to_string()).unwrap();
         Server { running, address, folder }
     }
 

@@ -184,13 +184,20 @@ async fn secrets_stand_nowhere_in_the_data_and_work_again_after_a_restart() {
     server.signed(&who, "GET", "/api/v3/account", "").await.good();
     let server = server
         .restart(|config| {
-            config.journal.snapshot_every_commands = 10;
+            (config.journal.snapshot_every_commands, config.journal.snapshot_every_entries) = (10, 10);
             with_keys(config);
         })
         .await;
     for _ in 0..30 {
         let order = "symbol=BTCUSDT&side=BUY&type=LIMIT&timeInForce=IOC&quantity=0.01&price=50000";
         server.signed(&who, "POST", "/api/v3/order", order).await.good();
+    }
+    // A snapshot is written beside the flow.
+    for _ in 0..200 {
+        if std::fs::read_dir(server.data().join("snapshots")).is_ok_and(|mut found| found.next().is_some()) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let server = server.restart(with_keys).await;
     server.signed(&who, "GET", "/api/v3/account", "").await.good();
@@ -423,6 +430,35 @@ async fn one_address_has_so_many_connections_and_who_asks_nothing_is_closed() {
     assert_eq!(server.ask("GET", PING, &long, b"").await.status, 431);
     let many: String = (0..150).map(|number| format!("X-{number}: 1\r\n")).collect();
     assert_eq!(server.ask("GET", PING, &many, b"").await.status, 431);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn when_all_places_are_taken_newcomers_are_told_and_there_is_room_once_one_leaves() {
+    let server = Server::start(|config| config.sockets.connections_max = 4).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut socket = server.connect_from([127, 0, 0, 1]).await;
+        socket.write_all(b"GET /api/v3/ping HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(socket.read(&mut [0; 1_024]).await.unwrap() > 0);
+        held.push(socket);
+    }
+    let refused = server.get(PING).await;
+    assert_eq!((refused.outcome(), refused.header("retry-after")), ((503, -1008), Some("1")), "{refused:?}");
+    // Who is in is served, and operators have a door of their own.
+    held[0].write_all(b"GET /api/v3/ping HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(held[0].read(&mut [0; 1_024]).await.unwrap() > 0);
+    assert_eq!(server.admin(json!({ "action": "users" })).await.0, 200);
+    held.pop();
+    let mut status = 503;
+    for _ in 0..100 {
+        status = server.get(PING).await.status;
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(status, 200);
     server.stop().await;
 }
 

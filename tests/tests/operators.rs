@@ -35,7 +35,11 @@ async fn an_account_is_opened_funded_given_a_key_and_trades() {
     done(&server, wire("1000.5", "wire-1")).await;
     assert_eq!(done(&server, wire("1000.5", "wire-1")).await["repeated"], true);
     let who = key_of(&done(&server, json!({ "action": "create-key", "uid": 2001 })).await);
-    let usdt = |account: &Value| account["balances"][0]["free"].as_str().unwrap().to_owned();
+    let usdt = |account: &Value| {
+        let balances = account["balances"].as_array().unwrap();
+        let usdt = balances.iter().find(|balance| balance["asset"] == "USDT");
+        usdt.unwrap()["free"].as_str().unwrap().to_owned()
+    };
     let account = server.signed(&who, "GET", "/api/v3/account", "").await.good();
     assert_eq!((account["uid"].as_u64(), usdt(&account)), (Some(2001), "1000.50000000".to_owned()));
     server.order(&who, &limit("BUY", "0.001", "50000")).await.good();

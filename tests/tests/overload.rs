@@ -195,7 +195,10 @@ async fn slow_heads_and_bodies_end_and_others_are_served_meanwhile() {
                 match tokio::time::timeout(Duration::from_millis(300), socket.read(&mut received)).await {
                     Ok(Ok(0) | Err(_)) => return began.elapsed(),
                     Ok(Ok(_)) => {}
-                    Err(_) if !start.is_empty() => drop(socket.write_all(b"x").await),
+                    // A silent one that found the system's queue full is connected on this side alone, until it speaks.
+                    Err(_) if !start.is_empty() || began.elapsed() > Duration::from_secs(5) => {
+                        drop(socket.write_all(b"x").await);
+                    }
                     Err(_) => {}
                 }
                 assert!(began.elapsed() < Duration::from_secs(30), "never closed: {start:?}");
@@ -207,7 +210,9 @@ async fn slow_heads_and_bodies_end_and_others_are_served_meanwhile() {
         let answer = ask(connect(server, [127, 0, 0, 1]).await, "GET", PING, "", b"").await;
         assert_eq!(answer.status, 200);
         served += 1;
-        while slow.try_join_next().is_some_and(|closed| closed.is_ok()) {}
+        while let Some(closed) = slow.try_join_next() {
+            closed.expect("the server closes it");
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("{served} requests were answered meanwhile");

@@ -115,6 +115,11 @@ impl ApiError {
         ApiError { status: 429, code: -1034, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
     }
 
+    /// A head beyond the limit.
+    pub fn head_too_large() -> ApiError {
+        fixed(431, -1101, "Too many parameters sent for this endpoint.")
+    }
+
     /// A websocket of a web page that may not have one here.
     pub fn foreign_origin() -> ApiError {
         fixed(403, -1002, "You are not authorized to execute this request.")
