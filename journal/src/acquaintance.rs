@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocksdb::DB;
+use rocksdb::{DB, Direction, IteratorMode};
 
 use crate::database::{family, read_meta, synced, write_meta};
 use crate::failure::StartError;
-use crate::format::{META, acquaintance_key};
+use crate::format::{ACQUAINTANCES, META, acquaintance_key};
 
 /// Those met. Cheap to clone.
 #[derive(Clone)]
@@ -66,9 +66,12 @@ impl Acquaintances {
     pub(crate) fn set_members(&self, members: &BTreeSet<u64>) -> Result<(), StartError> {
         let mut met = self.met.lock();
         let Some(database) = met.database.clone() else { return Ok(()) };
-        for node in met.members.difference(members) {
-            let forgotten = database.delete_cf_opt(family(&database, META), acquaintance_key(*node), &synced());
-            forgotten.map_err(|error| StartError::disk(database.path(), error))?;
+        // Those too that were removed while this node did not run.
+        for key in remembered(&database)? {
+            if members.iter().all(|node| acquaintance_key(*node) != key) {
+                let forgotten = database.delete_cf_opt(family(&database, META), key, &synced());
+                forgotten.map_err(|error| StartError::disk(database.path(), error))?;
+            }
         }
         for node in members {
             if let Some(incarnation) = met.others.remove(node)
@@ -80,6 +83,19 @@ impl Acquaintances {
         met.members.clone_from(members);
         Ok(())
     }
+}
+
+/// The keys of all that are remembered.
+fn remembered(database: &DB) -> Result<Vec<Vec<u8>>, StartError> {
+    let mut keys = Vec::new();
+    for row in database.iterator_cf(family(database, META), IteratorMode::From(ACQUAINTANCES, Direction::Forward)) {
+        let (key, _) = row.map_err(|error| StartError::damaged(database.path().display().to_string(), error))?;
+        if !key.starts_with(ACQUAINTANCES) {
+            break;
+        }
+        keys.push(key.into_vec());
+    }
+    Ok(keys)
 }
 
 fn known(database: &DB, node: u64) -> Result<Option<u64>, StartError> {
@@ -118,5 +134,10 @@ mod tests {
         met.set_members(&[2].into()).unwrap();
         assert!(met.meet(2, 6).is_err());
         met.meet(2, 5).unwrap();
+        met.close();
+        let met = Acquaintances::new(open_database(folder.path()).unwrap());
+        met.set_members(&[1].into()).unwrap();
+        met.set_members(&[1, 2].into()).unwrap();
+        met.meet(2, 6).expect("it was removed while this node did not run");
     }
 }

@@ -64,6 +64,14 @@ pub enum StartError {
         /// The oldest format that can be upgraded.
         oldest: u32,
     },
+    /// What this node did differs from what the others of its cluster did.
+    #[error("{reason} (the mark is {})", mark.display())]
+    Fenced {
+        /// The file that says so.
+        mark: PathBuf,
+        /// What it says.
+        reason: String,
+    },
     /// The disk refused.
     #[error("{}: {error}", path.display())]
     Disk {

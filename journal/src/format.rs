@@ -45,9 +45,11 @@ pub(crate) const FORMAT_KEY: &[u8] = b"format";
 pub(crate) const VOTE_KEY: &[u8] = b"vote";
 /// The last entry that was purged and its link -> `(LogIdBytes, Link)`.
 pub(crate) const PURGED_KEY: &[u8] = b"purged";
+/// What the keys of other nodes start with.
+pub(crate) const ACQUAINTANCES: &[u8] = b"node";
 /// Another node -> the incarnation of its directory, `u64`.
 pub(crate) fn acquaintance_key(node: u64) -> Vec<u8> {
-    [b"node".as_slice(), &node.to_be_bytes()].concat()
+    [ACQUAINTANCES, &node.to_be_bytes()].concat()
 }
 
 /// How often this node was started -> `u64`.

@@ -39,7 +39,8 @@ pub(crate) struct Log {
 pub(crate) struct TailEntry {
     pub entry: RaftEntry,
     link: Link,
-    bytes: usize,
+    /// How long its frame is.
+    pub bytes: usize,
 }
 
 impl Log {

@@ -24,7 +24,7 @@ use crate::failure::{Failure, StartError};
 use crate::format::{Link, VoteBytes, check_log_entry, decode_log_entry, log_key, seal};
 use crate::log_chain::{entry_place, scrub_piece};
 use crate::log_disk::LogDisk;
-use crate::log_memory::{Log, Unchecked};
+use crate::log_memory::{Log, TailEntry, Unchecked};
 pub(crate) use crate::log_writer::LogCounters;
 use crate::log_writer::{DatabaseWriter, Job, Writer};
 use crate::record::{LogId, RaftEntry, TypeConfig, Vote};
@@ -141,7 +141,7 @@ impl LogStore {
         hand_over(&self.jobs, job).await.map_err(|_| io::Error::other("the log writer has ended"))
     }
 
-    /// Entries of `range` from its start on, as many as there are in memory or as one read of the database gives.
+    /// Entries of `range` from its start on, as many as one read of the database gives, and of those in memory as many bytes.
     pub(crate) async fn read_some(&self, range: std::ops::Range<u64>) -> io::Result<Vec<RaftEntry>> {
         let from_disk = {
             let log = self.log.lock();
@@ -153,7 +153,13 @@ impl LogStore {
             }
             if start >= tail_start {
                 let wanted = (start - tail_start) as usize..(end - tail_start) as usize;
-                return Ok(log.tail.range(wanted).map(|held| held.entry.clone()).collect());
+                let mut bytes = 0;
+                let fits = |held: &&TailEntry| {
+                    let fits = bytes <= READ_BYTES_MAX;
+                    bytes += held.bytes;
+                    fits
+                };
+                return Ok(log.tail.range(wanted).take_while(fits).map(|held| held.entry.clone()).collect());
             }
             start..end.min(tail_start)
         };

@@ -1,6 +1,6 @@
 //! This node as a member of its cluster: what it says of itself and of the others, and what it does for operators.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,20 +10,25 @@ use engine::Sequence;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, Role};
 use crate::engine_thread::{Job, Reached};
 use crate::failure::Failure;
+use crate::fence::Fence;
 use crate::leader::{Leader, Leads};
 use crate::log_store::{LogCounters, hand_over};
 use crate::message::{Reply, Request};
 use crate::record::TypeConfig;
 use crate::space::Space;
 use crate::standing::{Standing, Standings};
+use crate::state_hash::{Checkpoint, StateHash, Verdict, odd_one};
 
 /// How long a change of members may take.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
+/// How many hashes of its state a node tells the others at once.
+const HASHES_TOLD: usize = 16;
 /// How far behind a learner may be, in log entries, to be given a vote.
 const BEHIND_MAX: u64 = 1_000;
 /// How often it is looked whether this node has applied what it waits for.
@@ -44,6 +49,8 @@ pub(crate) struct Member {
     pub log_counters: Arc<LogCounters>,
     pub space: Space,
     pub standings: Arc<Standings>,
+    pub hash: Arc<Mutex<StateHash>>,
+    pub fence: Fence,
     pub failure: Failure,
 }
 
@@ -62,7 +69,7 @@ impl Member {
             applied_sequence: self.applied.load(Ordering::Acquire),
             applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
             log_index: self.log_counters.last_index.load(Ordering::Relaxed),
-            hashes: Vec::new(),
+            hashes: self.hash.lock().last(HASHES_TOLD),
             is_space_low: self.space.status().1,
             trouble: self.failure.reason(),
             priority: self.priority,
@@ -89,8 +96,10 @@ impl Member {
             };
             let trouble = standing.and_then(|standing| standing.trouble.clone());
             let trouble = trouble.or_else(|| heard.silence().filter(|_| !is_fresh));
+            let differs = self.standings.odd(node).map(|index| format!("its state differs at log entry {index}"));
+            let trouble = differs.or(trouble);
             let low = standing.is_some_and(|standing| standing.is_space_low);
-            let hash = standing.and_then(|standing| standing.hashes.last().copied()).unwrap_or_default();
+            let hash = standing.and_then(|standing| standing.hashes.last().copied());
             MemberStatus {
                 node,
                 address: address.addr.clone(),
@@ -99,7 +108,10 @@ impl Member {
                 applied_sequence: standing.map_or(0, |standing| standing.applied_sequence),
                 applied_index: standing.map_or(0, |standing| standing.applied_index),
                 log_index: standing.map_or(0, |standing| standing.log_index),
-                state_hash: HashAt { index: hash.0, value: format!("{:016x}", hash.1) },
+                state_hash: hash.map_or_else(HashAt::default, |hash| HashAt {
+                    index: hash.index,
+                    value: format!("{:016x}", hash.value),
+                }),
                 trouble: trouble.or_else(|| low.then(|| "its disk has little room left".to_owned())),
                 version: standing.map_or_else(String::new, |standing| standing.version.clone()),
             }
@@ -109,6 +121,32 @@ impl Member {
             term: metrics.current_term,
             leader: metrics.current_leader,
             members: membership.nodes().map(|(node, address)| member(*node, address)).collect(),
+        }
+    }
+
+    /// Compares what this node's state did with what the others' did; a node that differs from a majority serves no more.
+    pub(crate) fn compare(&self) {
+        let metrics = self.metrics();
+        let voters = metrics.membership_config.membership().voter_ids();
+        let told =
+            |node: u64| self.standings.of(node).fresh().map_or_else(Vec::new, |standing| standing.hashes.clone());
+        let peers: BTreeMap<u64, Vec<Checkpoint>> =
+            voters.filter(|node| *node != self.node).map(|node| (node, told(node))).collect();
+        let verdict = odd_one(&self.hash.lock(), &peers);
+        match verdict {
+            Verdict::Unknown => {}
+            Verdict::Agrees { odd } => self.standings.set_odd(odd),
+            Verdict::Fenced { index, .. } => {
+                let reason = format!(
+                    "what this node did with the log up to entry {index} differs from what a majority did: its memory or its \
+                     program is at fault. It serves no more. Have it rebuilt from the others: rialto cluster rebuild {}",
+                    self.node
+                );
+                if let Err(error) = self.fence.set(&reason) {
+                    tracing::error!("the mark of the fence cannot be written: {error}");
+                }
+                self.failure.report(reason);
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use engine::{Engine, Sequence};
 use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
@@ -17,8 +18,9 @@ use crate::acquaintance::Acquaintances;
 use crate::cluster::{ClusterConfig, ClusterStatus};
 use crate::compensation::Compensations;
 use crate::database::count_boot;
-use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting};
+use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting, next_index};
 use crate::failure::{Failure, StartError};
+use crate::fence::Fence;
 use crate::gossip;
 use crate::history::{self, History, HistoryWriter};
 use crate::identity;
@@ -41,6 +43,7 @@ use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
 use crate::snapshot_transfer::{Receiving, Sending};
 use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
+use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
@@ -224,10 +227,12 @@ impl Node {
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
         let boot = Arc::new(AtomicU64::new(0));
+        let hash = Arc::new(Mutex::new(StateHash::starting_at(next_index(&meta))));
         let engine_thread = EngineThread {
             engine,
             meta: meta.clone(),
             origins,
+            hash: hash.clone(),
             node: cluster.node,
             boot: boot.clone(),
             waiting: waiting.clone(),
@@ -302,6 +307,8 @@ impl Node {
             log_counters: log_counters.clone(),
             space: space.clone(),
             standings: Arc::new(Standings::default()),
+            hash,
+            fence: Fence::of(&config.data),
             failure: failure.clone(),
         };
         let (stop_peers, peers_stop) = watch::channel(false);
@@ -385,12 +392,13 @@ impl Node {
     /// leads.
     pub async fn recovered(&self) -> Result<Recovery, StartError> {
         let mut recovered = self.recovered.clone();
-        tokio::select! {
-            found = recovered.wait_for(Option::is_some) => match found {
-                Ok(recovery) => Ok(recovery.expect("waited for it")),
-                Err(_) => Err(StartError::Failed(self.failed().await)),
-            },
-            reason = self.failure.wait() => Err(StartError::Failed(reason)),
+        let found = tokio::select! {
+            found = recovered.wait_for(Option::is_some) => found.ok().and_then(|found| *found),
+            reason = self.failure.wait() => return Err(StartError::Failed(reason)),
+        };
+        match found {
+            Some(recovery) => Ok(recovery),
+            None => Err(StartError::Failed(self.failed().await)),
         }
     }
 
@@ -560,6 +568,7 @@ impl Opened {
         let room = make_room(data, config.space);
         room.map_err(|error| StartError::disk(data, error))?;
         let incarnation = identity::check(data)?;
+        Fence::of(data).check()?;
         let mut watch = Stopwatch::start();
         let database = open_database(data)?;
         upgrade(data, &database)?;
@@ -672,6 +681,7 @@ mod tests {
                 engine: opened.engine,
                 meta: opened.meta.clone(),
                 origins: opened.origins,
+                hash: Arc::new(Mutex::new(StateHash::starting_at(0))),
                 node: NODE_ID,
                 boot: Arc::default(),
                 waiting: Arc::default(),

@@ -270,7 +270,7 @@ fn tell_cluster(clients: usize, case: &str, (seconds, latencies): &(f64, Vec<u32
     );
     let case = format!("{clients} clients, {case}");
     let n = latencies.len() as u64;
-    Figure { bench: "cluster", case: &case, unit: "commands/s", value: rate as u64, n, baseline: bare }.keep();
+    benches::Figure { bench: "cluster", case: &case, unit: "commands/s", value: rate as u64, n, baseline: bare }.keep();
 }
 
 /// The defaults, many clients, ten lines on the way; then a start.

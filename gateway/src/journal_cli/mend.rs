@@ -107,13 +107,16 @@ Examples:
 pub(super) struct AdoptArguments {
     #[command(flatten)]
     pub common: Common,
+    /// Let it go on as this node without the rest of its cluster, which is lost for good
+    #[arg(long, value_name = "NODE")]
+    alone: Option<u64>,
 }
 
 pub(super) fn adopt(arguments: &AdoptArguments) -> Outcome {
     let data = &arguments.common.data;
-    recovery::adopt(data)?;
+    recovery::adopt(data, arguments.alone)?;
     if arguments.common.json {
-        return print_json(&json!({ "data": data, "adopted": true }));
+        return print_json(&json!({ "data": data, "adopted": true, "alone": arguments.alone }));
     }
     let mut out = Output::new();
     out.row("adopted", format_args!("{}: a node may start on it", data.display()))?;

@@ -15,11 +15,14 @@ use super::snapshots;
 use crate::compensation::CompensationError;
 use crate::record::Compensation;
 
-/// Makes a copied directory the directory of a node.
-pub fn adopt(data: &Path) -> Result<(), RecoveryError> {
+/// Makes a copied directory the directory of a node; of `alone`, if given, without the cluster that it belonged to.
+pub fn adopt(data: &Path, alone: Option<u64>) -> Result<(), RecoveryError> {
     check_there(data)?;
     if is_owned(data)? {
         return Err(RecoveryError::InUse(data.to_owned()));
+    }
+    if let Some(node) = alone {
+        crate::founding::found_alone(data, node)?;
     }
     Ok(crate::identity::adopt(data)?)
 }
@@ -103,6 +106,14 @@ pub fn compensate(
     check_there(data)?;
     if is_owned(data)? {
         return Err(RecoveryError::InUse(data.to_owned()));
+    }
+    if crate::founding::count_members(data)? > 1 {
+        return Err(RecoveryError::Refused(
+            "the directory belongs to a cluster, and a ruling on one node alone would part it from the others. Stop all nodes, let \
+             the one with the longest log go on alone (rialto journal adopt --alone), rule there, start it, and add the others \
+             anew (docs/cluster.md)"
+                .to_owned(),
+        ));
     }
     crate::compensation::compensate(data, ruling).map_err(|error| match error {
         CompensationError::Start(error) => error.into(),
