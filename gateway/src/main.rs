@@ -147,25 +147,30 @@ async fn run_server(arguments: Serve) -> Result<(), String> {
     let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
 
     let mut running = serve::start(config, bootstrap).await?;
+    // Before the line that says it is ready: who reads it may ask for the stop at once.
+    let stopping = stop_signal();
     let Running { data, sequence, recovery, .. } = &running;
     let (url, data) = (running.url(), data.display());
     println!("rialto is ready at {url} with data in {data} at sequence {sequence} ({recovery})");
     let outcome = tokio::select! {
         reason = running.failed() => Err(reason),
-        stopped = stop_signal() => stopped,
+        stopped = stopping => stopped,
     };
     running.stop().await;
     outcome
 }
 
-/// Resolves when the process is asked to stop.
-async fn stop_signal() -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Resolves when the process is asked to stop; it hears that from now on, and not only once it is waited for.
+fn stop_signal() -> impl Future<Output = Result<(), String>> {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let mut terminate = terminate.map_err(|error| error.to_string())?;
+        let mut interrupt = interrupt.map_err(|error| error.to_string())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        Ok(())
     }
-    tracing::info!("stopping");
-    Ok(())
 }
