@@ -21,7 +21,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -50,6 +50,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n\
     Content-Type: application/json;charset=UTF-8\r\nContent-Length: 110\r\n\r\n\
     {\"code\":-1008,\"msg\":\"Server is currently overloaded with other requests. Please try again in a few minutes.\"}\n";
+/// How many newcomers are told so at a time, and how long each may take.
+const REFUSED_AT_ONCE: usize = 256;
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often it is told that they are.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Headers of one request.
@@ -133,6 +136,7 @@ struct Places {
     of_address_max: usize,
     trusted_proxies: Vec<Network>,
     is_tls: bool,
+    refused: Arc<Semaphore>,
     warned: Option<Instant>,
 }
 
@@ -144,6 +148,7 @@ impl Places {
             of_address_max: sockets.connections_per_address_max,
             trusted_proxies: sockets.trusted_proxies.clone(),
             is_tls,
+            refused: Arc::new(Semaphore::new(REFUSED_AT_ONCE)),
             warned: None,
         }
     }
@@ -160,9 +165,11 @@ impl Places {
                 self.warned = Some(Instant::now());
                 tracing::warn!("all places for connections are taken: newcomers are refused");
             }
-            if !self.is_tls {
-                // Whoever does not take these few bytes at once is closed without them.
-                let _ = stream.try_write(FULL);
+            // With too many of them at once, they are closed without a word.
+            if !self.is_tls
+                && let Ok(permit) = self.refused.clone().try_acquire_owned()
+            {
+                tokio::spawn(refuse_newcomer(stream, permit));
             }
             return None;
         };
@@ -172,6 +179,20 @@ impl Places {
         }
         Some(Counted { stream, _permit: permit, _of_address: of_address.flatten() })
     }
+}
+
+/// Tells a newcomer that there is no place. What it has sent is read first, or the system would reset the connection and the
+/// word be lost.
+async fn refuse_newcomer(mut stream: TcpStream, _permit: OwnedSemaphorePermit) {
+    let goodbye = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await?;
+        let mut sent = [0; 1_024];
+        while stream.read(&mut sent).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whoever does not take it in time is closed without it.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
 }
 
 /// A connection and what it is served with.

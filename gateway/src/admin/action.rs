@@ -118,7 +118,7 @@ pub enum Action {
     },
     /// List a symbol; it trades at once
     AddSymbol {
-        /// What a [[symbol]] of the bootstrap file says, in TOML; "-" reads it from standard input
+        /// What stands under `symbol` in the bootstrap file, in TOML; "-" reads it from standard input
         terms: String,
     },
     /// Halt, restrict or resume a symbol
