@@ -30,6 +30,7 @@ pub mod clock;
 pub mod decimals;
 pub mod wire;
 pub mod rest;
+pub mod description;
 pub mod feed;
 pub mod views;
 pub mod klines;

@@ -33,6 +33,7 @@ use crate::body::{JSON, read_body};
 use crate::client_address::{Network, counted};
 use crate::clock;
 use crate::config::SocketsConfig;
+use crate::description;
 use crate::edge::{self, Outcome};
 use crate::login::{self, Asked};
 use crate::params::Params;
@@ -339,6 +340,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/rialto/v1/logout", post(|state, request| logins(state, request, Asked::Logout)))
         .route("/rialto/v1/password", post(|state, request| logins(state, request, Asked::Password)))
         .route("/rialto/v1/me", get(|state, request| logins(state, request, Asked::Me)))
+        .route("/openapi.json", get(|| described(description::openapi())))
+        .route("/asyncapi.json", get(|| described(description::asyncapi())))
         .merge(ws::routes().layer(map_response(refusal_as_json)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(rest)
@@ -398,6 +401,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
+/// A description of the API for machines.
+async fn described(document: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], document)
+}
+
 /// A REST call: read, dispatch, answer.
 async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     app.metrics.http_requests.fetch_add(1, Ordering::Relaxed);
@@ -411,6 +419,7 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
             .headers()
             .get(header::CONNECTION)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+    let target = request.uri().clone();
     let arrived = app.limits.arrive(peer, clock::now());
     let is_banned = arrived.as_ref().is_err_and(|error| error.status == 418);
     let mut uid = None;
@@ -431,6 +440,11 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
     if is_banned {
         // Nothing more is read from it: a request costs it a connection then.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Ok(methods) = HeaderValue::from_str(&Route::methods(target.path()))
+    {
+        response.headers_mut().insert(header::ALLOW, methods);
     }
     response
 }
@@ -500,11 +514,11 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     let used = HeaderValue::from(app.limits.used_weight(address, now));
     headers.insert(USED_WEIGHT, used.clone());
     headers.insert(USED_WEIGHT_1M, used);
+    let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
+    let sequence = told.unwrap_or_else(|| app.outlets.views.sequence());
+    headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
     let (status, body) = match answer {
         Ok(reply) => {
-            if let Some(sequence) = reply.sequence {
-                headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
-            }
             if let Some(uid) = reply.placed_by {
                 let [ten_seconds, day] = app.outlets.views.order_counts(uid, now);
                 headers.insert(ORDER_COUNT_10S, HeaderValue::from(ten_seconds));

@@ -29,8 +29,8 @@ pub struct ClusterConfig {
     pub priority: u8,
     /// How often the leader says that it is there.
     pub heartbeat: Duration,
-    /// How long a follower waits, at least, without hearing from the leader before it stands for election; at most it is twice
-    /// as long.
+    /// A follower that heard nothing from the leader for three to four times as long stands for election: two for the
+    /// leader's lease, and one to two by lot.
     pub election_timeout: Duration,
 }
 
@@ -57,7 +57,7 @@ impl ClusterConfig {
             tls: None,
             priority: 0,
             heartbeat: Duration::from_millis(50),
-            election_timeout: Duration::from_millis(150),
+            election_timeout: Duration::from_millis(100),
         }
     }
 

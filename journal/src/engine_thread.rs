@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::history::HistoryWriter;
 use crate::origins::Origins;
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
+use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 use crate::state_hash::StateHash;
 
@@ -177,7 +178,7 @@ pub(crate) struct EngineThread {
 
 impl EngineThread {
     /// Publishes the state as it is, then runs until it is stopped.
-    pub(crate) fn start(self) -> (Sender<Job>, JoinHandle<()>) {
+    pub(crate) fn start(mut self) -> (Sender<Job>, JoinHandle<()>) {
         let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
         let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
         let describe = move || {
@@ -187,49 +188,47 @@ impl EngineThread {
                 deciding.load(Ordering::Relaxed)
             )
         };
-        let thread = failure.spawn_described("engine", describe, move || self.run(&queue));
+        let open = self.restored();
+        let thread = runtime::thread(&failure, "engine", describe, queue, move |job| open && self.step(job));
         (jobs, thread)
     }
 
-    fn run(mut self, queue: &Receiver<Job>) {
-        let mut open = self.restored();
-        while open {
-            let Ok(job) = queue.recv() else { break };
-            open = match job {
-                Job::Apply { log_id, origin, entry, responder } => {
-                    self.meta.last_log_id = Some(log_id);
-                    self.apply(log_id.index, origin, &entry, responder)
+    /// Does one job; false when it was the last.
+    fn step(&mut self, job: Job) -> bool {
+        match job {
+            Job::Apply { log_id, origin, entry, responder } => {
+                self.meta.last_log_id = Some(log_id);
+                self.apply(log_id.index, origin, &entry, responder)
+            }
+            Job::Pass { log_id, membership, responder } => {
+                self.meta.last_log_id = Some(log_id);
+                self.meta.last_membership = membership.unwrap_or_else(|| self.meta.last_membership.clone());
+                self.hash.lock().pass(log_id.index);
+                if let Some(responder) = responder {
+                    responder.send(());
                 }
-                Job::Pass { log_id, membership, responder } => {
-                    self.meta.last_log_id = Some(log_id);
-                    self.meta.last_membership = membership.unwrap_or_else(|| self.meta.last_membership.clone());
-                    self.hash.lock().pass(log_id.index);
-                    if let Some(responder) = responder {
-                        responder.send(());
-                    }
-                    true
-                }
-                Job::Copy(reply) => {
-                    let _ = reply.send((self.engine.snapshot(), self.meta.clone(), self.origins.clone()));
-                    true
-                }
-                Job::Install(found, done) => {
-                    self.meta = found.meta;
-                    self.origins = found.origins;
-                    self.engine = Engine::from_snapshot(found.state);
-                    *self.hash.lock() = StateHash::starting_at(next_index(&self.meta));
-                    self.forget_own();
-                    let open = self.restored();
-                    let _ = done.send(());
-                    open
-                }
-                Job::Tell(reply) => {
-                    let (sequence, time) = (self.engine.sequence(), self.engine.time());
-                    let _ = reply.send(Reached { sequence, time, origins: self.origins.clone() });
-                    true
-                }
-                Job::Stop => false,
-            };
+                true
+            }
+            Job::Copy(reply) => {
+                let _ = reply.send((self.engine.snapshot(), self.meta.clone(), self.origins.clone()));
+                true
+            }
+            Job::Install(found, done) => {
+                self.meta = found.meta;
+                self.origins = found.origins;
+                self.engine = Engine::from_snapshot(found.state);
+                *self.hash.lock() = StateHash::starting_at(next_index(&self.meta));
+                self.forget_own();
+                let open = self.restored();
+                let _ = done.send(());
+                open
+            }
+            Job::Tell(reply) => {
+                let (sequence, time) = (self.engine.sequence(), self.engine.time());
+                let _ = reply.send(Reached { sequence, time, origins: self.origins.clone() });
+                true
+            }
+            Job::Stop => false,
         }
     }
 

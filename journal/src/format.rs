@@ -21,7 +21,7 @@ use crate::origins::Origins;
 use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Payload, Proposal, RaftEntry, TypeConfig, Vote};
 
 /// The version of a data directory that this program writes.
-pub(crate) const DATA_FORMAT: u32 = 3;
+pub(crate) const DATA_FORMAT: u32 = 4;
 
 // Column families.
 

@@ -52,6 +52,8 @@ pub mod history;
 mod sweeper;
 mod failure;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 pub mod recovery;
 
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
@@ -64,6 +66,8 @@ pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, 
 pub use identity::adopt;
 pub use node::{Node, NodeConfig, Recovery, Stats};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
-pub use record::{Answer, Applied, Caller, Compensation, Entry, MarketTrade, Published, Restored, execution_id};
+pub use record::{
+    Answer, Applied, Caller, Compensation, Entry, MarketTrade, Origin, Published, Restored, execution_id,
+};
 pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;

@@ -160,6 +160,10 @@ impl Member {
 
     /// The last command that a read which begins now must see. Only a leader that a majority still follows knows it.
     pub(crate) async fn read_index(&self, leader: Leader) -> Result<Sequence, String> {
+        #[cfg(test)]
+        if crate::simulation::has_bug(crate::simulation::Bug::StaleRead) {
+            return Ok(Sequence(self.applied.load(Ordering::Acquire)));
+        }
         match leader {
             Leader::Unknown => Err("this node knows no leader".to_owned()),
             Leader::This { .. } => self.read_index_here().await,

@@ -210,13 +210,24 @@ impl Node {
         let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
         let cluster = config.cluster.clone().unwrap_or_else(alone);
         cluster.check().map_err(StartError::Failed)?;
-        let address = cluster.members[&cluster.node].clone();
         let failure = Failure::new();
         let opened = {
             let (config, failure) = (config.clone(), failure.clone());
             let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
+        Node::run(config, cluster, opened, transport, failure).await
+    }
+
+    /// Starts what runs, over what was opened.
+    pub(crate) async fn run(
+        config: NodeConfig,
+        cluster: ClusterConfig,
+        opened: Opened,
+        transport: Arc<dyn Transport>,
+        failure: Failure,
+    ) -> Result<(Node, Receiver<Published>), StartError> {
+        let address = cluster.members[&cluster.node].clone();
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
         let Opened { origins, snapshots, recovery, mut threads, .. } = opened;
 
@@ -447,6 +458,21 @@ impl Node {
         self.member.leader.borrow().is_this()
     }
 
+    /// What does an operator's bidding.
+    #[cfg(test)]
+    pub(crate) fn member(&self) -> Member {
+        self.member.clone()
+    }
+
+    /// The term in which it leads.
+    #[cfg(test)]
+    pub(crate) fn term_led(&self) -> Option<u64> {
+        match *self.member.leader.borrow() {
+            Leader::This { term } => Some(term),
+            Leader::Peer { .. } | Leader::Unknown => None,
+        }
+    }
+
     /// The last command that a read which begins now must see to be current; asks the leader, who asks a majority. None when
     /// that cannot be known now.
     pub fn read_index(&self) -> impl Future<Output = Option<Sequence>> + Send + use<> {
@@ -545,19 +571,19 @@ async fn close(database: Arc<DB>) {
 }
 
 /// What is open before anything runs.
-struct Opened {
-    database: Arc<DB>,
-    incarnation: u64,
-    boot: u64,
-    log: LogStore,
-    compensations: Arc<Compensations>,
-    history: HistoryWriter,
-    engine: Engine,
-    meta: SnapshotMeta,
-    origins: Origins,
-    snapshots: SnapshotDirectory,
-    recovery: Recovery,
-    threads: Vec<JoinHandle<()>>,
+pub(crate) struct Opened {
+    pub database: Arc<DB>,
+    pub incarnation: u64,
+    pub boot: u64,
+    pub log: LogStore,
+    pub compensations: Arc<Compensations>,
+    pub history: HistoryWriter,
+    pub engine: Engine,
+    pub meta: SnapshotMeta,
+    pub origins: Origins,
+    pub snapshots: SnapshotDirectory,
+    pub recovery: Recovery,
+    pub threads: Vec<JoinHandle<()>>,
 }
 
 impl Opened {

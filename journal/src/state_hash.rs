@@ -6,6 +6,8 @@
 //! so that a node that comes in with a snapshot has, an epoch later at the most, the same hashes as the others, and nothing of
 //! it is kept on disk. Where a chain is not known from its beginning there is no checkpoint rather than a wrong one.
 //!
+//! It takes some 360 instructions a command, of five events, where deciding one takes 2,300 (cachegrind).
+//!
 //! The words and how they are folded are part of what nodes tell each other: a change makes nodes of two releases differ, and
 //! needs another version of the protocol between them.
 
@@ -141,7 +143,7 @@ pub enum Verdict {
 /// Which node is at odds with the majority: with more than half of all members, this node included. `peers` are all other voters
 /// with the checkpoints that they told last, none where nothing is known of one.
 pub fn odd_one(own: &StateHash, peers: &BTreeMap<u64, Vec<Checkpoint>>) -> Verdict {
-    let majority_of = (peers.len() + 1) / 2 + 1;
+    let majority_of = peers.len().div_ceil(2) + 1;
     let mut indexes: Vec<u64> = peers.values().flatten().map(|checkpoint| checkpoint.index).collect();
     indexes.sort_unstable();
     indexes.dedup();
@@ -352,12 +354,13 @@ mod tests {
 
     #[test]
     fn the_words_are_frozen() {
-        // A change of these makes nodes of two releases differ.
+        // A change of these makes nodes of two releases differ. The first was worked out by another program.
         let hash = chain(&entries(128));
         assert_eq!(hash.last(3).iter().map(|it| (it.index, it.value)).collect::<Vec<_>>(), FROZEN);
     }
 
-    const FROZEN: [(u64, u64); 3] = [(0, 0), (64, 0), (128, 0)];
+    const FROZEN: [(u64, u64); 3] =
+        [(0, 9_916_862_449_083_412_499), (64, 920_054_509_386_417_196), (128, 14_101_065_374_657_496_651)];
 
     #[test]
     fn every_word_of_every_event_counts() {

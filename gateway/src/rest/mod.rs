@@ -152,7 +152,7 @@ pub struct Call {
 pub struct Reply {
     /// The body, or the `result` of a WS API answer.
     pub json: String,
-    /// The sequence of the command that it acknowledges.
+    /// The sequence of the command that it acknowledges, or one up to which a question's answer knows all.
     pub sequence: Option<Sequence>,
     /// Whose order count it changed.
     pub placed_by: Option<Uid>,
@@ -204,6 +204,12 @@ impl Route {
         of_path.find(|route| route.method == method).ok_or_else(ApiError::method_not_allowed)
     }
 
+    /// The methods that a path has.
+    pub fn methods(path: &str) -> String {
+        let methods: Vec<&str> = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method).collect();
+        methods.join(", ")
+    }
+
     /// The call of that WS API method.
     pub fn find_ws(method: &str) -> Option<&'static Route> {
         ROUTES.iter().find(|route| route.ws_method == method && !method.is_empty())
@@ -231,6 +237,8 @@ impl Route {
             return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
+        // Before the handler looks, so that it looks at this or at more.
+        let reflected = app.outlets.views.sequence();
         let caller = match by.token {
             Some(token) => app.login.caller(&catalog, self.security, token, &mut params, now),
             None => auth::authenticate(&catalog, self.security, by, &mut params, now),
@@ -243,7 +251,13 @@ impl Route {
             Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now }), caller),
             Err(error) => (at_once(Err(error)), None),
         };
-        let Weight::OnFailure(weight) = self.weight else { return (handling, caller) };
+        let Weight::OnFailure(weight) = self.weight else {
+            let answer = async move {
+                let reply = handling.await?;
+                Ok(Reply { sequence: reply.sequence.or(Some(reflected)), ..reply })
+            };
+            return (Box::pin(answer), caller);
+        };
         let (app, address) = (app.clone(), by.address);
         let handling = Box::pin(async move {
             let answer = handling.await;

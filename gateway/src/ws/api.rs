@@ -378,14 +378,11 @@ impl Answering {
         out.push_str(r#"{"id":"#);
         out.push_str(&self.id);
         let mut placed_by = None;
+        let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
         match answer {
             Ok(reply) => {
                 out.push_str(r#","status":200,"result":"#);
                 out.push_str(&reply.json);
-                if let Some(sequence) = reply.sequence.filter(|_| self.shape.has_sequence) {
-                    out.push_str(r#","sequence":"#);
-                    push_integer(&mut out, sequence.0);
-                }
                 placed_by = reply.placed_by;
                 self.unconfirmed.write(&reply.answers);
             }
@@ -393,6 +390,11 @@ impl Answering {
                 self.app.metrics.count_error(error.code.into());
                 self.push_error(&mut out, &error);
             }
+        }
+        if self.shape.has_sequence {
+            let sequence = told.unwrap_or_else(|| self.app.outlets.views.sequence());
+            out.push_str(r#","sequence":"#);
+            push_integer(&mut out, sequence.0);
         }
         if self.shape.has_rate_limits {
             self.push_rate_limits(&mut out, placed_by);

@@ -1,5 +1,6 @@
 //! The promises of the public API to its clients, each held against a real server.
 
+mod description;
 mod errors;
 mod isolation;
 mod keys;
