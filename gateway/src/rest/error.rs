@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::{Rejection, Sequence};
+use engine::{Rejection, Sequence, Time};
 
 /// A refusal as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,22 @@ impl ApiError {
         }
     }
 
+    /// A limit on requests, whatever they weigh, is reached.
+    pub fn too_many_requests(retry_after: u64) -> ApiError {
+        ApiError { retry_after: Some(retry_after), ..fixed(429, -1003, "Too many requests queued.") }
+    }
+
+    /// The address went on asking when it was told to wait.
+    pub fn banned(until: Time, now: Time) -> ApiError {
+        let message = format!(
+            "Way too much request weight used; IP banned until {}. \
+             Please use WebSocket Streams for live updates to avoid bans.",
+            until.millis()
+        );
+        let retry_after = Some(until.0.saturating_sub(now.0).div_ceil(1_000_000));
+        ApiError { status: 418, code: -1003, message: Cow::Owned(message), retry_after, data: None, sequence: None }
+    }
+
     /// The account has as many unfilled orders as it may in a window that lasts for another `retry_after` seconds.
     pub fn too_many_orders(limit: u32, interval: &str, retry_after: u64) -> ApiError {
         let message = format!("Too many new orders; current limit is {limit} orders per {interval}.");
@@ -120,6 +136,16 @@ impl ApiError {
             data: None,
             sequence: None,
         }
+    }
+
+    /// A head beyond the limit.
+    pub fn head_too_large() -> ApiError {
+        fixed(431, -1101, "Too many parameters sent for this endpoint.")
+    }
+
+    /// A websocket of a web page that may not have one here.
+    pub fn foreign_origin() -> ApiError {
+        fixed(403, -1002, "You are not authorized to execute this request.")
     }
 
     /// No such path.

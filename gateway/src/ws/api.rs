@@ -59,7 +59,9 @@ pub(super) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let address = peer.ip();
-    if let Err(error) = app.limits.use_weight(address, CONNECT_WEIGHT, clock::now()) {
+    let now = clock::now();
+    let counted = app.limits.connect(address, now).and_then(|()| app.limits.use_weight(address, CONNECT_WEIGHT, now));
+    if let Err(error) = counted {
         return refuse(&error);
     }
     let unit = match time_unit(&uri) {
@@ -203,6 +205,7 @@ impl ApiSession {
         let by = Credentials {
             api_key: api_key.as_deref(),
             session: session.as_deref(),
+            token: None,
             payload: payload.as_bytes(),
             address: self.address,
         };
@@ -437,10 +440,21 @@ impl Session for ApiSession {
     const IS_LIMITED: bool = false;
 
     fn text(&mut self, text: Utf8Bytes, replies: &mut Replies) {
+        let arrived = self.app.limits.arrive(self.address, clock::now());
+        if let Err(refusal) = &arrived
+            && refusal.status == 418
+        {
+            replies.send(self.anonymous().write(Err(refusal.clone())));
+            return replies.close(1008, "banned");
+        }
         let refused = match serde_json::from_str::<Request<'_>>(&text) {
-            Ok(request) => match echo(request.id) {
-                Some(id) => return self.handle(request, id, replies),
-                None => ApiError::illegal_characters("id", "^[a-zA-Z0-9-_]{1,36}$"),
+            Ok(request) => match (echo(request.id), arrived) {
+                (Some(id), Ok(())) => return self.handle(request, id, replies),
+                (Some(id), Err(refusal)) => {
+                    let answering = Answering { id: id.to_owned(), ..self.anonymous() };
+                    return replies.send(answering.write(Err(refusal)));
+                }
+                (None, _) => ApiError::illegal_characters("id", "^[a-zA-Z0-9-_]{1,36}$"),
             },
             Err(_) => ApiError::invalid_json(),
         };
