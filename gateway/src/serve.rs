@@ -236,6 +236,11 @@ impl Running {
         format!("{scheme}://{}", self.address)
     }
 
+    /// What its handlers see, for a program that serves more than it does.
+    pub fn app(&self) -> Arc<App> {
+        self.app.clone()
+    }
+
     /// Resolves only when it cannot go on, with the reason.
     pub async fn failed(&mut self) -> String {
         tokio::select! {

@@ -163,3 +163,19 @@ pub enum Change {
     /// A voter is to lead.
     TransferLeader(u64),
 }
+
+impl Change {
+    /// Whether it is so already.
+    pub(crate) fn is_made(&self, status: &ClusterStatus) -> bool {
+        let find = |node: &u64| status.members.iter().find(|member| member.node == *node);
+        match self {
+            Change::AddLearner(node, address) => find(node).is_some_and(|member| member.address == *address),
+            Change::Promote(node) => find(node).is_some_and(|member| member.voter),
+            Change::Remove(node) => find(node).is_none(),
+            Change::TransferLeader(node) => status.leader == Some(*node),
+        }
+    }
+}
+
+/// What a node says that is asked for a change and does not lead, or no longer.
+pub(crate) const NOT_LEADING: &str = "this node does not lead";

@@ -52,6 +52,9 @@ pub(crate) fn acquaintance_key(node: u64) -> Vec<u8> {
     [ACQUAINTANCES, &node.to_be_bytes()].concat()
 }
 
+/// The index of the last log entry whose change of the members is in what is known of other nodes -> `u64`.
+pub(crate) const ACQUAINTED_KEY: &[u8] = b"acquainted";
+
 /// How often this node was started -> `u64`.
 pub(crate) const BOOT_KEY: &[u8] = b"boot";
 

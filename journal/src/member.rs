@@ -8,12 +8,13 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use engine::Sequence;
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ReadPolicy;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, Role};
+use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, NOT_LEADING, Role};
 use crate::engine_thread::{Job, Reached};
 use crate::failure::Failure;
 use crate::fence::Fence;
@@ -52,6 +53,11 @@ pub(crate) struct Member {
     pub hash: Arc<Mutex<StateHash>>,
     pub fence: Fence,
     pub failure: Failure,
+}
+
+/// Why a change was not made, in words that [`ClusterClient`](crate::ClusterClient) knows.
+fn refusal(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> String {
+    if error.forward_to_leader().is_some() { NOT_LEADING.to_owned() } else { error.to_string() }
 }
 
 impl Member {
@@ -199,7 +205,7 @@ impl Member {
     /// Does what an operator asks; only the leader can.
     pub(crate) async fn change(&self, change: Change) -> Result<(), String> {
         if !self.leader.borrow().is_this() {
-            return Err("this node does not lead".to_owned());
+            return Err(NOT_LEADING.to_owned());
         }
         match tokio::time::timeout(CHANGE_MAX, self.change_now(change)).await {
             Ok(changed) => changed,
@@ -222,7 +228,7 @@ impl Member {
                     return Err(format!("a cluster has at most {NODES_MAX} nodes, numbered from 1"));
                 }
                 let added = raft.add_learner(node, BasicNode::new(address), false).await;
-                added.map(|_| ()).map_err(|error| error.to_string())
+                added.map(|_| ()).map_err(|error| refusal(&error))
             }
             Change::Promote(node) if is_voter(node) => Err(format!("node {node} has a vote already")),
             Change::Promote(node) if known(node) => {
@@ -259,7 +265,7 @@ impl Member {
 
     async fn set_members(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), String> {
         let changed = self.leads.raft.change_membership(change, false).await;
-        changed.map(|_| ()).map_err(|error| error.to_string())
+        changed.map(|_| ()).map_err(|error| refusal(&error))
     }
 
     /// Says where this node listens, if the others have another address of it.

@@ -279,7 +279,7 @@ impl Node {
             history: history.clone(),
             progress: progress.clone(),
         };
-        let state_machine = StateMachine::new(jobs.clone(), meta, keeping);
+        let state_machine = StateMachine::new(jobs.clone(), meta, keeping, acquaintances.clone());
         let raft_config = Arc::new(raft_config(&config, &cluster)?);
         let started = match transport_ready(&*transport, &address).await {
             Ok(listener) => Raft::new(cluster.node, raft_config, network.clone(), log.clone(), state_machine)
@@ -731,7 +731,7 @@ mod tests {
                 history: opened.history,
                 progress: Arc::new(SnapshotProgress::from(Sequence(0))),
             };
-            let state_machine = StateMachine::new(jobs, opened.meta, keeping);
+            let state_machine = StateMachine::new(jobs, opened.meta, keeping, Acquaintances::new(opened.database));
             Ok((Guard { threads, _receiver: receiver, _folder: folder }, opened.log, state_machine))
         }
     }

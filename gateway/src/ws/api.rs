@@ -16,6 +16,7 @@ use axum::extract::State;
 use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::Uri;
 use axum::response::Response;
+use bytes::Bytes;
 use engine::command::Permission;
 use engine::{Command, Time, Uid};
 use futures_util::FutureExt;
@@ -460,7 +461,7 @@ impl Session for ApiSession {
         replies.send(self.anonymous().write(Err(refused)));
     }
 
-    fn binary(&mut self, replies: &mut Replies) {
+    fn binary(&mut self, _: Bytes, replies: &mut Replies) {
         replies.send(self.anonymous().write(Err(ApiError::invalid_json())));
     }
 

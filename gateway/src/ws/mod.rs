@@ -15,6 +15,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::any;
 use axum::{Extension, Router};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -269,7 +270,7 @@ impl Session for MarketSession {
         });
     }
 
-    fn binary(&mut self, replies: &mut Replies) {
+    fn binary(&mut self, _: Bytes, replies: &mut Replies) {
         replies.send(refused(&Refusal(3, "Invalid JSON: expected a text frame".to_owned()), "null"));
     }
 

@@ -73,7 +73,7 @@ pub type Later = Pin<Box<dyn Future<Output = Utf8Bytes> + Send>>;
 /// What a session answers with.
 #[derive(Default)]
 pub struct Replies {
-    ready: VecDeque<Utf8Bytes>,
+    ready: VecDeque<Message>,
     later: FuturesUnordered<Later>,
     close: Option<(u16, &'static str)>,
 }
@@ -81,7 +81,12 @@ pub struct Replies {
 impl Replies {
     /// Answers now.
     pub fn send(&mut self, reply: impl Into<Utf8Bytes>) {
-        self.ready.push_back(reply.into());
+        self.ready.push_back(Message::Text(reply.into()));
+    }
+
+    /// Answers now, with bytes that are no text.
+    pub fn send_binary(&mut self, reply: Bytes) {
+        self.ready.push_back(Message::Binary(reply));
     }
 
     /// Answers when the answer is there.
@@ -97,7 +102,7 @@ impl Replies {
     /// What is answered already, for tests.
     #[cfg(test)]
     pub(super) fn take_ready(&mut self) -> Vec<String> {
-        self.ready.drain(..).map(|reply| reply.to_string()).collect()
+        self.ready.drain(..).filter_map(|reply| reply.into_text().ok()).map(|text| text.to_string()).collect()
     }
 }
 
@@ -110,7 +115,7 @@ pub trait Session: Send + 'static {
     fn text(&mut self, text: Utf8Bytes, replies: &mut Replies);
 
     /// A binary message came.
-    fn binary(&mut self, replies: &mut Replies);
+    fn binary(&mut self, bytes: Bytes, replies: &mut Replies);
 
     /// Something came, before it is looked at.
     fn heard(&mut self) {}
@@ -164,7 +169,9 @@ pub fn accept<S: Session>(
 enum End {
     /// We close it.
     Close(u16, &'static str),
-    /// The peer closed it, or it broke.
+    /// The peer closes it; the library has the answer to that ready, and it must still be written.
+    Answered,
+    /// It broke.
     Gone,
 }
 
@@ -187,6 +194,10 @@ impl<S: Session> Driver<S> {
     async fn run(mut self) {
         let end = self.serve().await.err().unwrap_or(End::Gone);
         self.session.end();
+        if let End::Answered = end {
+            // A peer that does not take it in time is dropped.
+            let _ = timeout(CLOSE_TIMEOUT, self.socket.close()).await;
+        }
         if let End::Close(code, reason) = end {
             let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
             let goodbye = async {
@@ -216,7 +227,7 @@ impl<S: Session> Driver<S> {
                 biased;
                 () = self.slow.wait() => return Err(SLOW),
                 message = self.socket.recv(), if has_room => self.received(message)?,
-                Some(reply) = self.replies.later.next() => self.replies.ready.push_back(reply),
+                Some(reply) = self.replies.later.next() => self.replies.send(reply),
                 Some(batch) = self.inbox.next() => self.write_all(&batch).await?,
                 _ = ping.tick() => self.ping().await?,
                 () = &mut lifetime => return Err(End::Close(1001, "connected for 24 hours")),
@@ -246,7 +257,7 @@ impl<S: Session> Driver<S> {
                 idle = false;
             }
             while let Some(Some(reply)) = self.replies.later.next().now_or_never() {
-                self.replies.ready.push_back(reply);
+                self.replies.send(reply);
                 idle = false;
             }
             self.write_replies().await?;
@@ -274,7 +285,7 @@ impl<S: Session> Driver<S> {
         }
         match message {
             Message::Text(text) => self.session.text(text, &mut self.replies),
-            Message::Binary(_) => self.session.binary(&mut self.replies),
+            Message::Binary(bytes) => self.session.binary(bytes, &mut self.replies),
             // The pong goes out with the next flush.
             Message::Ping(_) => {}
             Message::Pong(payload) => {
@@ -283,7 +294,7 @@ impl<S: Session> Driver<S> {
                     self.last_pong = Instant::now();
                 }
             }
-            Message::Close(_) => return Err(End::Close(1000, "")),
+            Message::Close(_) => return Err(End::Answered),
         }
         Ok(())
     }
@@ -302,7 +313,7 @@ impl<S: Session> Driver<S> {
 
     async fn write_replies(&mut self) -> Result<(), End> {
         while let Some(reply) = self.replies.ready.pop_front() {
-            self.write(Message::Text(reply)).await?;
+            self.write(reply).await?;
         }
         self.replies.close.map_or(Ok(()), |(code, reason)| Err(End::Close(code, reason)))
     }

@@ -165,7 +165,8 @@ async fn orders(server: &Server, seen: &mut Seen) {
             -1160,
             "Parameter 'icebergQty' is not supported if timeInForce is not GTC.",
         ),
-        (named, -2010, "Duplicate order sent."),
+        // With the same terms it would be a retry.
+        (named.replace("0.001", "0.002"), -2010, "Duplicate order sent."),
         (instead("0.001", "999"), -2010, "Account has insufficient balance for requested action."),
         (maker, -2010, "Order would immediately match and take."),
         (stop, -2010, "Order would trigger immediately."),

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tests::server::{MARKET, Server, account_a, account_b, credentials, key_header};
 use tests::socket::Socket;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 #[tokio::test]
 async fn execution_rules_are_told_as_configured() {
@@ -84,5 +85,19 @@ async fn a_client_of_all_products_learns_that_there_is_spot_alone() {
     assert_eq!(may(account_b()).await, (true, true));
     assert_eq!(may(credentials("key-a-that-only-reads", "secret-r")).await, (true, false));
     server.ask("GET", path, &key_header(&account_a()), b"").await.refused(400, -1102, "timestamp");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_close_is_answered_before_the_connection_ends() {
+    let server = Server::start(|_| {}).await;
+    for path in ["/ws", "/stream?streams=btcusdt@trade", "/ws-api/v3"] {
+        for code in [1000, 1001, 3000] {
+            let mut socket = Socket::connect(&server.address, path).await;
+            let frame = CloseFrame { code: code.into(), reason: "enough".into() };
+            socket.0.close(Some(frame)).await.unwrap();
+            assert_eq!(socket.close_code().await, Some(code), "{path}");
+        }
+    }
     server.stop().await;
 }
