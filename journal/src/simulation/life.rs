@@ -174,7 +174,10 @@ impl Life {
     pub(crate) async fn send<T>(queue: &Sender<T>, mut item: T) -> Result<(), &'static str> {
         loop {
             item = match queue.try_send(item) {
-                Ok(()) => return Ok(runtime::handed_over()),
+                Ok(()) => {
+                    runtime::handed_over();
+                    return Ok(());
+                }
                 Err(TrySendError::Full(item)) => item,
                 Err(TrySendError::Disconnected(_)) => return Err("nobody reads the queue any more"),
             };
