@@ -477,17 +477,16 @@ fn order_shapes<'a>(orders: &[KnownOrder], catalog: &'a Catalog, unit: TimeUnit)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::command::{AddAsset, Transfer};
+    use engine::command::Transfer;
     use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
-    use engine::{Amount, AssetId, Engine, SymbolId, Uid};
+    use engine::{Amount, AssetId, SymbolId, Uid};
 
     const DAY: u64 = 24 * 3_600 * 1_000_000;
     const UID: Uid = Uid(1);
 
     /// An order that rests, and the same one canceled, a minute after 1970 began.
     fn open_and_canceled() -> [Order; 2] {
-        let (mut engine, mut events) = (Engine::new(), Vec::new());
-        let asset = |name: &str| Command::AddAsset(AddAsset { name: name.to_owned(), scale: 8 });
+        let (mut engine, mut events) = (crate::testing::engine(), Vec::new());
         let deposit = Transfer { uid: UID, asset: AssetId(1), amount: Amount(1 << 60), external_id: "1".to_owned() };
         let place = PlaceOrder {
             uid: UID,
@@ -502,9 +501,6 @@ mod tests {
             special: None,
         };
         for command in [
-            asset("BTC"),
-            asset("USDT"),
-            Command::AddSymbol(Box::new(crate::testing::symbol().config)),
             Command::OpenAccount { uid: UID },
             Command::Deposit(deposit),
             Command::PlaceOrder(place),
