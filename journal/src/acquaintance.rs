@@ -26,11 +26,18 @@ struct Met {
     members: BTreeSet<u64>,
     /// Whoever is no member yet: remembered from the moment it becomes one.
     others: BTreeMap<u64, u64>,
+    /// Those that were removed since this was last asked, be they members again or not.
+    removed: BTreeSet<u64>,
 }
 
 impl Acquaintances {
     pub(crate) fn new(database: Arc<DB>) -> Acquaintances {
-        let met = Met { database: Some(database), members: BTreeSet::new(), others: BTreeMap::new() };
+        let met = Met {
+            database: Some(database),
+            members: BTreeSet::new(),
+            others: BTreeMap::new(),
+            removed: BTreeSet::new(),
+        };
         Acquaintances { met: Arc::new(Mutex::new(met)) }
     }
 
@@ -70,8 +77,15 @@ impl Acquaintances {
         if read_meta::<u64>(&database, ACQUAINTED_KEY)?.is_some_and(|seen| index <= seen) {
             return Ok(());
         }
+        let before = self.met.lock().members.clone();
         self.set_members(members)?;
+        self.met.lock().removed.extend(before.difference(members));
         write_meta(&database, ACQUAINTED_KEY, &index)
+    }
+
+    /// Who was removed since the last time, even if it was added again meanwhile.
+    pub(crate) fn take_removed(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.met.lock().removed)
     }
 
     /// These are the members now: whoever is none any more is forgotten.
@@ -144,6 +158,8 @@ mod tests {
         assert!(met.meet(2, 78).is_err());
         met.follow(8, &[1].into()).unwrap();
         met.follow(9, &[1, 2].into()).unwrap();
+        assert_eq!(met.take_removed(), [2].into());
+        assert!(met.take_removed().is_empty());
         met.meet(2, 78).unwrap();
         met.close();
         let met = Acquaintances::new(open_database(folder.path()).unwrap());

@@ -339,6 +339,8 @@ impl Leadership {
         }
         let committed = metrics.committed_membership_config.membership();
         let now: BTreeSet<u64> = committed.nodes().map(|(node, _)| *node).collect();
+        // One that is a member again is another: what was wrong with its old directory is not wrong with the new one.
+        self.acquaintances.take_removed().into_iter().for_each(|gone| self.member.standings.forget(gone));
         if now == *members {
             return;
         }

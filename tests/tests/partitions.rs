@@ -75,12 +75,14 @@ const FAULTS: [Fault; 11] = [
         flap: None,
         cut_off: NOBODY,
     },
-    Fault { name: "200 ms on every wire", begin: |net, _, _, _| net.set_all(SLOW), flap: None, cut_off: NOBODY },
+    Fault { name: BEYOND_TIMEOUTS, begin: |net, _, _, _| net.set_all(SLOW), flap: None, cut_off: NOBODY },
     Fault { name: "5 % of packets lost", begin: |net, _, _, _| net.set_all(LOSSY), flap: None, cut_off: NOBODY },
 ];
 
 const SLOW: Wire = Wire { is_cut: false, loss_permille: 0, delay: Duration::from_millis(200) };
 const LOSSY: Wire = Wire { is_cut: false, loss_permille: 50, delay: Duration::ZERO };
+/// With the default timeouts, which are for nodes near each other, nothing but safety is promised then.
+const BEYOND_TIMEOUTS: &str = "200 ms on every wire";
 const FLAP: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -157,6 +159,8 @@ impl Row {
         let meanwhile = |told: &&Told| told.is_done() && told.asked_last > self.began && told.ended < self.healed;
         let is_cut_off = |told: &&Told| Some(told.node as u64 + 1) == self.cut_off;
         let (misled, served): (Vec<&Told>, Vec<&Told>) = told.iter().filter(meanwhile).partition(is_cut_off);
+        // Where a packet takes longer there and back than a follower waits for the leader, there may be no leader.
+        let must_serve = self.name != BEYOND_TIMEOUTS;
         let first = first_done_after(told, self.began).map(|at| at.duration_since(self.began));
         println!(
             "| {} | {:.0?} | {} | {} | {} | {:.0?} |",
@@ -170,7 +174,7 @@ impl Row {
         if let Some(told) = misled.first() {
             complaints.push(format!("{}: the minority acknowledged {told:?}", self.name));
         }
-        if served.is_empty() {
+        if served.is_empty() && must_serve {
             complaints.push(format!("{}: nobody was served while it lasted", self.name));
         }
     }
