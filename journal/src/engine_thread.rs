@@ -155,8 +155,8 @@ pub(crate) struct EngineThread {
     pub meta: SnapshotMeta,
     /// Whose entries it has applied.
     pub origins: Origins,
-    /// What they did, for the other nodes to compare with.
-    pub hash: Arc<Mutex<StateHash>>,
+    /// What they did, for the other nodes to compare with; none where there are no others.
+    pub hash: Option<Arc<Mutex<StateHash>>>,
     /// This node and this start of it: its own entries carry them.
     pub node: u64,
     pub boot: Boot,
@@ -203,7 +203,7 @@ impl EngineThread {
             Job::Pass { log_id, membership, responder } => {
                 self.meta.last_log_id = Some(log_id);
                 self.meta.last_membership = membership.unwrap_or_else(|| self.meta.last_membership.clone());
-                self.hash.lock().pass(log_id.index);
+                self.pass(log_id.index);
                 if let Some(responder) = responder {
                     responder.send(());
                 }
@@ -217,7 +217,9 @@ impl EngineThread {
                 self.meta = found.meta;
                 self.origins = found.origins;
                 self.engine = Engine::from_snapshot(found.state);
-                *self.hash.lock() = StateHash::starting_at(next_index(&self.meta));
+                if let Some(hash) = &self.hash {
+                    *hash.lock() = StateHash::starting_at(next_index(&self.meta));
+                }
                 self.forget_own();
                 let open = self.restored();
                 let _ = done.send(());
@@ -250,7 +252,7 @@ impl EngineThread {
     ) -> bool {
         let own = origin.node == self.node && origin.boot == self.boot.load(Ordering::Acquire);
         if !self.origins.admits(&origin) || entry.commands.is_empty() {
-            self.hash.lock().pass(index);
+            self.pass(index);
             if own {
                 self.waiting.applied(origin.ticket.min(self.origins.last_ticket(self.node)));
             }
@@ -260,7 +262,9 @@ impl EngineThread {
             return true;
         }
         let applied = Arc::new(self.decide(entry));
-        self.hash.lock().update(index, &applied);
+        if let Some(hash) = &self.hash {
+            hash.lock().update(index, &applied);
+        }
         let callers = if own { self.waiting.take(origin.ticket) } else { Callers::new() };
         self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);
@@ -272,6 +276,13 @@ impl EngineThread {
             responder.send(());
         }
         open
+    }
+
+    /// The entry at `index` did nothing.
+    fn pass(&self, index: u64) {
+        if let Some(hash) = &self.hash {
+            hash.lock().pass(index);
+        }
     }
 
     fn decide(&mut self, entry: &Entry) -> Applied {
