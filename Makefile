@@ -7,7 +7,7 @@ export CARGO_TARGET_DIR
 # scripts/setup leaves here where libclang is, when the system has none.
 cargo = . $(CARGO_TARGET_DIR)/setup.env && cargo
 
-.PHONY: help setup build run cluster test check fix bench
+.PHONY: help setup build run cluster simulate test check fix bench
 
 help: ## what can be asked
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ run: build ## a node with demo symbols, accounts and a live market; ARGS="--help
 
 cluster: build ## three such nodes that are one venue, on ports 8081 to 8083; Ctrl-C stops them
 	@scripts/cluster $(CARGO_TARGET_DIR)/release/rialto
+
+simulate: ## the cluster in simulation; SEEDS=20000 for more of it, SEED=7 for that one
+	@RIALTO_SEEDS=$(or $(SEEDS),1000) $(if $(SEED),RIALTO_SEED=$(SEED)) $(cargo) test --release --locked -p journal no_fault_breaks -- --nocapture
 
 # Some tests and benchmarks run the binary.
 test: build ## every test; ARGS="name" runs those of that name

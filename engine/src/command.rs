@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::commission::CommissionRates;
 pub use crate::once::{Once, Placing};
 use crate::order::{ClientOrderId, OrderType, Peg, SelfTradePrevention, Side, TimeInForce};
@@ -129,6 +130,8 @@ pub enum Command {
     Tick,
     /// New orders under a name that the client gave, so that asking again changes nothing.
     Once(Box<Once>),
+    /// Change keys or users, or note who asks.
+    Access(Box<Access>),
 }
 
 /// Limits over all symbols of one account; zero is no limit.
@@ -249,6 +252,11 @@ pub enum ApiKeyKind {
         /// The public half: modulus and exponent, in DER.
         public_key: Vec<u8>,
     },
+    /// HMAC-SHA256 with a shared secret that is not told here: the gateway sealed it with a key of its own.
+    SealedHmac {
+        /// The ciphertext.
+        sealed: Vec<u8>,
+    },
 }
 
 impl std::fmt::Debug for ApiKeyKind {
@@ -258,6 +266,7 @@ impl std::fmt::Debug for ApiKeyKind {
             ApiKeyKind::Hmac { .. } => f.write_str("Hmac"),
             ApiKeyKind::Ed25519 { .. } => f.write_str("Ed25519"),
             ApiKeyKind::Rsa { .. } => f.write_str("Rsa"),
+            ApiKeyKind::SealedHmac { .. } => f.write_str("SealedHmac"),
         }
     }
 }

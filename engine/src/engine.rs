@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::access::{Access, AccessState};
 use crate::book::Ladder;
 use crate::command::{
-    AccountSettings, AddAsset, ApiKey, ApiKeyKind, CancelReplace, Command, ExchangeLimits, Once, OrderQuantity,
-    PlaceOrder, PlaceOrderList, Placing, Transfer,
+    AccountSettings, AddAsset, ApiKey, CancelReplace, Command, ExchangeLimits, Once, OrderQuantity, PlaceOrder,
+    PlaceOrderList, Placing, Transfer,
 };
 use crate::commission::{CommissionRates, Quote};
 use crate::event::{Event, Rejection, StatusCause};
@@ -25,10 +26,6 @@ use crate::units::{Amount, AssetId, Price, Quantity, Sequence, SymbolId, Time, U
 const ASSET_SCALE_MAX: u8 = 18;
 /// The longest name of an asset, in bytes.
 const ASSET_NAME_MAX: usize = 20;
-/// The longest API key, in bytes.
-const API_KEY_MAX: usize = 128;
-/// The longest RSA public key, in bytes: one of 4096 bits has 526.
-const RSA_KEY_MAX: usize = 1_024;
 /// The longest external id of a transfer, in bytes.
 const EXTERNAL_ID_MAX: usize = 64;
 /// The longest countdown of the dead man's switch, in milliseconds: thirty days.
@@ -52,7 +49,7 @@ pub struct Engine {
     pub(crate) assets: Vec<AddAsset>,
     pub(crate) markets: Vec<Market>,
     pub(crate) floor: Floor,
-    pub(crate) api_keys: BTreeMap<String, ApiKey>,
+    pub(crate) access: AccessState,
     /// The transfers that took effect: what makes asking again harmless.
     pub(crate) transfers: BTreeSet<(Uid, String)>,
     /// The withdrawals under way; their names are in `transfers` too.
@@ -73,7 +70,7 @@ impl Engine {
             assets: Vec::new(),
             markets: Vec::new(),
             floor: Floor::default(),
-            api_keys: BTreeMap::new(),
+            access: AccessState::default(),
             transfers: BTreeSet::new(),
             withdrawals: BTreeMap::new(),
             countdowns: BTreeMap::new(),
@@ -183,6 +180,7 @@ impl Engine {
             Command::OpenAccount { uid } => self.open_account(*uid, events),
             Command::ConfigureAccount { uid, settings } => self.configure_account(*uid, *settings, events),
             Command::AddApiKey(key) => self.add_api_key(key, events),
+            Command::Access(asked) => self.access(asked, events),
             Command::Deposit(transfer) => self.deposit(transfer, events),
             Command::Withdraw(transfer) => self.withdraw(transfer, events),
             Command::BeginWithdrawal(transfer) => self.begin_withdrawal(transfer, events),
@@ -358,22 +356,14 @@ impl Engine {
     }
 
     fn add_api_key(&mut self, key: &ApiKey, events: &mut Vec<Event>) -> Decision {
-        self.can_add_api_key(key)?;
-
-        self.api_keys.insert(key.api_key.clone(), key.clone());
+        self.access.add_api_key(key, &self.floor.accounts)?;
         events.push(Event::ApiKeyAdded(Box::new(key.clone())));
         Ok(())
     }
 
-    pub(crate) fn can_add_api_key(&self, key: &ApiKey) -> Decision {
-        self.floor.trader(key.uid)?;
-        let is_too_long = matches!(&key.kind, ApiKeyKind::Rsa { public_key } if public_key.len() > RSA_KEY_MAX);
-        if !(1..=API_KEY_MAX).contains(&key.api_key.len()) || is_too_long {
-            return Err(Rejection::InvalidConfiguration);
-        }
-        if self.api_keys.contains_key(&key.api_key) {
-            return Err(Rejection::AlreadyExists);
-        }
+    fn access(&mut self, asked: &Access, events: &mut Vec<Event>) -> Decision {
+        let change = self.access.decide(asked, &self.floor.accounts, self.floor.now)?;
+        events.push(Event::AccessChanged(Box::new(change)));
         Ok(())
     }
 

@@ -15,6 +15,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::AccessChange;
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits, OrderListKind, Transfer};
 use crate::commission::CommissionRates;
 use crate::order::{ClientOrderId, Order, OrderStatus, SelfTradePrevention, Side};
@@ -77,6 +78,8 @@ pub enum Event {
     },
     /// A key works from now on.
     ApiKeyAdded(Box<ApiKey>),
+    /// A key or a user changed, or an operator said who asks.
+    AccessChanged(Box<AccessChange>),
     /// An asset came in.
     Deposited(Box<Transfer>),
     /// An asset went out.
@@ -446,4 +449,8 @@ pub enum Rejection {
     UnknownWithdrawal,
     /// The operator's compensation: deciding this command would stop the engine.
     Compensated,
+    /// No such API key.
+    UnknownApiKey,
+    /// No such user.
+    UnknownUser,
 }

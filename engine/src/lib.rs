@@ -15,6 +15,7 @@ pub mod symbol;
 pub mod filter;
 pub mod commission;
 pub mod account;
+pub mod access;
 mod prefetch;
 mod hashing;
 mod hash_index;

@@ -183,7 +183,7 @@ impl ClientOrderId {
     }
 
     /// The id as it is kept: for hashing, and for writing state.
-    pub(crate) fn words(&self) -> [u32; 7] {
+    pub fn words(&self) -> [u32; 7] {
         self.0
     }
 

@@ -5,6 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::access::{KeyRules, User};
 pub use crate::account::AccountState;
 use crate::book::{Ladder, Slot};
 use crate::command::{AddAsset, ApiKey, ExchangeLimits};
@@ -79,7 +80,17 @@ impl Snapshot {
 
     /// By key.
     pub fn api_keys(&self) -> impl Iterator<Item = &ApiKey> {
-        self.0.api_keys.values()
+        self.0.access.api_keys.values()
+    }
+
+    /// What binds the keys that are bound.
+    pub fn key_rules(&self) -> impl Iterator<Item = (&String, &KeyRules)> {
+        self.0.access.rules.iter()
+    }
+
+    /// By name.
+    pub fn users(&self) -> impl Iterator<Item = &User> {
+        self.0.access.users.values()
     }
 
     /// The state's hash: SHA-256 of its bytes.

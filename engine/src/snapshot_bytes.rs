@@ -9,6 +9,7 @@
 //! accounts    by uid: 43 bytes, then 36 for each balance that is not zero, by asset
 //! transfers   by uid and external id: uid, length of the id, the id
 //! symbols     by id, as market_bytes.rs has them
+//! block       what binds keys, and users: AccessBlock; without any the version is lower and this is not there
 //! uses        of the names that clients gave to new orders, oldest first, as once.rs has them; without any it ends before
 //! ```
 //!
@@ -24,9 +25,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{KeyRules, User};
 use crate::account::{AccountState, Accounts, FEE_ACCOUNT, Needs, OrderCount};
 pub use crate::bytes::{DecodeError, VERSION};
-use crate::bytes::{Decoded, HIGHEST, Reader, Record, VERSION_WITHOUT_USES, Writer, ensure, found};
+use crate::bytes::{
+    Decoded, HIGHEST, Reader, Record, VERSION_WITHOUT_ACCESS, VERSION_WITHOUT_USES, Writer, ensure, found,
+};
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::{Deadline, Engine};
@@ -59,6 +63,14 @@ struct Head {
     symbols: u32,
 }
 
+/// What binds keys, and the users.
+#[derive(Serialize, Deserialize)]
+struct AccessBlock {
+    rules: Vec<(String, KeyRules)>,
+    users: Vec<User>,
+    has_uses: bool,
+}
+
 /// About how many bytes there will be: not fewer by much.
 pub(crate) fn about(engine: &Engine) -> usize {
     let orders: usize = engine.markets.iter().map(|market| market.book.len()).sum();
@@ -72,15 +84,20 @@ pub(crate) fn about(engine: &Engine) -> usize {
 /// The state's bytes, piece after piece.
 pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
     let mut out = Writer::new(sink);
-    let has_uses = engine.uses.len() > 0;
-    out.put(&if has_uses { VERSION } else { VERSION_WITHOUT_USES }.to_le_bytes());
+    let (has_access, has_uses) = (engine.access.has_more(), engine.uses.len() > 0);
+    let version = match (has_access, has_uses) {
+        (true, _) => VERSION,
+        (false, true) => VERSION_WITHOUT_ACCESS,
+        (false, false) => VERSION_WITHOUT_USES,
+    };
+    out.put(&version.to_le_bytes());
     out.block(&Head {
         sequence: engine.sequence,
         time: engine.floor.now,
         assets: engine.assets.iter().zip(engine.floor.accounts.supplies()).map(|(a, s)| (a.clone(), s)).collect(),
         limits: engine.floor.limits,
         commission_tiers: engine.floor.desk.tiers.clone(),
-        api_keys: engine.api_keys.values().cloned().collect(),
+        api_keys: engine.access.api_keys.values().cloned().collect(),
         withdrawals: engine.withdrawals.iter().map(|(name, held)| (name.clone(), *held)).collect(),
         countdowns: engine.countdowns.iter().map(|(whose, at)| (*whose, *at)).collect(),
         accounts: engine.floor.accounts.open_accounts() as u64,
@@ -94,6 +111,13 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         out.put(name.as_bytes());
     }
     engine.markets.iter().for_each(|market| market_bytes::write(market, &mut out));
+    if has_access {
+        out.block(&AccessBlock {
+            rules: engine.access.rules.clone().into_iter().collect(),
+            users: engine.access.users.values().cloned().collect(),
+            has_uses,
+        });
+    }
     if has_uses {
         once::write(&engine.uses, &mut out);
     }
@@ -128,8 +152,8 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     engine.transfers = read_transfers(&mut input, head.transfers, &engine.floor.accounts)?;
     ensure(head.api_keys.is_sorted_by(|a, b| a.api_key < b.api_key), "API keys out of order")?;
     for key in head.api_keys {
-        ensure(engine.can_add_api_key(&key).is_ok(), "an API key that cannot be")?;
-        engine.api_keys.insert(key.api_key.clone(), key);
+        let added = engine.access.add_api_key(&key, &engine.floor.accounts);
+        ensure(added.is_ok(), "an API key that cannot be")?;
     }
     let mut needs = Needs::default();
     ensure(head.withdrawals.is_sorted_by(|a, b| a.0 < b.0), "withdrawals out of order")?;
@@ -143,7 +167,19 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     for id in 0..head.symbols {
         market_bytes::read(&mut input, SymbolId(id), &mut engine, &mut needs)?;
     }
+    let mut has_uses = version == VERSION_WITHOUT_ACCESS;
     if version == VERSION {
+        let block: AccessBlock = input.block()?;
+        has_uses = block.has_uses;
+        for (api_key, rules) in block.rules {
+            ensure(engine.access.restore_rules(api_key, rules), "rules of a key that cannot be")?;
+        }
+        for user in block.users {
+            ensure(engine.access.restore_user(user, &engine.floor.accounts), "a user that cannot be")?;
+        }
+        ensure(engine.access.has_more(), "a later version than it needs")?;
+    }
+    if has_uses {
         let is_trader = |uid| engine.floor.trader(uid).is_ok();
         let last = |symbol: SymbolId| engine.markets.get(symbol.0 as usize).map(|market| market.counters.order);
         let is_order = |symbol, order: OrderId| order.0 > 0 && last(symbol).is_some_and(|last| order.0 <= last);

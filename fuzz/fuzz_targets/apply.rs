@@ -784,7 +784,7 @@ impl Bytes<'_> {
                     api_key: format!("k{}", self.next()),
                     kind: ApiKeyKind::Hmac { secret: vec![self.next()] },
                     permissions: vec![Permission::Trade],
-                }),
+                                    }),
             },
         }
     }

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 
 use journal::{History, Node, Stats};
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::access_log::AccessLog;
 use crate::answered::Answered;
 use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::lanes::Lanes;
+use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
+use crate::secrets::KeyRing;
 
 /// How long a read that is to be current may wait for the views.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -38,6 +41,14 @@ pub struct App {
     pub history: History,
     /// What clients have used of their limits.
     pub limits: RateLimits,
+    /// What opens and seals secrets.
+    pub secrets: Arc<KeyRing>,
+    /// Who is logged in.
+    pub login: Login,
+    /// Passwords are hashed so many at a time: each takes memory and a while.
+    pub hashing: Semaphore,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
     /// The names of new orders whose last use was answered.
     pub answered: Answered,
     /// What is counted.
@@ -75,7 +86,8 @@ impl App {
     pub fn metrics_page(&self) -> String {
         let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
         let cluster = self.node.read().as_ref().map(Node::cluster);
-        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths());
+        let (refused, unlogged) = (&self.limits.counts, self.access_log.dropped());
+        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), refused, unlogged);
         page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
         page
     }

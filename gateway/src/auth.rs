@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use engine::access::AddressRange;
 use engine::command::{ApiKey, ApiKeyKind, Permission};
 use engine::{Time, Uid};
 use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use sha2::Sha256;
 
+use crate::client_address::Network;
 use crate::params::Params;
 use crate::rest::error::ApiError;
 use crate::views::Catalog;
@@ -69,6 +71,8 @@ pub struct Credentials<'a> {
     pub api_key: Option<&'a str>,
     /// The key that its socket logged on with, which stands in for a key that is not named.
     pub session: Option<&'a str>,
+    /// The token of who logged in, which stands in for key and signature.
+    pub token: Option<&'a str>,
     /// What it signed.
     pub payload: &'a [u8],
     /// Where it comes from.
@@ -88,7 +92,8 @@ pub fn authenticate(
         Security::None => return Ok(None),
         Security::ApiKey | Security::UserStream => {
             let key = find_key(catalog, by.api_key.or(by.session))?;
-            if security == Security::UserStream && !key.permissions.contains(&Permission::UserData) {
+            let lacks = security == Security::UserStream && !key.permissions.contains(&Permission::UserData);
+            if lacks || !is_allowed_from(catalog, key, by.address) {
                 return Err(ApiError::rejected_key());
             }
             return Ok(Some(Caller::of(key, None)));
@@ -107,7 +112,8 @@ pub fn authenticate(
     if signature.is_some_and(|signature| !verify(key, by.payload, &signature)) {
         return Err(ApiError::bad_signature());
     }
-    if permission.is_some_and(|permission| !key.permissions.contains(&permission)) {
+    let lacks = permission.is_some_and(|permission| !key.permissions.contains(&permission));
+    if lacks || !is_allowed_from(catalog, key, by.address) {
         return Err(ApiError::rejected_key());
     }
     Ok(Some(Caller::of(key, Some(deadline))))
@@ -120,7 +126,17 @@ pub fn find_key<'a>(catalog: &'a Catalog, api_key: Option<&str>) -> Result<&'a A
     if api_key.is_empty() || api_key.len() > API_KEY_MAX || !api_key.bytes().all(legal) {
         return Err(ApiError::api_key_format());
     }
-    catalog.api_keys.get(api_key).ok_or_else(ApiError::rejected_key)
+    let is_enabled = catalog.key_rules.get(api_key).is_none_or(|rules| rules.is_enabled);
+    catalog.api_keys.get(api_key).filter(|_| is_enabled).ok_or_else(ApiError::rejected_key)
+}
+
+/// Whether a key may be used from that address.
+pub fn is_allowed_from(catalog: &Catalog, key: &ApiKey, address: IpAddr) -> bool {
+    let Some(rules) = catalog.key_rules.get(&key.api_key) else { return true };
+    let holds = |range: &AddressRange| {
+        Network::from_parts(range.address, range.prefix).is_some_and(|network| network.contains(address))
+    };
+    rules.allowed.is_empty() || rules.allowed.iter().any(holds)
 }
 
 /// Whether `signature` is the key's for `payload`. The comparison takes the same time wherever they differ.
@@ -138,6 +154,8 @@ fn verify(key: &ApiKey, payload: &[u8], signature: &str) -> bool {
         ApiKeyKind::Rsa { public_key } => {
             is_signed(UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public_key[..]), payload, signature)
         }
+        // The views open what can be opened here.
+        ApiKeyKind::SealedHmac { .. } => false,
     }
 }
 
@@ -218,7 +236,7 @@ mod tests {
     }
 
     fn by<'a>(api_key: Option<&'a str>, payload: &'a [u8]) -> Credentials<'a> {
-        Credentials { api_key, session: None, payload, address: [127, 0, 0, 1].into() }
+        Credentials { api_key, session: None, token: None, payload, address: [127, 0, 0, 1].into() }
     }
 
     fn ask_with(catalog: &Catalog, query: &str, body: &str, key: Option<&str>) -> Result<Option<Caller>, ApiError> {

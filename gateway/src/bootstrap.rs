@@ -410,6 +410,12 @@ impl Key {
     }
 }
 
+/// A symbol by what stands under `[[symbol]]`; `find` knows the assets.
+pub fn symbol(text: &str, find: impl Fn(&str) -> Result<(AssetId, u8), String>) -> Result<SymbolConfig, String> {
+    let symbol: Symbol = toml::from_str(text).map_err(|error| error.to_string())?;
+    symbol.config(find)
+}
+
 fn decimal(name: &str, text: &str, scale: u8) -> Result<Amount, String> {
     let complaint = |_| format!("{name} is {text:?}; it must be a number with at most {scale} decimals");
     parse_decimal(name, text, scale).map_err(complaint)

@@ -90,6 +90,8 @@ pub struct Answer {
     pub status: u16,
     /// The result, or the error object with `code` and `msg`.
     pub body: Value,
+    /// The sequence of the command that it acknowledges, or up to which it knows all; by the WS API only where it was asked.
+    pub sequence: Option<u64>,
 }
 
 impl Answer {
@@ -113,13 +115,19 @@ impl Answer {
 pub struct Rest {
     address: Address,
     client: Client<HttpConnector, Full<Bytes>>,
+    is_linearizable: bool,
 }
 
 impl Rest {
     /// A client of the server at `address`; connects when first used.
     pub fn new(address: &Address) -> Rest {
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Rest { address: address.clone(), client }
+        Rest { address: address.clone(), client, is_linearizable: false }
+    }
+
+    /// The same, and every read reflects all that was acknowledged before it was asked, by whichever node.
+    pub fn linearizable(address: &Address) -> Rest {
+        Rest { is_linearizable: true, ..Rest::new(address) }
     }
 
     /// An unsigned GET.
@@ -156,13 +164,18 @@ impl Rest {
         if let Some(who) = who {
             request = request.header("X-MBX-APIKEY", &who.api_key);
         }
+        if self.is_linearizable {
+            request = request.header("X-Rialto-Consistency", "linearizable");
+        }
         let request = request.body(Full::default()).map_err(|why| error(path, why))?;
         let answer = async {
             let response = self.client.request(request).await.map_err(|why| error(path, why))?;
             let status = response.status().as_u16();
+            let sequence = response.headers().get("x-rialto-sequence");
+            let sequence = sequence.and_then(|text| text.to_str().ok()?.parse().ok());
             let bytes = response.into_body().collect().await.map_err(|why| error(path, why))?.to_bytes();
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-            Ok(Answer { status, body })
+            Ok(Answer { status, body, sequence })
         };
         tokio::time::timeout(CALL_TIMEOUT, answer).await.map_err(|_| error(path, "no answer"))?
     }
@@ -255,7 +268,7 @@ fn parse_answer(text: &str) -> Result<(u64, Answer), ClientError> {
         return Err(error("answer without an id", text));
     };
     let body = if status == 200 { value["result"].take() } else { value["error"].take() };
-    Ok((id, Answer { status, body }))
+    Ok((id, Answer { status, body, sequence: value["sequence"].as_u64() }))
 }
 
 /// The text of an unsigned WS API request.

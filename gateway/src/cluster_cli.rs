@@ -1,12 +1,16 @@
 //! `rialto cluster`: how a cluster stands, and changes of its members. It talks to the nodes where they talk to each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use journal::{Change, ClusterClient, ClusterStatus};
+use journal::{Change, ClusterClient, ClusterStatus, Role};
 
 use crate::config::{ClusterSettings, Config};
+
+/// How often a vote is asked for a node that catches up.
+const PROMOTE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// See how a cluster stands, and change its members
 #[derive(Debug, Args)]
@@ -22,6 +26,7 @@ Examples:
   rialto cluster promote --peer 10.0.0.1:7081 4
   rialto cluster remove --peer 10.0.0.1:7081 2
   rialto cluster transfer-leader --peer 10.0.0.1:7081 3
+  rialto cluster rebuild --peer 10.0.0.1:7081 --data /var/lib/rialto 2
 
 To replace a node whose disk is gone: remove it, then start it on an empty directory with
   rialto serve --data DIR --node 2 --cluster 2=10.0.0.2:7081 --join 10.0.0.1:7081 --voter")]
@@ -57,6 +62,23 @@ enum Verb {
     Remove {
         #[command(flatten)]
         common: Common,
+        /// The node
+        #[arg(value_name = "ID")]
+        node: u64,
+    },
+    /// Have a node start anew from the others: after its state differed, or its disk was damaged
+    #[command(after_long_help = "\
+The node must not run, and this is done on its machine. It is removed from the cluster, its directory is put aside (DIR.1, DIR.2, ...), it \
+is added again, and given its vote back once it has caught up: start it meanwhile with the command it was always started with.
+
+Example:
+  rialto cluster rebuild --peer 10.0.0.1:7081 --data /var/lib/rialto 2")]
+    Rebuild {
+        #[command(flatten)]
+        common: Common,
+        /// Its data directory
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
         /// The node
         #[arg(value_name = "ID")]
         node: u64,
@@ -117,12 +139,43 @@ async fn run_verb(verb: Verb) -> Result<String, String> {
         }
         Verb::Promote { common, node } => (common, Change::Promote(node), format!("node {node} has a vote now")),
         Verb::Remove { common, node } => (common, Change::Remove(node), format!("node {node} is removed")),
+        Verb::Rebuild { common, data, node } => return rebuild(&common, &data, node).await,
         Verb::TransferLeader { common, node } => {
             (common, Change::TransferLeader(node), format!("node {node} leads now"))
         }
     };
     client(&common)?.change(change).await?;
     Ok(if common.json { serde_json::json!({ "done": done }).to_string() } else { done })
+}
+
+/// Removes a node, puts its directory aside, adds it again, and gives it a vote when it has caught up.
+async fn rebuild(common: &Common, data: &Path, node: u64) -> Result<String, String> {
+    let client = client(common)?;
+    let status = client.status().await?;
+    let member = status.members.iter().find(|member| member.node == node);
+    let member = member.ok_or_else(|| format!("node {node} is no member"))?;
+    if member.role != Role::Unreachable {
+        return Err(format!("node {node} runs: stop it first"));
+    }
+    if !data.join("db").exists() {
+        return Err(format!("{} is not a data directory", data.display()));
+    }
+    client.change(Change::Remove(node)).await?;
+    let aside = (1..)
+        .map(|number| PathBuf::from(format!("{}.{number}", data.display())))
+        .find(|path| !path.exists())
+        .expect("some number is free");
+    std::fs::rename(data, &aside).map_err(|error| format!("{}: {error}", data.display()))?;
+    client.change(Change::AddLearner(node, member.address.clone())).await?;
+    eprintln!("node {node} is a learner now, and its old directory is {}; start it", aside.display());
+    if member.voter {
+        while let Err(reason) = client.change(Change::Promote(node)).await {
+            tracing::debug!("no vote yet: {reason}");
+            tokio::time::sleep(PROMOTE_INTERVAL).await;
+        }
+    }
+    let done = format!("node {node} is rebuilt");
+    Ok(if common.json { serde_json::json!({ "done": done, "aside": aside }).to_string() } else { done })
 }
 
 fn client(common: &Common) -> Result<ClusterClient, String> {
@@ -166,7 +219,7 @@ fn table(status: &ClusterStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use journal::{MemberStatus, Role};
+    use journal::MemberStatus;
 
     use super::*;
 

@@ -10,6 +10,9 @@ use engine::command::{ExchangeLimits, OrderCountLimit};
 use journal::{ClusterConfig, TlsFiles};
 use serde::Deserialize;
 
+use crate::client_address::Network;
+use crate::token_bucket::BucketConfig;
+
 /// All settings of a server.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -30,6 +33,77 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Sockets and requests.
     pub sockets: SocketsConfig,
+    /// Secrets at rest.
+    pub secrets: SecretsConfig,
+    /// TLS on the clients' port.
+    pub tls: TlsConfig,
+    /// The listener for operators.
+    pub admin: AdminConfig,
+    /// Logins on the web page.
+    pub login: LoginConfig,
+    /// The log of requests.
+    pub access_log: AccessLogConfig,
+}
+
+/// TLS on the clients' port: both files, or neither and the port speaks plain HTTP.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and those between it and a root, in PEM. A file that changes is read again.
+    pub certificate: Option<PathBuf>,
+    /// Its private key in PEM, which only its owner may read.
+    pub key: Option<PathBuf>,
+}
+
+/// The listener for operators.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Where; any free port of loopback where it is not said. `admin.address` in the data directory tells.
+    pub listen: Option<SocketAddr>,
+    /// Whether it may be an address that others reach. It speaks plain HTTP: only where the network is your own.
+    pub allow_remote: bool,
+}
+
+/// Logins on the web page.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoginConfig {
+    /// How many minutes an access token lasts.
+    pub access_minutes: u64,
+    /// How many hours a refresh token lasts.
+    pub refresh_hours: u64,
+}
+
+impl Default for LoginConfig {
+    fn default() -> Self {
+        LoginConfig { access_minutes: 15, refresh_hours: 12 }
+    }
+}
+
+/// The log of requests: one JSON line for each.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLogConfig {
+    /// The file; none is written where it is not said. One that was moved away is begun anew.
+    pub file: Option<PathBuf>,
+    /// How many lines may wait for the disk; more are dropped and counted.
+    pub queue_lines: usize,
+}
+
+impl Default for AccessLogConfig {
+    fn default() -> Self {
+        AccessLogConfig { file: None, queue_lines: 65_536 }
+    }
+}
+
+/// Secrets at rest.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsConfig {
+    /// The file of the keys that seal them; the same for all nodes of a cluster. Where it is not said, `rialto/secrets.key` in the
+    /// user's configuration folder, which is made when it is missing.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The cluster that a node belongs to, and how it talks with the others.
@@ -51,7 +125,7 @@ pub struct ClusterSettings {
     pub priority: u8,
     /// Milliseconds between the leader's heartbeats.
     pub heartbeat_ms: u64,
-    /// Milliseconds without one after which a follower stands for election; at most twice as many.
+    /// A follower that heard none for three to four times as many milliseconds stands for election.
     pub election_timeout_ms: u64,
     /// Certificates, in PEM, for mutual TLS between the nodes: the authority that signed all of them,
     pub tls_authority: Option<PathBuf>,
@@ -71,7 +145,7 @@ impl Default for ClusterSettings {
             secret: String::new(),
             priority: 0,
             heartbeat_ms: 50,
-            election_timeout_ms: 150,
+            election_timeout_ms: 100,
             tls_authority: None,
             tls_certificate: None,
             tls_key: None,
@@ -187,6 +261,24 @@ impl Default for LanesConfig {
 pub struct LimitsConfig {
     /// Request weight that one address may use in a minute.
     pub request_weight_per_minute: u32,
+    /// Requests, whatever they weigh, that one address may send in five minutes; 0 is no limit.
+    pub raw_requests_per_5_minutes: u32,
+    /// Websockets that one address may open in five minutes; 0 is no limit.
+    pub connections_per_5_minutes: u32,
+    /// How often in a minute an address may be refused before it is banned; 0 bans nobody.
+    pub refusals_before_ban: u32,
+    /// How many seconds the first ban of an address lasts; each further one lasts four times as long.
+    pub ban_seconds_first: u64,
+    /// How many seconds a ban lasts at the most; who keeps quiet so long after one begins anew.
+    pub ban_seconds_max: u64,
+    /// Credits for all requests together.
+    pub gateway: BucketConfig,
+    /// Credits of each address.
+    pub address: BucketConfig,
+    /// Credits of each account.
+    pub account: BucketConfig,
+    /// Credits of each account, or address where no account is named, for one call.
+    pub endpoint: Vec<EndpointLimit>,
     /// Unfilled orders that one account may place in ten seconds.
     pub orders_per_10_seconds: u32,
     /// Unfilled orders that one account may place in a day.
@@ -203,6 +295,27 @@ pub struct LimitsConfig {
     pub exchange_max_num_iceberg_orders: u32,
     /// Order lists that one account may have open over all symbols; 0 is no limit.
     pub exchange_max_num_order_lists: u32,
+}
+
+/// A limit on one call.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointLimit {
+    /// The HTTP method; the method of the WS API that does the same is limited with it.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// What comes in each second; 0 is no limit.
+    pub credits_per_second: u32,
+    /// The most that is kept.
+    pub credits_max: u32,
+}
+
+impl EndpointLimit {
+    /// Its bucket.
+    pub fn bucket(&self) -> BucketConfig {
+        BucketConfig::new(self.credits_per_second, self.credits_max)
+    }
 }
 
 impl LimitsConfig {
@@ -225,6 +338,15 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         LimitsConfig {
             request_weight_per_minute: 6_000,
+            raw_requests_per_5_minutes: 60_000_000,
+            connections_per_5_minutes: 30_000,
+            refusals_before_ban: 100,
+            ban_seconds_first: 120,
+            ban_seconds_max: 3 * 86_400,
+            gateway: BucketConfig::new(1_000_000, 1_000_000),
+            address: BucketConfig::new(500_000, 1_000_000),
+            account: BucketConfig::new(250_000, 500_000),
+            endpoint: Vec::new(),
             orders_per_10_seconds: 100_000,
             orders_per_day: 100_000_000,
             taker_fill_decrement: 1,
@@ -243,6 +365,17 @@ impl Default for LimitsConfig {
 pub struct SocketsConfig {
     /// Connections that are open at once; more wait to be accepted.
     pub connections_max: usize,
+    /// Proxies, and networks of them, whose word on the client's address is taken: the last address in `X-Forwarded-For`
+    /// that is none of them.
+    pub trusted_proxies: Vec<Network>,
+    /// Origins of web pages, such as `https://example.com`, that browsers may let ask here beside its own; `*` is all.
+    pub allowed_origins: Vec<String>,
+    /// Connections of one address that are open at once; 0 is no limit.
+    pub connections_per_address_max: usize,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Seconds in which the first request of a connection must have come, or the connection is closed.
+    pub first_head_seconds_max: u64,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
     /// Seconds in which a request's head must have come; so long, too, an idle connection is kept. Clients keep theirs for
@@ -272,6 +405,11 @@ impl Default for SocketsConfig {
     fn default() -> Self {
         SocketsConfig {
             connections_max: 18_000,
+            trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
+            connections_per_address_max: 0,
+            head_bytes_max: 32 << 10,
+            first_head_seconds_max: 20,
             body_bytes_max: 1 << 20,
             head_seconds_max: 65,
             body_seconds_max: 10,
@@ -292,7 +430,9 @@ impl Config {
     pub fn read(path: &Path) -> Result<Config, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let config: Config = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        config.check().map_err(|error| format!("{}: {error}", path.display()))?;
+        // Who and where a node is the command line may say; what comes of both is checked when it starts.
+        let but_place = Config { cluster: None, ..config.clone() };
+        but_place.check().map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(config)
     }
 
@@ -308,7 +448,14 @@ impl Config {
             ("limits.request_weight_per_minute", self.limits.request_weight_per_minute.into(), 1),
             ("limits.orders_per_10_seconds", self.limits.orders_per_10_seconds.into(), 1),
             ("limits.orders_per_day", self.limits.orders_per_day.into(), 1),
+            ("limits.ban_seconds_first", self.limits.ban_seconds_first, 1),
+            ("limits.ban_seconds_max", self.limits.ban_seconds_max, 1),
             ("sockets.connections_max", self.sockets.connections_max as u64, 1),
+            ("sockets.head_bytes_max", self.sockets.head_bytes_max as u64, 8_192),
+            ("sockets.first_head_seconds_max", self.sockets.first_head_seconds_max, 1),
+            ("login.access_minutes", self.login.access_minutes, 1),
+            ("login.refresh_hours", self.login.refresh_hours, 1),
+            ("access_log.queue_lines", self.access_log.queue_lines as u64, 1),
             ("sockets.body_bytes_max", self.sockets.body_bytes_max as u64, 1_024),
             ("sockets.head_seconds_max", self.sockets.head_seconds_max, 1),
             ("sockets.body_seconds_max", self.sockets.body_seconds_max, 1),
@@ -325,7 +472,24 @@ impl Config {
                 return Err(format!("{name} is {value}; it must be at least {least}"));
             }
         }
+        let buckets =
+            [("gateway", self.limits.gateway), ("address", self.limits.address), ("account", self.limits.account)];
+        let endpoints = self.limits.endpoint.iter().map(|endpoint| (&*endpoint.path, endpoint.bucket()));
+        for (name, bucket) in buckets.into_iter().chain(endpoints) {
+            if bucket.holds() && bucket.credits_max == 0 {
+                return Err(format!("limits: the bucket of {name} holds nothing; credits_max must be at least 1"));
+            }
+        }
         self.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
+        if self.tls.certificate.is_some() != self.tls.key.is_some() {
+            return Err("tls.certificate and tls.key go together".to_owned());
+        }
+        if self.admin.listen.is_some_and(|listen| !listen.ip().is_loopback()) && !self.admin.allow_remote {
+            return Err("admin.listen is not on loopback; admin.allow_remote = true says that this is meant".to_owned());
+        }
+        if self.login.access_minutes > 24 * 60 || self.login.refresh_hours > 24 * 365 {
+            return Err("login: a token may not last that long".to_owned());
+        }
         if self.lanes.count > 4_096 {
             return Err(format!("lanes.count is {}; it must be at most 4096", self.lanes.count));
         }
@@ -344,5 +508,15 @@ mod tests {
         let config = read("[lanes]\ncount = 0").unwrap();
         assert_eq!(config.check().unwrap_err(), "lanes.count is 0; it must be at least 1");
         Config::default().check().unwrap();
+        let config = read("[limits.address]\ncredits_per_second = 5\ncredits_max = 0").unwrap();
+        assert!(config.check().unwrap_err().contains("the bucket of address"));
+        assert!(read("[limits.address]\ncredits_per_second = 5").is_err());
+        assert!(read("[sockets]\ntrusted_proxies = [\"10.0.0.0/33\"]").unwrap_err().contains("10.0.0.0/33"));
+    }
+
+    #[test]
+    fn the_limits_of_the_example_are_sound() {
+        let config: Config = toml::from_str(include_str!("../../docs/examples/public-venue.toml")).unwrap();
+        config.check().unwrap();
     }
 }

@@ -143,12 +143,14 @@ struct Worker {
     publisher: Publisher,
     changes: Changes,
     is_clustered: bool,
+    /// Whether the state from which it began is known.
+    is_restored: bool,
 }
 
 impl Worker {
     fn new(outlets: Outlets, history: History, is_clustered: bool) -> Worker {
         let publisher = Publisher::new(outlets.hub.clone(), outlets.views.clone(), outlets.klines.clone());
-        Worker { outlets, history, publisher, changes: Changes::default(), is_clustered }
+        Worker { outlets, history, publisher, changes: Changes::default(), is_clustered, is_restored: false }
     }
 
     fn run(mut self, published: &Receiver<Published>) {
@@ -170,6 +172,10 @@ impl Worker {
     }
 
     fn restore(&mut self, restored: &Restored) {
+        if std::mem::replace(&mut self.is_restored, true) {
+            // A snapshot came from the leader: what happened in between was never published here.
+            self.outlets.hub.cut_all();
+        }
         let views = &self.outlets.views;
         views.restore(&restored.snapshot);
         self.publisher.reset();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Command, Time, Uid};
-use journal::{Answer, Sequencer, SubmitError};
+use journal::{Answer, Caller, Sequencer, SubmitError};
 use parking_lot::Mutex;
 use siphasher::sip::SipHasher24;
 use tokio::sync::oneshot;
@@ -45,6 +45,20 @@ impl Lanes {
     /// Puts a user's command into its lane and the queue behind it; never waits. A command whose `deadline` has passed
     /// is refused: the second look at recvWindow, just before the sequencer.
     pub fn submit(&self, uid: Uid, command: Command, deadline: Option<Time>) -> Result<Pending, ApiError> {
+        self.put(uid, deadline, |caller| self.sequencer.submit(command, Some(caller)))
+    }
+
+    /// The same with commands that stand or fall together; the answer is to the first of them.
+    pub fn submit_together(&self, uid: Uid, commands: Vec<Command>) -> Result<Pending, ApiError> {
+        self.put(uid, None, |caller| self.sequencer.submit_together(commands, Some(caller)))
+    }
+
+    fn put(
+        &self,
+        uid: Uid,
+        deadline: Option<Time>,
+        submit: impl FnOnce(Caller) -> Result<(), SubmitError>,
+    ) -> Result<Pending, ApiError> {
         let lane = &self.lanes[self.ring.lane_of(uid)];
         let mut under_way = lane.lock();
         if *under_way >= self.commands_max {
@@ -55,7 +69,7 @@ impl Lanes {
         }
         let (caller, answer) = oneshot::channel();
         self.in_flight.enter();
-        if let Err(error) = self.sequencer.submit(command, Some(caller)) {
+        if let Err(error) = submit(caller) {
             self.in_flight.leave();
             return Err(match error {
                 // To a client both mean: not now.

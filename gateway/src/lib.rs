@@ -10,9 +10,19 @@ pub mod place;
 pub mod serve;
 pub mod bootstrap;
 pub mod server;
+pub mod tls;
+pub mod edge;
+pub mod access_log;
+pub mod body;
 pub mod params;
 pub mod public_keys;
+pub mod secrets;
+pub mod passwords;
+pub mod tokens;
+pub mod login;
 pub mod auth;
+pub mod client_address;
+pub mod token_bucket;
 pub mod rate_limit;
 pub mod lanes;
 pub mod answered;
@@ -26,6 +36,7 @@ pub mod views;
 pub mod klines;
 pub mod ws;
 pub mod metrics;
+pub mod admin;
 pub mod cluster_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.

@@ -8,8 +8,9 @@ use clap::{Args, Parser, Subcommand};
 use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
 use gateway::place::Place;
+use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
-use gateway::{cluster_cli, demo, journal_cli, replay, sim};
+use gateway::{admin, cluster_cli, demo, journal_cli, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +54,13 @@ enum Command {
     Replay(Box<replay::Arguments>),
     /// Drive the engine with JSON commands on standard input
     Sim(sim::Arguments),
+    /// Accounts, keys, deposits, symbols and users of a running exchange
+    Admin(Box<admin::cli::Arguments>),
+    /// Make a file of keys for secrets at rest, to be shared by all nodes of a cluster
+    SecretsKey {
+        /// The file; one that is there stays
+        file: PathBuf,
+    },
     /// Look into a data directory, travel in its time, copy it, mend it
     Journal(journal_cli::Arguments),
     /// See how a cluster stands, and change its members
@@ -76,6 +84,10 @@ struct Serve {
     /// What is listed and funded when the log is empty; ignored with a notice otherwise
     #[arg(long, value_name = "FILE")]
     bootstrap: Option<PathBuf>,
+    /// Where operators are served, apart from the clients [default: any free port of 127.0.0.1; admin.address in the data
+    /// directory tells]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
     /// Settings; a flag given here wins over the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -88,6 +100,13 @@ fn main() -> ExitCode {
         // Needs neither a log nor a runtime.
         Command::Sim(arguments) => return sim::run(arguments),
         Command::Journal(arguments) => return journal_cli::run(arguments),
+        Command::Admin(arguments) => return admin::cli::run(*arguments),
+        Command::SecretsKey { file } => {
+            return match KeyRing::read_or_create(&file) {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(reason) => fail(&reason),
+            };
+        }
         Command::Cluster(arguments) => return cluster_cli::run(arguments),
         command => command,
     };
@@ -107,6 +126,7 @@ fn main() -> ExitCode {
             Command::Replay(arguments) => replay::run(*arguments).await,
             Command::Sim(arguments) => sim::run(arguments),
             Command::Journal(arguments) => journal_cli::run(arguments),
+            Command::Admin(_) | Command::SecretsKey { .. } => ExitCode::FAILURE,
             Command::Cluster(arguments) => cluster_cli::run(arguments),
         }
     })
@@ -122,29 +142,35 @@ async fn run_server(arguments: Serve) -> Result<(), String> {
     arguments.place.apply(&mut config)?;
     config.data = arguments.data.or(config.data);
     config.listen = arguments.listen.or(config.listen);
+    config.admin.listen = arguments.admin.or(config.admin.listen);
     config.bootstrap = arguments.bootstrap.or(config.bootstrap);
     let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
 
     let mut running = serve::start(config, bootstrap).await?;
+    // Before the line that says it is ready: who reads it may ask for the stop at once.
+    let stopping = stop_signal();
     let Running { data, sequence, recovery, .. } = &running;
     let (url, data) = (running.url(), data.display());
     println!("rialto is ready at {url} with data in {data} at sequence {sequence} ({recovery})");
     let outcome = tokio::select! {
         reason = running.failed() => Err(reason),
-        stopped = stop_signal() => stopped,
+        stopped = stopping => stopped,
     };
     running.stop().await;
     outcome
 }
 
-/// Resolves when the process is asked to stop.
-async fn stop_signal() -> Result<(), String> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Resolves when the process is asked to stop; it hears that from now on, and not only once it is waited for.
+fn stop_signal() -> impl Future<Output = Result<(), String>> {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let mut terminate = terminate.map_err(|error| error.to_string())?;
+        let mut interrupt = interrupt.map_err(|error| error.to_string())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        Ok(())
     }
-    tracing::info!("stopping");
-    Ok(())
 }

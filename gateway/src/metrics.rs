@@ -8,6 +8,7 @@ use journal::Stats;
 use parking_lot::Mutex;
 
 use crate::feed::Outlets;
+use crate::rate_limit::RefusalCounts;
 
 /// What the gateway counts itself. The feed and the hub keep counts of their own.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Metrics {
     pub frames_sent: AtomicU64,
     /// WS API requests answered.
     pub ws_api_requests: AtomicU64,
+    /// Connections closed at once, as their address had too many.
+    pub connections_refused: AtomicU64,
     /// HTTP requests answered.
     pub http_requests: AtomicU64,
     /// Errors answered, by code.
@@ -40,7 +43,14 @@ impl Metrics {
     }
 
     /// The whole text. `lanes` is how many commands wait in each lane.
-    pub fn render(&self, outlets: &Outlets, node: &Stats, lanes: &[usize]) -> String {
+    pub fn render(
+        &self,
+        outlets: &Outlets,
+        node: &Stats,
+        lanes: &[usize],
+        refused: &RefusalCounts,
+        unlogged: u64,
+    ) -> String {
         let mut page = Page(String::with_capacity(4_096));
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (views, hub, feed) = (&outlets.views, &outlets.hub, &outlets.counts);
@@ -84,6 +94,29 @@ impl Metrics {
         for (code, count) in self.errors.lock().iter() {
             page.sample("rialto_errors_total", &format!("{{code=\"{code}\"}}"), count);
         }
+
+        page.head("rialto_limited_total", "counter", "Requests refused, by the limit that refused them.");
+        let by_link = [
+            ("gateway", &refused.gateway),
+            ("address", &refused.address),
+            ("ban", &refused.banned),
+            ("account", &refused.account),
+            ("call", &refused.call),
+        ];
+        for (link, count) in by_link {
+            page.sample("rialto_limited_total", &format!("{{limit=\"{link}\"}}"), load(count));
+        }
+        page.counter(
+            "rialto_connections_refused_total",
+            "Connections of addresses that have too many.",
+            load(&self.connections_refused),
+        );
+        page.counter(
+            "rialto_access_log_dropped_total",
+            "Requests that found no room in the log of requests.",
+            unlogged,
+        );
+        page.counter("rialto_bans_total", "Addresses banned.", load(&refused.bans));
 
         page.gauge("rialto_log_index", "Index of the last raft log entry.", node.last_log_index);
         page.gauge("rialto_applied_sequence", "Last command applied.", node.applied_sequence);
@@ -141,7 +174,7 @@ mod tests {
     fn every_sample_follows_its_type() {
         let metrics = Metrics::new();
         metrics.count_error(-1121);
-        let text = metrics.render(&Outlets::default(), &Stats::default(), &[3, 0]);
+        let text = metrics.render(&Outlets::default(), &Stats::default(), &[3, 0], &RefusalCounts::default(), 0);
         assert!(
             text.contains("\nrialto_errors_total{code=\"-1121\"} 1\n")
                 && text.contains("rialto_lane_commands{lane=\"0\"} 3\n")

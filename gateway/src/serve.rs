@@ -10,21 +10,31 @@ use engine::{Command, Sequence};
 use journal::{Node, NodeConfig, Recovery, SpaceConfig};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::access_log::AccessLog;
+use crate::admin::listener::Admin;
 use crate::answered::Answered;
 use crate::app::App;
 use crate::bootstrap::Bootstrap;
 use crate::config::{ClusterSettings, Config};
 use crate::feed::{Feed, Outlets};
 use crate::lanes::Lanes;
+use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
+use crate::rest::Route;
+use crate::secrets::KeyRing;
 use crate::server;
+use crate::tls::Tls;
 
 /// Where clients are served unless a setting says otherwise.
 const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
+/// Where operators are served unless a setting says otherwise.
+const ADMIN_LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+/// How many passwords are hashed at a time.
+const HASHED_AT_ONCE: usize = 2;
 /// How long the node may take to say why the feed has ended.
 const REASON_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked whether the feed has caught up at the start.
@@ -34,6 +44,10 @@ const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it listens for operators.
+    pub admin: SocketAddr,
+    is_tls: bool,
+    watching: Option<JoinHandle<()>>,
     /// Where its data is.
     pub data: PathBuf,
     /// The last command that was there when it started, bootstrap included.
@@ -50,6 +64,11 @@ pub struct Running {
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
 pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
     config.check()?;
+    for endpoint in &config.limits.endpoint {
+        let (method, path) = (&*endpoint.method, &*endpoint.path);
+        Route::find(method, path).map_err(|_| format!("limits.endpoint: there is no call {method} {path}"))?;
+    }
+    let tls = Tls::read(&config.tls)?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.
@@ -58,6 +77,14 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
 
     // 2. The feed, which the journal fills from its first moment on.
     let outlets = Outlets::default();
+    let secrets = match open_secrets(&config, &data) {
+        Ok(secrets) => Arc::new(secrets),
+        Err(reason) => {
+            node.stop().await;
+            return Err(reason);
+        }
+    };
+    outlets.views.open_secrets_with(secrets.clone());
     let feed = Feed::start(outlets.clone(), history.clone(), published, config.cluster.is_some())
         .map_err(|error| error.to_string())?;
     let recovery = match node.recovered().await {
@@ -74,7 +101,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     }
 
     // 3. What the operator wants to be there: the limits, and from the beginning what is listed and funded.
-    match provide(&config, bootstrap, &node, &outlets).await {
+    match provide(&config, bootstrap, &node, &outlets, &secrets).await {
         Ok(last) => sequence = last.unwrap_or(sequence),
         Err(reason) => {
             node.stop().await;
@@ -82,16 +109,23 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         }
     }
 
-    // 4. The door.
+    // 4. The doors.
     let listen = config.listen.unwrap_or(LISTEN.into());
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let admin = Admin::bind(config.admin.listen.unwrap_or(ADMIN_LISTEN.into()), &data).await?;
+    let admin_address = admin.address;
+    let access_log = AccessLog::start(&config.access_log)?;
     let (stopping, stop) = watch::channel(false);
     let failed = tokio::spawn(node.failed());
     // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
     let lanes = Lanes::new(&config.lanes, rand::random(), node.sequencer(), outlets.in_flight.clone());
     let app = Arc::new(App {
         limits: RateLimits::new(&config.limits),
+        login: Login::new(&config.login, &secrets.derive("tokens of logins")),
+        hashing: Semaphore::new(HASHED_AT_ONCE),
+        secrets,
+        access_log,
         config,
         outlets,
         lanes,
@@ -101,8 +135,32 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         stopping: stop.clone(),
         node: RwLock::new(Some(node)),
     });
-    let serving = tokio::spawn(server::run(listener, app.clone(), stop));
-    Ok(Running { address, data, sequence, recovery, app, stopping, serving, feed, failed })
+    let is_tls = tls.is_some();
+    let watching = tls.as_ref().map(Tls::watch);
+    tokio::spawn(admin.run(app.clone(), stop.clone()));
+    let serving = tokio::spawn(server::run(listener, tls, app.clone(), stop));
+    Ok(Running {
+        address,
+        admin: admin_address,
+        is_tls,
+        watching,
+        data,
+        sequence,
+        recovery,
+        app,
+        stopping,
+        serving,
+        feed,
+        failed,
+    })
+}
+
+/// The keys of secrets at rest.
+fn open_secrets(config: &Config, data: &std::path::Path) -> Result<KeyRing, String> {
+    match &config.secrets.key_file {
+        Some(path) => KeyRing::read(path),
+        None => KeyRing::of_user(data),
+    }
 }
 
 fn node_config(config: &Config, data: &std::path::Path) -> Result<NodeConfig, String> {
@@ -129,6 +187,7 @@ async fn provide(
     bootstrap: Option<Bootstrap>,
     node: &Node,
     outlets: &Outlets,
+    secrets: &KeyRing,
 ) -> Result<Option<Sequence>, String> {
     while !node.leads() {
         if outlets.views.sequence() > Sequence(0) {
@@ -146,6 +205,7 @@ async fn provide(
         Some(_) => tracing::info!("the log is not empty, so the bootstrap file is ignored"),
         None => {}
     }
+    wanted.iter_mut().for_each(|(_, command)| secrets.seal_command(command));
     apply(wanted, node).await
 }
 
@@ -172,7 +232,8 @@ impl Running {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// What its handlers see, for a program that serves more than it does.
@@ -198,6 +259,7 @@ impl Running {
         let _ = self.stopping.send(true);
         let _ = self.serving.await;
         self.failed.abort();
+        self.watching.iter().for_each(JoinHandle::abort);
         let node = self.app.node.write().take();
         if let Some(node) = node {
             node.stop().await;

@@ -18,12 +18,17 @@ pub(crate) fn symbol() -> Symbol {
 
 /// An exchange with [`symbol`] and its assets, before its first order.
 pub(crate) fn listed() -> Snapshot {
+    engine().snapshot()
+}
+
+/// The engine that decides for it.
+pub(crate) fn engine() -> Engine {
     let asset = |name: &str| Command::AddAsset(AddAsset { name: name.to_owned(), scale: 8 });
     let mut engine = Engine::new();
     for command in [asset("BTC"), asset("USDT"), Command::AddSymbol(Box::new(symbol().config))] {
         engine.apply(Time(0), &command, &mut Vec::new());
     }
-    engine.snapshot()
+    engine
 }
 
 /// `count` trades of [`symbol`] with at most `gap_max` microseconds between two of them, most gaps being far smaller.

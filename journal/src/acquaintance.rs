@@ -12,7 +12,7 @@ use rocksdb::{DB, Direction, IteratorMode};
 
 use crate::database::{family, read_meta, synced, write_meta};
 use crate::failure::StartError;
-use crate::format::{ACQUAINTANCES, META, acquaintance_key};
+use crate::format::{ACQUAINTANCES, ACQUAINTED_KEY, META, acquaintance_key};
 
 /// Those met. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +60,18 @@ impl Acquaintances {
             )),
             None => write_meta(&database, &acquaintance_key(node), &incarnation).map_err(|error| error.to_string()),
         }
+    }
+
+    /// The log entry `index`, which is applied, makes these the members. Each such entry counts once, and none is left out: a
+    /// node that was removed and added again at once is another from then on.
+    pub(crate) fn follow(&self, index: u64, members: &BTreeSet<u64>) -> Result<(), StartError> {
+        let Some(database) = self.met.lock().database.clone() else { return Ok(()) };
+        // After a start, entries are applied again that were before.
+        if read_meta::<u64>(&database, ACQUAINTED_KEY)?.is_some_and(|seen| index <= seen) {
+            return Ok(());
+        }
+        self.set_members(members)?;
+        write_meta(&database, ACQUAINTED_KEY, &index)
     }
 
     /// These are the members now: whoever is none any more is forgotten.
@@ -121,6 +133,26 @@ mod tests {
         met.set_members(&[1, 2].into()).unwrap();
         met.meet(2, 79).unwrap();
         assert!(met.meet(2, 78).is_err());
+    }
+
+    #[test]
+    fn a_member_that_was_removed_and_added_again_at_once_is_met_anew_and_a_restart_does_not_forget_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let met = Acquaintances::new(open_database(folder.path()).unwrap());
+        met.follow(1, &[1, 2].into()).unwrap();
+        met.meet(2, 77).unwrap();
+        assert!(met.meet(2, 78).is_err());
+        met.follow(8, &[1].into()).unwrap();
+        met.follow(9, &[1, 2].into()).unwrap();
+        met.meet(2, 78).unwrap();
+        met.close();
+        let met = Acquaintances::new(open_database(folder.path()).unwrap());
+        met.set_members(&[1, 2].into()).unwrap();
+        for (index, members) in [(1, vec![1, 2]), (8, vec![1]), (9, vec![1, 2])] {
+            met.follow(index, &members.into_iter().collect()).unwrap();
+        }
+        assert!(met.meet(2, 79).is_err());
+        met.meet(2, 78).unwrap();
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub struct ClusterConfig {
     pub priority: u8,
     /// How often the leader says that it is there.
     pub heartbeat: Duration,
-    /// How long a follower waits, at least, without hearing from the leader before it stands for election; at most it is twice
-    /// as long.
+    /// A follower that heard nothing from the leader for three to four times as long stands for election: two for the
+    /// leader's lease, and one to two by lot.
     pub election_timeout: Duration,
 }
 
@@ -57,7 +57,7 @@ impl ClusterConfig {
             tls: None,
             priority: 0,
             heartbeat: Duration::from_millis(50),
-            election_timeout: Duration::from_millis(150),
+            election_timeout: Duration::from_millis(100),
         }
     }
 
@@ -163,3 +163,19 @@ pub enum Change {
     /// A voter is to lead.
     TransferLeader(u64),
 }
+
+impl Change {
+    /// Whether it is so already.
+    pub(crate) fn is_made(&self, status: &ClusterStatus) -> bool {
+        let find = |node: &u64| status.members.iter().find(|member| member.node == *node);
+        match self {
+            Change::AddLearner(node, address) => find(node).is_some_and(|member| member.address == *address),
+            Change::Promote(node) => find(node).is_some_and(|member| member.voter),
+            Change::Remove(node) => find(node).is_none(),
+            Change::TransferLeader(node) => status.leader == Some(*node),
+        }
+    }
+}
+
+/// What a node says that is asked for a change and does not lead, or no longer.
+pub(crate) const NOT_LEADING: &str = "this node does not lead";

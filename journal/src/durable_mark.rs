@@ -17,7 +17,7 @@ const SLOT_LENGTH: u64 = 512;
 const FILE_NAME: &str = "durable";
 
 /// How far the log was durable at least, wherever that is kept.
-pub(crate) trait Mark: Send {
+pub(crate) trait Mark: Send + Sync {
     /// How many log entries, from index 0, it says are durable.
     fn entries(&self) -> u64;
 

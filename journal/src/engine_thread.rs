@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -20,7 +20,9 @@ use crate::failure::Failure;
 use crate::history::HistoryWriter;
 use crate::origins::Origins;
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
+use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
+use crate::state_hash::StateHash;
 
 /// Entries that may wait for the engine; when it is full, raft waits.
 const JOBS_MAX: usize = 64;
@@ -69,6 +71,11 @@ impl Waiting {
     pub(crate) async fn progress(&self) {
         self.progress.notified().await;
     }
+}
+
+/// The log entry that comes behind a state.
+pub(crate) fn next_index(meta: &SnapshotMeta) -> u64 {
+    meta.last_log_id.map_or(0, |log_id| log_id.index + 1)
 }
 
 /// Which start of this node it is, zero until that is known; its own entries carry it.
@@ -148,6 +155,8 @@ pub(crate) struct EngineThread {
     pub meta: SnapshotMeta,
     /// Whose entries it has applied.
     pub origins: Origins,
+    /// What they did, for the other nodes to compare with.
+    pub hash: Arc<Mutex<StateHash>>,
     /// This node and this start of it: its own entries carry them.
     pub node: u64,
     pub boot: Boot,
@@ -169,7 +178,7 @@ pub(crate) struct EngineThread {
 
 impl EngineThread {
     /// Publishes the state as it is, then runs until it is stopped.
-    pub(crate) fn start(self) -> (Sender<Job>, JoinHandle<()>) {
+    pub(crate) fn start(mut self) -> (Sender<Job>, JoinHandle<()>) {
         let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
         let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
         let describe = move || {
@@ -179,47 +188,47 @@ impl EngineThread {
                 deciding.load(Ordering::Relaxed)
             )
         };
-        let thread = failure.spawn_described("engine", describe, move || self.run(&queue));
+        let open = self.restored();
+        let thread = runtime::thread(&failure, "engine", describe, queue, move |job| open && self.step(job));
         (jobs, thread)
     }
 
-    fn run(mut self, queue: &Receiver<Job>) {
-        let mut open = self.restored();
-        while open {
-            let Ok(job) = queue.recv() else { break };
-            open = match job {
-                Job::Apply { log_id, origin, entry, responder } => {
-                    self.meta.last_log_id = Some(log_id);
-                    self.apply(origin, &entry, responder)
+    /// Does one job; false when it was the last.
+    fn step(&mut self, job: Job) -> bool {
+        match job {
+            Job::Apply { log_id, origin, entry, responder } => {
+                self.meta.last_log_id = Some(log_id);
+                self.apply(log_id.index, origin, &entry, responder)
+            }
+            Job::Pass { log_id, membership, responder } => {
+                self.meta.last_log_id = Some(log_id);
+                self.meta.last_membership = membership.unwrap_or_else(|| self.meta.last_membership.clone());
+                self.hash.lock().pass(log_id.index);
+                if let Some(responder) = responder {
+                    responder.send(());
                 }
-                Job::Pass { log_id, membership, responder } => {
-                    self.meta.last_log_id = Some(log_id);
-                    self.meta.last_membership = membership.unwrap_or_else(|| self.meta.last_membership.clone());
-                    if let Some(responder) = responder {
-                        responder.send(());
-                    }
-                    true
-                }
-                Job::Copy(reply) => {
-                    let _ = reply.send((self.engine.snapshot(), self.meta.clone(), self.origins.clone()));
-                    true
-                }
-                Job::Install(found, done) => {
-                    self.meta = found.meta;
-                    self.origins = found.origins;
-                    self.engine = Engine::from_snapshot(found.state);
-                    self.forget_own();
-                    let open = self.restored();
-                    let _ = done.send(());
-                    open
-                }
-                Job::Tell(reply) => {
-                    let (sequence, time) = (self.engine.sequence(), self.engine.time());
-                    let _ = reply.send(Reached { sequence, time, origins: self.origins.clone() });
-                    true
-                }
-                Job::Stop => false,
-            };
+                true
+            }
+            Job::Copy(reply) => {
+                let _ = reply.send((self.engine.snapshot(), self.meta.clone(), self.origins.clone()));
+                true
+            }
+            Job::Install(found, done) => {
+                self.meta = found.meta;
+                self.origins = found.origins;
+                self.engine = Engine::from_snapshot(found.state);
+                *self.hash.lock() = StateHash::starting_at(next_index(&self.meta));
+                self.forget_own();
+                let open = self.restored();
+                let _ = done.send(());
+                open
+            }
+            Job::Tell(reply) => {
+                let (sequence, time) = (self.engine.sequence(), self.engine.time());
+                let _ = reply.send(Reached { sequence, time, origins: self.origins.clone() });
+                true
+            }
+            Job::Stop => false,
         }
     }
 
@@ -232,9 +241,16 @@ impl EngineThread {
         kept && self.publish(Published::Restored(Restored { snapshot: state }))
     }
 
-    fn apply(&mut self, origin: Origin, entry: &Entry, responder: Option<ApplyResponder<TypeConfig>>) -> bool {
+    fn apply(
+        &mut self,
+        index: u64,
+        origin: Origin,
+        entry: &Entry,
+        responder: Option<ApplyResponder<TypeConfig>>,
+    ) -> bool {
         let own = origin.node == self.node && origin.boot == self.boot.load(Ordering::Acquire);
         if !self.origins.admits(&origin) || entry.commands.is_empty() {
+            self.hash.lock().pass(index);
             if own {
                 self.waiting.applied(origin.ticket.min(self.origins.last_ticket(self.node)));
             }
@@ -244,6 +260,7 @@ impl EngineThread {
             return true;
         }
         let applied = Arc::new(self.decide(entry));
+        self.hash.lock().update(index, &applied);
         let callers = if own { self.waiting.take(origin.ticket) } else { Callers::new() };
         self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);

@@ -64,6 +64,14 @@ pub enum StartError {
         /// The oldest format that can be upgraded.
         oldest: u32,
     },
+    /// What this node did differs from what the others of its cluster did.
+    #[error("{reason} (the mark is {})", mark.display())]
+    Fenced {
+        /// The file that says so.
+        mark: PathBuf,
+        /// What it says.
+        reason: String,
+    },
     /// The disk refused.
     #[error("{}: {error}", path.display())]
     Disk {
@@ -123,6 +131,11 @@ impl Failure {
         found.clone().expect("waited for it")
     }
 
+    /// Reports a panic of whoever holds it.
+    pub(crate) fn watch<D: Fn() -> String>(&self, describe: D) -> Watched<D> {
+        Watched { failure: self.clone(), describe }
+    }
+
     /// A thread of that name whose panic is a failure of the node.
     pub(crate) fn spawn(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
         self.spawn_described(name, move || format!("the thread {name} panicked"), body)
@@ -135,7 +148,7 @@ impl Failure {
         describe: impl Fn() -> String + Send + 'static,
         body: impl FnOnce() + Send + 'static,
     ) -> JoinHandle<()> {
-        let watched = Watched { failure: self.clone(), describe };
+        let watched = self.watch(describe);
         let run = move || {
             let _watched = watched;
             body();
@@ -144,7 +157,8 @@ impl Failure {
     }
 }
 
-struct Watched<D: Fn() -> String> {
+/// Reports a panic of whoever holds it.
+pub(crate) struct Watched<D: Fn() -> String> {
     failure: Failure,
     describe: D,
 }

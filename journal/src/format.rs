@@ -21,7 +21,7 @@ use crate::origins::Origins;
 use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Payload, Proposal, RaftEntry, TypeConfig, Vote};
 
 /// The version of a data directory that this program writes.
-pub(crate) const DATA_FORMAT: u32 = 3;
+pub(crate) const DATA_FORMAT: u32 = 4;
 
 // Column families.
 
@@ -51,6 +51,9 @@ pub(crate) const ACQUAINTANCES: &[u8] = b"node";
 pub(crate) fn acquaintance_key(node: u64) -> Vec<u8> {
     [ACQUAINTANCES, &node.to_be_bytes()].concat()
 }
+
+/// The index of the last log entry whose change of the members is in what is known of other nodes -> `u64`.
+pub(crate) const ACQUAINTED_KEY: &[u8] = b"acquainted";
 
 /// How often this node was started -> `u64`.
 pub(crate) const BOOT_KEY: &[u8] = b"boot";

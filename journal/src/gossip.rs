@@ -25,7 +25,10 @@ pub(crate) async fn run(member: Member) {
             Some((node, reply)) = asked.next() => {
                 waited_for.remove(&node);
                 match reply {
-                    Ok(Reply::Standing(standing)) if standing.node == node => member.standings.heard(*standing),
+                    Ok(Reply::Standing(standing)) if standing.node == node => {
+                        member.standings.heard(*standing);
+                        member.compare();
+                    }
                     Ok(_) => {}
                     Err(reason) => member.standings.silent(node, reason),
                 }

@@ -506,6 +506,15 @@ impl HistoryWriter {
         Ok((writer, failure.spawn("history", move || thread.run())))
     }
 
+    /// One that files nothing, and says that it has: history follows from the log, and is not what is being tested.
+    #[cfg(test)]
+    pub(crate) fn filing_nothing(database: &Arc<DB>, failure: &Failure) -> HistoryWriter {
+        let (messages, queue) = crossbeam_channel::unbounded();
+        crate::runtime::thread(failure, "history", String::new, queue, |_| true);
+        let (_, watermark) = watch::channel(Sequence(u64::MAX));
+        HistoryWriter { messages, database: Arc::downgrade(database), watermark }
+    }
+
     /// The reading side.
     pub(crate) fn reader(&self) -> History {
         History { database: self.database.clone(), watermark: self.watermark.clone() }

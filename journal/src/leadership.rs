@@ -348,6 +348,7 @@ impl Leadership {
         if members.contains(&self.member.node) && !now.contains(&self.member.node) {
             self.failure.report("this node was removed from the cluster");
         }
+        members.difference(&now).for_each(|gone| self.member.standings.forget(*gone));
         *members = now;
     }
 }

@@ -24,10 +24,12 @@ mod log_chain;
 mod origins;
 mod compensation;
 mod founding;
+mod fence;
 mod retention;
 mod durable_mark;
 pub mod transport;
 mod tls;
+pub mod state_hash;
 mod standing;
 mod message;
 mod acquaintance;
@@ -50,6 +52,8 @@ pub mod history;
 mod sweeper;
 mod failure;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 pub mod recovery;
 
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
@@ -62,6 +66,8 @@ pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, 
 pub use identity::adopt;
 pub use node::{Node, NodeConfig, Recovery, Stats};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
-pub use record::{Answer, Applied, Caller, Compensation, Entry, MarketTrade, Published, Restored, execution_id};
+pub use record::{
+    Answer, Applied, Caller, Compensation, Entry, MarketTrade, Origin, Published, Restored, execution_id,
+};
 pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;

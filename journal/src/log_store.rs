@@ -176,11 +176,7 @@ pub(crate) async fn hand_over<T: Send + 'static>(queue: &Sender<T>, item: T) -> 
             Ok(())
         }
         Err(TrySendError::Disconnected(_)) => Err(Closed),
-        Err(TrySendError::Full(item)) => {
-            let queue = queue.clone();
-            let sent = runtime::blocking(move || queue.send(item)).await;
-            sent.map_err(|_| Closed)?.map_err(|_| Closed)
-        }
+        Err(TrySendError::Full(item)) => runtime::send(queue.clone(), item).await.map_err(|_| Closed),
     }
 }
 

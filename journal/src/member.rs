@@ -1,6 +1,6 @@
 //! This node as a member of its cluster: what it says of itself and of the others, and what it does for operators.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,22 +8,28 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use engine::Sequence;
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ReadPolicy;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
+use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, Role};
+use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, NOT_LEADING, Role};
 use crate::engine_thread::{Job, Reached};
 use crate::failure::Failure;
+use crate::fence::Fence;
 use crate::leader::{Leader, Leads};
 use crate::log_store::{LogCounters, hand_over};
 use crate::message::{Reply, Request};
 use crate::record::TypeConfig;
 use crate::space::Space;
 use crate::standing::{Standing, Standings};
+use crate::state_hash::{Checkpoint, StateHash, Verdict, odd_one};
 
 /// How long a change of members may take.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
+/// How many hashes of its state a node tells the others at once.
+const HASHES_TOLD: usize = 16;
 /// How far behind a learner may be, in log entries, to be given a vote.
 const BEHIND_MAX: u64 = 1_000;
 /// How often it is looked whether this node has applied what it waits for.
@@ -44,7 +50,14 @@ pub(crate) struct Member {
     pub log_counters: Arc<LogCounters>,
     pub space: Space,
     pub standings: Arc<Standings>,
+    pub hash: Arc<Mutex<StateHash>>,
+    pub fence: Fence,
     pub failure: Failure,
+}
+
+/// Why a change was not made, in words that [`ClusterClient`](crate::ClusterClient) knows.
+fn refusal(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> String {
+    if error.forward_to_leader().is_some() { NOT_LEADING.to_owned() } else { error.to_string() }
 }
 
 impl Member {
@@ -62,7 +75,7 @@ impl Member {
             applied_sequence: self.applied.load(Ordering::Acquire),
             applied_index: metrics.last_applied.map_or(0, |log_id| log_id.index),
             log_index: self.log_counters.last_index.load(Ordering::Relaxed),
-            hashes: Vec::new(),
+            hashes: self.hash.lock().last(HASHES_TOLD),
             is_space_low: self.space.status().1,
             trouble: self.failure.reason(),
             priority: self.priority,
@@ -89,8 +102,10 @@ impl Member {
             };
             let trouble = standing.and_then(|standing| standing.trouble.clone());
             let trouble = trouble.or_else(|| heard.silence().filter(|_| !is_fresh));
+            let differs = self.standings.odd(node).map(|index| format!("its state differs at log entry {index}"));
+            let trouble = differs.or(trouble);
             let low = standing.is_some_and(|standing| standing.is_space_low);
-            let hash = standing.and_then(|standing| standing.hashes.last().copied()).unwrap_or_default();
+            let hash = standing.and_then(|standing| standing.hashes.last().copied());
             MemberStatus {
                 node,
                 address: address.addr.clone(),
@@ -99,7 +114,10 @@ impl Member {
                 applied_sequence: standing.map_or(0, |standing| standing.applied_sequence),
                 applied_index: standing.map_or(0, |standing| standing.applied_index),
                 log_index: standing.map_or(0, |standing| standing.log_index),
-                state_hash: HashAt { index: hash.0, value: format!("{:016x}", hash.1) },
+                state_hash: hash.map_or_else(HashAt::default, |hash| HashAt {
+                    index: hash.index,
+                    value: format!("{:016x}", hash.value),
+                }),
                 trouble: trouble.or_else(|| low.then(|| "its disk has little room left".to_owned())),
                 version: standing.map_or_else(String::new, |standing| standing.version.clone()),
             }
@@ -109,6 +127,32 @@ impl Member {
             term: metrics.current_term,
             leader: metrics.current_leader,
             members: membership.nodes().map(|(node, address)| member(*node, address)).collect(),
+        }
+    }
+
+    /// Compares what this node's state did with what the others' did; a node that differs from a majority serves no more.
+    pub(crate) fn compare(&self) {
+        let metrics = self.metrics();
+        let voters = metrics.membership_config.membership().voter_ids();
+        let told =
+            |node: u64| self.standings.of(node).fresh().map_or_else(Vec::new, |standing| standing.hashes.clone());
+        let peers: BTreeMap<u64, Vec<Checkpoint>> =
+            voters.filter(|node| *node != self.node).map(|node| (node, told(node))).collect();
+        let verdict = odd_one(&self.hash.lock(), &peers);
+        match verdict {
+            Verdict::Unknown => {}
+            Verdict::Agrees { odd } => self.standings.set_odd(odd),
+            Verdict::Fenced { index, .. } => {
+                let reason = format!(
+                    "what this node did with the log up to entry {index} differs from what a majority did: its memory or its \
+                     program is at fault. It serves no more. Have it rebuilt from the others: rialto cluster rebuild {}",
+                    self.node
+                );
+                if let Err(error) = self.fence.set(&reason) {
+                    tracing::error!("the mark of the fence cannot be written: {error}");
+                }
+                self.failure.report(reason);
+            }
         }
     }
 
@@ -122,6 +166,10 @@ impl Member {
 
     /// The last command that a read which begins now must see. Only a leader that a majority still follows knows it.
     pub(crate) async fn read_index(&self, leader: Leader) -> Result<Sequence, String> {
+        #[cfg(test)]
+        if crate::simulation::has_bug(crate::simulation::Bug::StaleRead) {
+            return Ok(Sequence(self.applied.load(Ordering::Acquire)));
+        }
         match leader {
             Leader::Unknown => Err("this node knows no leader".to_owned()),
             Leader::This { .. } => self.read_index_here().await,
@@ -157,7 +205,7 @@ impl Member {
     /// Does what an operator asks; only the leader can.
     pub(crate) async fn change(&self, change: Change) -> Result<(), String> {
         if !self.leader.borrow().is_this() {
-            return Err("this node does not lead".to_owned());
+            return Err(NOT_LEADING.to_owned());
         }
         match tokio::time::timeout(CHANGE_MAX, self.change_now(change)).await {
             Ok(changed) => changed,
@@ -180,7 +228,7 @@ impl Member {
                     return Err(format!("a cluster has at most {NODES_MAX} nodes, numbered from 1"));
                 }
                 let added = raft.add_learner(node, BasicNode::new(address), false).await;
-                added.map(|_| ()).map_err(|error| error.to_string())
+                added.map(|_| ()).map_err(|error| refusal(&error))
             }
             Change::Promote(node) if is_voter(node) => Err(format!("node {node} has a vote already")),
             Change::Promote(node) if known(node) => {
@@ -217,7 +265,7 @@ impl Member {
 
     async fn set_members(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), String> {
         let changed = self.leads.raft.change_membership(change, false).await;
-        changed.map(|_| ()).map_err(|error| error.to_string())
+        changed.map(|_| ()).map_err(|error| refusal(&error))
     }
 
     /// Says where this node listens, if the others have another address of it.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use engine::{Engine, Sequence};
 use openraft::{Config, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
 use rocksdb::DB;
 use tokio::sync::{oneshot, watch};
 
@@ -17,8 +18,9 @@ use crate::acquaintance::Acquaintances;
 use crate::cluster::{ClusterConfig, ClusterStatus};
 use crate::compensation::Compensations;
 use crate::database::count_boot;
-use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting};
+use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting, next_index};
 use crate::failure::{Failure, StartError};
+use crate::fence::Fence;
 use crate::gossip;
 use crate::history::{self, History, HistoryWriter};
 use crate::identity;
@@ -41,6 +43,7 @@ use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
 use crate::snapshot_transfer::{Receiving, Sending};
 use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
+use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
@@ -207,13 +210,24 @@ impl Node {
         let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
         let cluster = config.cluster.clone().unwrap_or_else(alone);
         cluster.check().map_err(StartError::Failed)?;
-        let address = cluster.members[&cluster.node].clone();
         let failure = Failure::new();
         let opened = {
             let (config, failure) = (config.clone(), failure.clone());
             let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
+        Node::run(config, cluster, opened, transport, failure).await
+    }
+
+    /// Starts what runs, over what was opened.
+    pub(crate) async fn run(
+        config: NodeConfig,
+        cluster: ClusterConfig,
+        opened: Opened,
+        transport: Arc<dyn Transport>,
+        failure: Failure,
+    ) -> Result<(Node, Receiver<Published>), StartError> {
+        let address = cluster.members[&cluster.node].clone();
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
         let Opened { origins, snapshots, recovery, mut threads, .. } = opened;
 
@@ -224,10 +238,12 @@ impl Node {
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
         let boot = Arc::new(AtomicU64::new(0));
+        let hash = Arc::new(Mutex::new(StateHash::starting_at(next_index(&meta))));
         let engine_thread = EngineThread {
             engine,
             meta: meta.clone(),
             origins,
+            hash: hash.clone(),
             node: cluster.node,
             boot: boot.clone(),
             waiting: waiting.clone(),
@@ -263,7 +279,7 @@ impl Node {
             history: history.clone(),
             progress: progress.clone(),
         };
-        let state_machine = StateMachine::new(jobs.clone(), meta, keeping);
+        let state_machine = StateMachine::new(jobs.clone(), meta, keeping, acquaintances.clone());
         let raft_config = Arc::new(raft_config(&config, &cluster)?);
         let started = match transport_ready(&*transport, &address).await {
             Ok(listener) => Raft::new(cluster.node, raft_config, network.clone(), log.clone(), state_machine)
@@ -302,6 +318,8 @@ impl Node {
             log_counters: log_counters.clone(),
             space: space.clone(),
             standings: Arc::new(Standings::default()),
+            hash,
+            fence: Fence::of(&config.data),
             failure: failure.clone(),
         };
         let (stop_peers, peers_stop) = watch::channel(false);
@@ -440,6 +458,21 @@ impl Node {
         self.member.leader.borrow().is_this()
     }
 
+    /// What does an operator's bidding.
+    #[cfg(test)]
+    pub(crate) fn member(&self) -> Member {
+        self.member.clone()
+    }
+
+    /// The term in which it leads.
+    #[cfg(test)]
+    pub(crate) fn term_led(&self) -> Option<u64> {
+        match *self.member.leader.borrow() {
+            Leader::This { term } => Some(term),
+            Leader::Peer { .. } | Leader::Unknown => None,
+        }
+    }
+
     /// The last command that a read which begins now must see to be current; asks the leader, who asks a majority. None when
     /// that cannot be known now.
     pub fn read_index(&self) -> impl Future<Output = Option<Sequence>> + Send + use<> {
@@ -538,19 +571,19 @@ async fn close(database: Arc<DB>) {
 }
 
 /// What is open before anything runs.
-struct Opened {
-    database: Arc<DB>,
-    incarnation: u64,
-    boot: u64,
-    log: LogStore,
-    compensations: Arc<Compensations>,
-    history: HistoryWriter,
-    engine: Engine,
-    meta: SnapshotMeta,
-    origins: Origins,
-    snapshots: SnapshotDirectory,
-    recovery: Recovery,
-    threads: Vec<JoinHandle<()>>,
+pub(crate) struct Opened {
+    pub database: Arc<DB>,
+    pub incarnation: u64,
+    pub boot: u64,
+    pub log: LogStore,
+    pub compensations: Arc<Compensations>,
+    pub history: HistoryWriter,
+    pub engine: Engine,
+    pub meta: SnapshotMeta,
+    pub origins: Origins,
+    pub snapshots: SnapshotDirectory,
+    pub recovery: Recovery,
+    pub threads: Vec<JoinHandle<()>>,
 }
 
 impl Opened {
@@ -561,6 +594,7 @@ impl Opened {
         let room = make_room(data, config.space);
         room.map_err(|error| StartError::disk(data, error))?;
         let incarnation = identity::check(data)?;
+        Fence::of(data).check()?;
         let mut watch = Stopwatch::start();
         let database = open_database(data)?;
         upgrade(data, &database)?;
@@ -673,6 +707,7 @@ mod tests {
                 engine: opened.engine,
                 meta: opened.meta.clone(),
                 origins: opened.origins,
+                hash: Arc::new(Mutex::new(StateHash::starting_at(0))),
                 node: NODE_ID,
                 boot: Arc::default(),
                 waiting: Arc::default(),
@@ -696,7 +731,7 @@ mod tests {
                 history: opened.history,
                 progress: Arc::new(SnapshotProgress::from(Sequence(0))),
             };
-            let state_machine = StateMachine::new(jobs, opened.meta, keeping);
+            let state_machine = StateMachine::new(jobs, opened.meta, keeping, Acquaintances::new(opened.database));
             Ok((Guard { threads, _receiver: receiver, _folder: folder }, opened.log, state_machine))
         }
     }

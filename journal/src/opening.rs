@@ -116,9 +116,11 @@ fn end_of_log(path: &Path) -> Result<u64, StartError> {
 type Upgrade = (u32, fn(&Path, &DB) -> Result<(), StartError>);
 
 /// All steps, oldest first.
-const UPGRADES: [Upgrade; 1] = [
+const UPGRADES: [Upgrade; 2] = [
     // Format 3 adds entries of a new kind (compensations) and the record of the format itself, and has snapshots of its own.
     (2, set_snapshots_aside),
+    // Format 4 adds commands of a new kind and what a snapshot remembers of them; what format 3 wrote, it writes the same.
+    (3, |_, _| Ok(())),
 ];
 
 /// Brings what an older release wrote to [`DATA_FORMAT`]; refuses what a newer one wrote.
@@ -187,7 +189,7 @@ mod tests {
 
         write_meta(&database, FORMAT_KEY, &(DATA_FORMAT + 1)).unwrap();
         let error = upgrade(folder.path(), &database).unwrap_err().to_string();
-        assert!(error.contains("format 4"), "{error}");
+        assert!(error.contains("format 5"), "{error}");
         write_meta(&database, FORMAT_KEY, &1u32).unwrap();
         let error = upgrade(folder.path(), &database).unwrap_err().to_string();
         assert!(error.contains("format 1"), "{error}");

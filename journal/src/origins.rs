@@ -43,6 +43,10 @@ impl Origins {
 
     /// What `origin` is to those admitted.
     pub(crate) fn standing(&self, origin: &Origin) -> Standing {
+        #[cfg(test)]
+        if crate::simulation::has_bug(crate::simulation::Bug::NoTickets) {
+            return Standing::Next;
+        }
         let is_next = match self.last.get(&origin.node) {
             Some(last) if (origin.boot, origin.ticket) <= (last.boot, last.ticket) => return Standing::Known,
             Some(last) if origin.boot == last.boot => origin.ticket == last.ticket + 1,

@@ -141,7 +141,14 @@ openraft::declare_raft_types!(
         R = (),
         NodeId = u64,
         Node = BasicNode,
+        AsyncRuntime = RaftRuntime,
 );
+
+/// What raft runs on: tokio, where there is no simulation.
+#[cfg(not(test))]
+type RaftRuntime = openraft::impls::TokioRuntime;
+#[cfg(test)]
+type RaftRuntime = crate::simulation::RaftRuntime;
 
 pub(crate) type RaftEntry = EntryOf<TypeConfig>;
 pub(crate) type Payload = openraft::alias::EntryPayloadOf<TypeConfig>;
@@ -152,7 +159,7 @@ pub(crate) type StoredMembership = StoredMembershipOf<TypeConfig>;
 /// Which proposal an entry is. It goes to the log with the entry, so a node knows its own entries when they are applied,
 /// however they came back to it, and never takes those of an earlier life for its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// The node that proposed it.
     pub node: u64,
     /// Which start of that node.

@@ -17,19 +17,17 @@ use engine::{Engine, Sequence, Snapshot};
 use openraft::EntryPayload;
 use openraft::alias::SnapshotOf;
 use openraft::storage::RaftSnapshotBuilder;
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use crate::compensation::Compensations;
 use crate::engine_thread::Job;
 use crate::history::HistoryWriter;
-use crate::log_store::LogStore;
+use crate::log_store::{LogStore, hand_over};
 use crate::origins::Origins;
 use crate::record::{Proposal, TypeConfig};
+use crate::runtime;
 use crate::snapshot_file::{SnapshotDirectory, SnapshotError, SnapshotMeta};
 
-/// The lowest priority there is.
-const NICENESS: i32 = 19;
 /// How often a snapshot that waits for room looks again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -89,45 +87,32 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = File;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, File>, io::Error> {
-        let (meta, keeping, jobs) = (self.meta.clone(), self.keeping.clone(), self.jobs.clone());
-        let (reply, built) = oneshot::channel();
-        let runtime = Handle::current();
-        let build = move || {
-            // Where that is not allowed, the snapshot takes its share of the cores like all others.
-            let _ = rustix::process::setpriority_process(None, NICENESS);
-            let _ = reply.send(build(&meta, &keeping, &jobs, &runtime));
-        };
-        std::thread::Builder::new().name("snapshot".into()).spawn(build)?;
-        let (meta, snapshot) = built.await.map_err(|_| io::Error::other("the thread snapshot panicked"))??;
+        let work = build(self.meta.clone(), self.keeping.clone(), self.jobs.clone());
+        let (meta, snapshot) = runtime::giving_way("snapshot", work).await??;
         Ok(SnapshotOf::<TypeConfig, File> { meta, snapshot })
     }
 }
 
-fn build(
-    meta: &SnapshotMeta,
-    keeping: &SnapshotKeeping,
-    jobs: &Sender<Job>,
-    runtime: &Handle,
-) -> io::Result<(SnapshotMeta, File)> {
-    let SnapshotKeeping { snapshots, log, log_bytes_kept, history, progress, .. } = keeping;
+async fn build(meta: SnapshotMeta, keeping: SnapshotKeeping, jobs: Sender<Job>) -> io::Result<(SnapshotMeta, File)> {
+    let SnapshotKeeping { snapshots, log, log_bytes_kept, history, progress, .. } = &keeping;
     let sequence = loop {
-        let (state, meta, origins) = match follow(meta, keeping, runtime) {
+        let (state, meta, origins) = match follow(&meta, &keeping).await {
             Ok((engine, origins)) => (Snapshot::from(engine), meta.clone(), origins),
             Err(error) => {
                 tracing::error!("a snapshot is taken of the engine itself, for the disk does not lead to it: {error}");
-                copy(jobs)?
+                copy(&jobs).await?
             }
         };
         let sequence = state.sequence();
         // The log before a snapshot may go. What history did not keep yet could then never be written again.
-        runtime.block_on(history.wait_for(sequence));
+        history.wait_for(sequence).await;
         history.flush()?;
         match snapshots.write(&meta, &origins, &state, keeping.kept_free) {
             Ok(()) => break sequence,
             Err(SnapshotError::NoRoom(needed)) => {
                 // The state is not kept in memory meanwhile.
                 drop(state);
-                wait_for_room(needed, keeping)?;
+                wait_for_room(needed, &keeping).await?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -141,27 +126,27 @@ fn build(
 }
 
 /// A snapshot can wait, the log goes on without: a disk that is nearly full must not stop the node.
-fn wait_for_room(needed: u64, keeping: &SnapshotKeeping) -> io::Result<()> {
+async fn wait_for_room(needed: u64, keeping: &SnapshotKeeping) -> io::Result<()> {
     tracing::error!("a snapshot waits until {needed} bytes are free on the disk");
     while keeping.snapshots.free_bytes()? < needed {
         if keeping.progress.stopping.load(Ordering::Relaxed) {
             return Err(io::Error::other("the node stops, and there was no room for a snapshot"));
         }
-        std::thread::sleep(ROOM_INTERVAL);
+        tokio::time::sleep(ROOM_INTERVAL).await;
     }
     Ok(())
 }
 
 /// The engine that decides, as it is, and where in the log that is.
-fn copy(jobs: &Sender<Job>) -> io::Result<(Snapshot, SnapshotMeta, Origins)> {
+async fn copy(jobs: &Sender<Job>) -> io::Result<(Snapshot, SnapshotMeta, Origins)> {
     let (reply, copy) = oneshot::channel();
     let ended = || io::Error::other("the engine thread has ended");
-    jobs.send(Job::Copy(reply)).map_err(|_| ended())?;
-    copy.blocking_recv().map_err(|_| ended())
+    hand_over(jobs, Job::Copy(reply)).await.map_err(|_| ended())?;
+    copy.await.map_err(|_| ended())
 }
 
 /// An engine that has applied everything up to the last entry of `meta`, and whose entries those were.
-fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> io::Result<(Engine, Origins)> {
+async fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping) -> io::Result<(Engine, Origins)> {
     let base = keeping.snapshots.load_newest(keeping.log.purged_index(), Sequence(u64::MAX));
     let base = base.map_err(|error| io::Error::other(error.to_string()))?;
     let (mut engine, mut origins, mut next) = match base {
@@ -174,7 +159,7 @@ fn follow(meta: &SnapshotMeta, keeping: &SnapshotKeeping, runtime: &Handle) -> i
     let end = meta.last_log_id.map_or(0, |log_id| log_id.index + 1);
     let mut events = Vec::new();
     while next < end {
-        let entries = runtime.block_on(keeping.log.read_some(next..end))?;
+        let entries = keeping.log.read_some(next..end).await?;
         if entries.first().is_none_or(|entry| entry.log_id.index != next) {
             return Err(io::Error::other(format!(
                 "entry {next} is not in the log, and the snapshot before it is gone"

@@ -110,6 +110,7 @@ fn makes_less(command: &Command) -> bool {
             | Command::ReduceOrder { .. }
             | Command::ConfigureExchange(_)
             | Command::ConfigureAccount { .. }
+            | Command::Access(_)
             | Command::SetSymbolStatus { .. }
             | Command::SetCountdown { .. }
             | Command::Tick

@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::state_hash::Checkpoint;
+
 /// A node that was not heard of for so long is called unreachable.
 const FRESH_MAX: Duration = Duration::from_secs(1);
 
@@ -22,7 +24,7 @@ pub(crate) struct Standing {
     /// The last log entry that is durable there.
     pub log_index: u64,
     /// Its state's hashes at the last few log entries at which all nodes take one.
-    pub hashes: Vec<(u64, u64)>,
+    pub hashes: Vec<Checkpoint>,
     /// Whether its disk has little room left.
     pub is_space_low: bool,
     /// What is wrong with it, if it knows.
@@ -37,6 +39,8 @@ pub(crate) struct Standing {
 #[derive(Default)]
 pub(crate) struct Standings {
     by_node: Mutex<BTreeMap<u64, Heard>>,
+    /// Those whose state differs from that of a majority, each with the log entry where it was first seen.
+    odd: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// What was heard, and when.
@@ -82,6 +86,28 @@ impl Standings {
     /// What was heard of a node.
     pub(crate) fn of(&self, node: u64) -> Heard {
         self.by_node.lock().get(&node).cloned().unwrap_or_default()
+    }
+
+    /// The state of these nodes differs from that of a majority, at these log entries. One that was fenced says so no more, so
+    /// what was seen stays until another directory is in its place.
+    pub(crate) fn set_odd(&self, odd: BTreeMap<u64, u64>) {
+        let mut known = self.odd.lock();
+        for (node, index) in odd {
+            if known.insert(node, index).is_none() {
+                tracing::error!("the state of node {node} differs from that of a majority at log entry {index}");
+            }
+        }
+    }
+
+    /// Where the state of a node was first seen to differ.
+    pub(crate) fn odd(&self, node: u64) -> Option<u64> {
+        self.odd.lock().get(&node).copied()
+    }
+
+    /// A node is no member any more: what is known of it is forgotten.
+    pub(crate) fn forget(&self, node: u64) {
+        self.by_node.lock().remove(&node);
+        self.odd.lock().remove(&node);
     }
 
     /// Of all that were heard of not long ago.

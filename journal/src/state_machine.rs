@@ -10,6 +10,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::oneshot;
 
+use crate::acquaintance::Acquaintances;
 use crate::engine_thread::Job;
 use crate::log_store::hand_over;
 use crate::record::{LogId, Proposal, StoredMembership, TypeConfig};
@@ -23,12 +24,27 @@ pub(crate) struct StateMachine {
     last_applied: Option<LogId>,
     membership: StoredMembership,
     keeping: SnapshotKeeping,
+    acquaintances: Acquaintances,
 }
 
 impl StateMachine {
     /// Over an engine that is at `meta`.
-    pub(crate) fn new(jobs: Sender<Job>, meta: SnapshotMeta, keeping: SnapshotKeeping) -> StateMachine {
-        StateMachine { jobs, last_applied: meta.last_log_id, membership: meta.last_membership, keeping }
+    pub(crate) fn new(
+        jobs: Sender<Job>,
+        meta: SnapshotMeta,
+        keeping: SnapshotKeeping,
+        acquaintances: Acquaintances,
+    ) -> StateMachine {
+        let SnapshotMeta { last_log_id: last_applied, last_membership: membership } = meta;
+        StateMachine { jobs, last_applied, membership, keeping, acquaintances }
+    }
+
+    /// The members are others from here on.
+    fn set_membership(&mut self, membership: StoredMembership) -> io::Result<()> {
+        let index = membership.log_id().map_or(0, |log_id| log_id.index);
+        let members = membership.membership().nodes().map(|(node, _)| *node).collect();
+        self.membership = membership;
+        self.acquaintances.follow(index, &members).map_err(io::Error::other)
     }
 
     async fn tell(&self, job: Job) -> io::Result<()> {
@@ -70,7 +86,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 EntryPayload::Normal(Proposal::Compensation(_)) | EntryPayload::Blank => None,
             };
             if let Some(membership) = &membership {
-                self.membership = membership.clone();
+                self.set_membership(membership.clone())?;
             }
             self.tell(Job::Pass { log_id, membership, responder }).await?;
         }
@@ -99,8 +115,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let history = self.keeping.history.clone();
         runtime::blocking(move || history.flush()).await??;
         self.last_applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
-        Ok(())
+        self.set_membership(meta.last_membership.clone())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, File>>, io::Error> {

@@ -9,10 +9,10 @@ use gateway::client::{Address, Credentials};
 use tempfile::TempDir;
 
 /// How long a start may take, recovery included.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who asks for everything, as tests do, must not be told to wait.
-const CONFIG: &str = "[limits]\nrequest_weight_per_minute = 100000000\norders_per_10_seconds = 100000000\n";
+pub(crate) const CONFIG: &str = "[limits]\nrequest_weight_per_minute = 100000000\norders_per_10_seconds = 100000000\n";
 
 /// A running server, killed when dropped.
 pub struct Exchange {
@@ -207,9 +207,9 @@ impl Place {
 }
 
 /// What a server says when it is ready.
-struct Ready {
-    address: Address,
-    recovered: u64,
+pub(crate) struct Ready {
+    pub(crate) address: Address,
+    pub(crate) recovered: u64,
 }
 
 /// The process, and what it said once it was ready or why it never was.
@@ -253,7 +253,7 @@ fn serve(place: &Place, arguments: &[String]) -> (Child, Result<Ready, String>) 
 }
 
 /// `rialto is ready at URL with data in DIR at sequence N`.
-fn parse_ready(line: &str) -> Option<Ready> {
+pub(crate) fn parse_ready(line: &str) -> Option<Ready> {
     let url = line.split_whitespace().find(|word| word.starts_with("http://"))?;
     let address = Address::parse(url.trim_end_matches(['/', ',', '.'])).expect("its own URL");
     let mut words = line.split_whitespace().skip_while(|word| *word != "sequence");

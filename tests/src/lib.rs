@@ -1,5 +1,6 @@
 //! What the tests share: scenarios in text, real data found beside the checkout, seeded order flow, the slow and obvious
-//! exchange, a real server, in a process of its own or in this one; load, faults, and what must be true after them.
+//! exchange, a real server, in a process of its own or in this one, or a cluster of them; load, faults, and what must be true
+//! after them.
 
 pub mod scenario;
 pub mod shared_data;
@@ -12,3 +13,8 @@ pub mod load;
 pub mod witness;
 pub mod data_folder;
 pub mod sandbox;
+pub mod cluster;
+pub mod network;
+pub mod clients;
+pub mod subscriber;
+pub mod linearizability;

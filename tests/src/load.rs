@@ -82,7 +82,8 @@ impl Load {
         sockets.join_all().await.into_iter().flatten().collect()
     }
 
-    fn flow(&self, socket: usize) -> Flow {
+    /// What the socket of this number asks.
+    pub(crate) fn flow(&self, socket: usize) -> Flow {
         Flow {
             random: StdRng::seed_from_u64(self.seed ^ (socket as u64) << 48),
             account: 1 + socket % self.accounts,
@@ -93,22 +94,23 @@ impl Load {
 }
 
 /// What one socket asks, one request after the other. It does not depend on the answers, so a seed gives the same again.
-struct Flow {
+pub(crate) struct Flow {
     random: StdRng,
-    account: usize,
+    pub(crate) account: usize,
     prefix: String,
     next: u64,
 }
 
 /// A request before it is signed.
-struct Planned {
-    method: &'static str,
-    name: Option<String>,
-    parameters: Vec<(&'static str, Value)>,
+pub(crate) struct Planned {
+    pub(crate) method: &'static str,
+    pub(crate) name: Option<String>,
+    pub(crate) parameters: Vec<(&'static str, Value)>,
 }
 
 impl Flow {
-    fn plan(&mut self) -> Planned {
+    /// The next request.
+    pub(crate) fn plan(&mut self) -> Planned {
         self.next += 1;
         let name = format!("{}{}", self.prefix, self.next);
         let kind = self.random.random_range(0..100);
@@ -220,7 +222,8 @@ fn record(account: usize, planned: Planned, outcome: Outcome) -> Record {
     Record { account, method: planned.method, name: planned.name, outcome }
 }
 
-fn outcome(mut answer: Value) -> Outcome {
+/// What an answer with `returnSequence=true` says.
+pub(crate) fn outcome(mut answer: Value) -> Outcome {
     let status = answer["status"].as_u64().expect("an answer has a status");
     if status == 200 {
         let sequence = answer["sequence"].as_u64().unwrap_or_else(|| panic!("done without a sequence: {answer}"));

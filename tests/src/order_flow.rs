@@ -4,6 +4,7 @@
 //! refused as readily as for what must be done. Who wants it to speak of orders that are there lets it hear the events
 //! ([`OrderFlow::hear`]); what it says then depends on what it heard, and on nothing else.
 
+use engine::access::{Access, AddressRange, KeyRules, Note, Role, UserTerms};
 use engine::command::{
     AccountSettings, AddAsset, AmendOrder, ApiKey, ApiKeyKind, CancelOrder, CancelOrderList, CancelReplace,
     CancelRestriction, ExchangeLimits, Once, OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, Permission,
@@ -485,7 +486,7 @@ impl OrderFlow {
                 name: "FINE".to_owned(),
                 ..self.configs[0].clone()
             })),
-            4 => Command::AddApiKey(api_key(Uid(self.below(USERS + 2)), "")),
+            4 => self.access(),
             5..8 => {
                 let symbol = self.symbol();
                 let price = self.price(symbol, Side::Buy);
@@ -500,6 +501,39 @@ impl OrderFlow {
             },
             _ => setup().swap_remove(again),
         }
+    }
+
+    /// Keys and users: of accounts that are there and that are not, known and unknown, with rules that can be and not.
+    fn access(&mut self) -> Command {
+        let (number, uid) = (self.below(USERS + 2), Uid(self.below(USERS + 2)));
+        let (key, user) = (format!("key-{number}"), format!("user-{}", number % 3));
+        let prefix = self.below(140) as u8;
+        let rules =
+            KeyRules { is_enabled: self.below(2) == 0, allowed: vec![AddressRange { address: [7; 16], prefix }] };
+        let access = match self.below(9) {
+            0 => return Command::AddApiKey(api_key(uid, "")),
+            1 => return Command::AddApiKey(api_key(uid, &key)),
+            2 => Access::RemoveApiKey { api_key: key },
+            3 => Access::ConfigureApiKey { api_key: key, permissions: vec![Permission::UserData], rules },
+            4 | 5 => Access::SetUser(UserTerms {
+                name: user,
+                uid: (number > 0).then_some(uid),
+                role: if prefix < 70 { Role::Operator } else { Role::Trader },
+                password_hash: "hash".to_owned(),
+                one_time_secret: (prefix < 20).then(|| vec![prefix; 600 / (1 + usize::from(prefix))]),
+                is_enabled: true,
+            }),
+            6 => {
+                let session = (prefix > 2).then(|| (self.below(90), Time(u64::MAX)));
+                Access::EndSessions { name: user, session }
+            }
+            7 => Access::RemoveUser { name: user },
+            _ => {
+                let text = || "x".repeat(if prefix == 0 { 1_025 } else { 9 });
+                Access::Note(Note { operator: text(), origin: text(), action: text(), reason: text() })
+            }
+        };
+        Command::Access(Box::new(access))
     }
 
     fn configure_symbol(&mut self) -> Command {

@@ -4,6 +4,7 @@
 //! It is a second opinion: `tests/engine.rs` asks both the same and compares every event. Beyond that it keeps itself
 //! honest by arithmetic that panics, and by [`ReferenceEngine::validate`].
 
+mod access;
 mod book;
 mod checks;
 mod lists;
@@ -13,6 +14,7 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use engine::access::User;
 use engine::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits, OrderCountLimit, Transfer};
 use engine::commission::CommissionRates;
 use engine::event::{Event, StatusCause};
@@ -39,7 +41,8 @@ pub struct ReferenceEngine {
     supplies: Vec<u128>,
     markets: Vec<Market>,
     accounts: BTreeMap<Uid, Account>,
-    api_keys: BTreeSet<String>,
+    api_keys: BTreeMap<String, ApiKey>,
+    users: BTreeMap<String, User>,
     /// The names of the transfers that took effect.
     transfers: BTreeSet<(Uid, String)>,
     /// The withdrawals under way.
@@ -188,6 +191,7 @@ impl ReferenceEngine {
                 Ok(())
             }
             Command::AddApiKey(key) => self.add_api_key(key),
+            Command::Access(asked) => self.access(asked),
             Command::Deposit(transfer) => self.deposit(transfer),
             Command::Withdraw(transfer) => self.withdraw(transfer),
             Command::BeginWithdrawal(transfer) => self.begin_withdrawal(transfer),
@@ -264,14 +268,6 @@ impl ReferenceEngine {
         let price = price.map(|price| check_price(market, price)).transpose()?;
         self.markets[symbol.0 as usize].operator_price = price;
         self.events.push(Event::ReferencePriceChanged { symbol, price });
-        Ok(())
-    }
-
-    fn add_api_key(&mut self, key: &ApiKey) -> Result<(), Rejection> {
-        self.check_trading_account(key.uid)?;
-        require((1..=128).contains(&key.api_key.len()), Rejection::InvalidConfiguration)?;
-        require(self.api_keys.insert(key.api_key.clone()), Rejection::AlreadyExists)?;
-        self.events.push(Event::ApiKeyAdded(Box::new(key.clone())));
         Ok(())
     }
 

@@ -12,24 +12,37 @@ const INSIDE: &str = "RIALTO_TEST_SANDBOX";
 /// Whether this process is inside. If not, runs the test `name` of this program again, inside, and passes its outcome on;
 /// where the system has no namespaces to give, the test is skipped, with a line that says so.
 pub fn is_inside(name: &str) -> bool {
+    is_inside_with(name, &[], &["true"])
+}
+
+/// The same with a network of its own too, in which the test can make hosts and cut lines as it likes; see
+/// [`Network`](crate::network::Network).
+pub fn is_inside_network(name: &str) -> bool {
+    let tries = "mount -t tmpfs tmpfs /run && ip link set lo up && ip netns add try && test -w /dev/net/tun";
+    is_inside_with(name, &["--net"], &["sh", "-c", tries])
+}
+
+/// `trial` is a program that works inside exactly where the test can.
+fn is_inside_with(name: &str, more_namespaces: &[&str], trial: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let namespaces = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let namespaces = [&["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"], more_namespaces].concat();
     // Who is not root may still be it in a namespace of users: enough for file systems in memory.
     let choices = [&[][..], &["--user", "--map-root-user"]];
     let works = |more: &&&[&str]| {
         let mut command = Command::new("unshare");
-        command.args(**more).args(namespaces).arg("true").stderr(Stdio::null());
+        command.args(**more).args(&namespaces).args(trial).stderr(Stdio::null());
         command.status().is_ok_and(|status| status.success())
     };
     let Some(more) = choices.iter().find(works) else {
-        println!("skipped: {name}: needs namespaces for mounts (root, or unprivileged user namespaces)");
+        let what = if more_namespaces.is_empty() { "mounts" } else { "mounts and networks, iproute2 and /dev/net/tun" };
+        println!("skipped: {name}: needs namespaces for {what} (root, or unprivileged user namespaces)");
         return false;
     };
     let mut inside = Command::new("unshare")
         .args(*more)
-        .args(namespaces)
+        .args(&namespaces)
         .arg(std::env::current_exe().expect("a running program has a path"))
         .args([name, "--exact", "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
@@ -114,7 +127,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path of plain characters")
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(()) } else { Err(format!("{program} {}: {}", arguments.join(" "), said.trim())) }

@@ -412,6 +412,7 @@ fn say(event: &Event) -> Option<String> {
         | Event::AccountOpened { .. }
         | Event::AccountConfigured { .. }
         | Event::ApiKeyAdded(_)
+        | Event::AccessChanged(_)
         | Event::Deposited(_)
         | Event::WithdrawalBegun(_)
         | Event::WithdrawalAbandoned(_)

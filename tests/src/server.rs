@@ -1,6 +1,7 @@
 //! A server in this process, and what is asked of it byte by byte over real sockets.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use gateway::bootstrap::Bootstrap;
 use gateway::client::{Address, Credentials, now_ms};
@@ -8,8 +9,8 @@ use gateway::config::Config;
 use gateway::serve::{self, Running};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::exchange::build_folder;
 
@@ -63,7 +64,7 @@ pub struct Server {
     /// Where it listens.
     pub address: Address,
     /// Removed with the server.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Server {
@@ -80,8 +81,61 @@ impl Server {
         config.limits.request_weight_per_minute = 1_000_000;
         change(&mut config);
         let running = serve::start(config, Some(Bootstrap::parse(bootstrap).unwrap())).await.unwrap();
+        let address = Address::parse(&running.address.to_string()).unwrap();
+        Server { running, address, folder }
+    }
+
+    /// Stops it in order and starts it again on the same data, with settings that may be others.
+    pub async fn restart(self, change: impl FnOnce(&mut Config)) -> Server {
+        self.running.stop().await;
+        let mut config = Config { data: Some(PathBuf::from(self.folder.path())), ..Config::default() };
+        config.listen = Some(([127, 0, 0, 1], 0).into());
+        config.limits.request_weight_per_minute = 1_000_000;
+        change(&mut config);
+        let running = serve::start(config, None).await.unwrap();
         let address = Address::parse(&running.url()).unwrap();
-        Server { running, address, _folder: folder }
+        Server { running, address, folder: self.folder }
+    }
+
+    /// What an operator asks; the status and the answer.
+    pub async fn admin(&self, action: Value) -> (u16, Value) {
+        let token = std::fs::read_to_string(self.data().join("admin.token")).unwrap();
+        self.admin_as(token.trim(), action).await
+    }
+
+    /// The same with another token.
+    pub async fn admin_as(&self, token: &str, action: Value) -> (u16, Value) {
+        let request = serde_json::json!({ "operator": "ann", "reason": "a test", "do": action });
+        let socket = connect(self.running.admin, [127, 0, 0, 1]).await;
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        let answer = ask(socket, "POST", "/admin/v1", &headers, request.to_string().as_bytes()).await;
+        (answer.status, answer.body)
+    }
+
+    /// Where it listens for operators.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.running.admin
+    }
+
+    /// Where its data is.
+    pub fn data(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A connection from that address of this machine.
+    pub async fn connect_from(&self, from: [u8; 4]) -> TcpStream {
+        connect(self.running.address, from).await
+    }
+
+    /// One request from that address of this machine.
+    pub async fn ask_from(&self, from: [u8; 4], method: &str, target: &str, headers: &str, body: &[u8]) -> Response {
+        ask(self.connect_from(from).await, method, target, headers, body).await
+    }
+
+    /// Stops it; its data stays until what is returned is dropped.
+    pub async fn stop_only(self) -> TempDir {
+        self.running.stop().await;
+        self.folder
     }
 
     /// Stops it.
@@ -131,6 +185,31 @@ impl Server {
     }
 }
 
+/// A connection to `server` from that address of this machine.
+pub async fn connect(server: SocketAddr, from: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect(server).await.unwrap()
+}
+
+/// The one request of a connection. A server that refuses early need not read all of it.
+pub async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    mut socket: S,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &[u8],
+) -> Response {
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: rialto\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    let _ = socket.write_all(&[head.as_bytes(), body].concat()).await;
+    let mut received = Vec::new();
+    let _ = socket.read_to_end(&mut received).await;
+    Response::parse(&received)
+}
+
 /// A whole answer.
 #[derive(Debug)]
 pub struct Response {
@@ -138,6 +217,8 @@ pub struct Response {
     pub status: u16,
     /// The status line and the headers, in lower case.
     pub head: String,
+    /// The body as it came.
+    pub text: String,
     /// The body, if it is JSON.
     pub body: Value,
 }
@@ -148,7 +229,8 @@ impl Response {
         let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("not an answer: {text:?}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        Response { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        let json = serde_json::from_str(body).unwrap_or(Value::Null);
+        Response { status, head: head.to_lowercase(), text: body.to_owned(), body: json }
     }
 
     /// The first header of that name.
@@ -160,6 +242,11 @@ impl Response {
     pub fn good(self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");
         self.body
+    }
+
+    /// The status and the code; 0 where there is none.
+    pub fn outcome(&self) -> (u16, i64) {
+        (self.status, self.body["code"].as_i64().unwrap_or(0))
     }
 
     /// That it is a refusal with this status, code and text.

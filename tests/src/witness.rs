@@ -1,6 +1,7 @@
 //! What an exchange must know after a fault: everything that its log says, worked out here by an engine of the test's own,
 //! from the first command on; and the comparison with what a client was told and with what a node found when it started.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use engine::event::{Fill, Trade};
 use engine::order::{ClientOrderId, OrderStatus, Side};
 use engine::{AssetId, Command, Engine, Event, Order, OrderId, SymbolId, Uid};
 use journal::recovery::{Directory, RecoveryError};
-use journal::{Node, NodeConfig, Page, Published, SpaceConfig};
+use journal::{Node, NodeConfig, Origin, Page, Published, SpaceConfig};
 use serde_json::Value;
 
+use crate::clients::Told;
 use crate::load::{Outcome, Record};
 
 /// How long a start may take before it counts as one that hangs.
@@ -24,8 +26,13 @@ pub const NO_BALLAST: SpaceConfig = SpaceConfig { low_bytes: 0, ballast_bytes: 0
 #[derive(Default)]
 pub struct Witness {
     engine: Engine,
+    time: engine::Time,
     /// The first log entry that it has not seen.
     next_index: u64,
+    /// By node: its last start that laid an entry into the log, and the number of its last entry that counted.
+    counted: HashMap<u64, (u64, u64)>,
+    /// How many entries did not count, and how many commands were in them.
+    void: (u64, u64),
     /// Every order there ever was, as it is now.
     orders: BTreeMap<(SymbolId, OrderId), Order>,
     trades: BTreeMap<SymbolId, Vec<Trade>>,
@@ -65,14 +72,50 @@ impl Witness {
 
     /// Applies what the log in `data` has beyond what it has seen.
     pub fn follow(&mut self, data: &Path) -> Result<(), RecoveryError> {
+        self.follow_to(data, u64::MAX)
+    }
+
+    /// The same, up to a sequence: what a node of a cluster has beyond what was agreed may never count.
+    pub fn follow_to(&mut self, data: &Path, last: u64) -> Result<(), RecoveryError> {
         self.latest.clear();
         self.latest_from = self.sequence() + 1;
         let from = self.next_index;
-        Directory::read(data)?.entries(from, |index, entry| {
+        Directory::read(data)?.entries(from, |index, origin, entry| {
             assert!(index >= self.next_index, "entry {index} again, {} was to come", self.next_index);
             self.next_index = index + 1;
-            entry.commands.iter().for_each(|command| self.apply(entry.time, command));
+            if !self.counts_next(origin) {
+                self.void = (self.void.0 + 1, self.void.1 + entry.commands.len() as u64);
+                return;
+            }
+            // A new leader's clock may be behind the last one's; the exchange's time never runs backwards.
+            self.time = self.time.max(entry.time);
+            let time = self.time;
+            for command in &entry.commands {
+                if self.sequence() < last {
+                    self.apply(time, command);
+                }
+            }
         })
+    }
+
+    /// Whether an entry is the next of who laid it into the log, since that node's last start: others were laid twice, or
+    /// came after one that was lost with a leader.
+    fn counts_next(&mut self, origin: &Origin) -> bool {
+        let (boot, last) = self.counted.get(&origin.node).copied().unwrap_or_default();
+        let is_next = match origin.boot.cmp(&boot) {
+            Ordering::Less => false,
+            Ordering::Equal => origin.ticket == last + 1,
+            Ordering::Greater => origin.ticket == 1,
+        };
+        if is_next {
+            self.counted.insert(origin.node, (origin.boot, origin.ticket));
+        }
+        is_next
+    }
+
+    /// How many entries of the log did not count, and how many commands were in them.
+    pub fn void(&self) -> (u64, u64) {
+        self.void
     }
 
     /// Applies one command.
@@ -133,6 +176,36 @@ impl Witness {
     pub fn complaints(&self, records: &[Record]) -> Vec<String> {
         let complain = |record: &Record| self.complaint(record).map(|what| format!("{what}: {record:?}"));
         records.iter().filter_map(complain).collect()
+    }
+
+    /// The same of what clients of a cluster were told, who may have asked twice: what was placed was placed by whichever
+    /// attempt came first.
+    pub fn complaints_of_told(&self, told: &[Told]) -> Vec<String> {
+        let complain = |told: &Told| {
+            let complaint =
+                if told.attempts > 1 { self.complaint_twice(&told.record) } else { self.complaint(&told.record) };
+            complaint.map(|what| format!("{what}: {told:?}"))
+        };
+        told.iter().filter_map(complain).collect()
+    }
+
+    fn complaint_twice(&self, record: &Record) -> Option<String> {
+        let uid = Uid(record.account as u64);
+        match (&record.outcome, &record.name) {
+            (Outcome::Done { result, .. }, Some(name)) => {
+                let name = ClientOrderId::new(name).expect("a name that was accepted");
+                match self.names.get(&(uid, name)).map_or(&[][..], Vec::as_slice) {
+                    [sequence] => self.answer_differs(uid, *sequence, result),
+                    sequences => Some(format!("it was placed by {sequences:?}")),
+                }
+            }
+            _ => self.complaint(record),
+        }
+    }
+
+    /// The hash of the state that the log leads to.
+    pub fn hash(&self) -> engine::snapshot::StateHash {
+        self.engine.snapshot().hash()
     }
 
     fn complaint(&self, record: &Record) -> Option<String> {

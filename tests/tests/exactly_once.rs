@@ -416,3 +416,28 @@ async fn the_ws_api_keeps_the_same_rules() {
     assert_eq!(server.orders().await, (2, 1));
     server.running.stop().await;
 }
+
+#[tokio::test]
+async fn every_answer_says_up_to_which_sequence_it_knows_all() {
+    let server = Server::start().await;
+    let mut owner = server.connect().await;
+    let placed = owner.post(ORDER, &limit("BUY", "1", "100", "&newClientOrderId=a")).await;
+    let first = placed.sequence.unwrap();
+    for (path, parameters) in
+        [("/api/v3/openOrders", ""), (ORDER, "symbol=BTCUSD&origClientOrderId=a"), ("/api/v3/ping", "x=1")]
+    {
+        let read = owner.call("GET", path, parameters).await;
+        assert_eq!(read.sequence, Some(first), "{path}: {read:?}");
+    }
+    let refused = owner.post(ORDER, &limit("BUY", "1", "100", "&newClientOrderId=a")).await;
+    assert_eq!((refused.status, refused.sequence), (400, Some(first + 1)));
+    let unknown = owner.call("GET", "/api/v3/nothing", "").await;
+    assert_eq!((unknown.status, unknown.sequence), (404, Some(first + 1)));
+
+    let mut socket = WsApi::connect(&server.address()).await.unwrap();
+    let question = signed_request(1, "openOrders.status", &[], &credentials(1));
+    assert!(socket.call(1, question.clone()).await.unwrap().sequence.is_none(), "strict clients see no unknown field");
+    let asking = signed_request(2, "openOrders.status", &[("returnSequence", json!(true))], &credentials(1));
+    assert_eq!(socket.call(2, asking).await.unwrap().sequence, Some(first + 1));
+    server.running.stop().await;
+}

@@ -1,5 +1,6 @@
 //! Commands and events as named facts: one list gives both the line for people and the JSON.
 
+use engine::access::{Access, AccessChange, Note, UserTerms};
 use engine::command::{
     AccountSettings, CancelReplace, Command, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, Placing,
     Transfer,
@@ -100,6 +101,7 @@ pub fn command(command: &Command, names: &Names) -> Facts {
         }
         // The secret stays where it is.
         Command::AddApiKey(key) => Facts::new("AddApiKey").put("uid", key.uid.0).put("api_key", key_text(&key.api_key)),
+        Command::Access(asked) => access(asked),
         Command::Deposit(asked) => transfer("Deposit", asked, names),
         Command::Withdraw(asked) => transfer("Withdraw", asked, names),
         Command::BeginWithdrawal(asked) => transfer("BeginWithdrawal", asked, names),
@@ -194,6 +196,7 @@ pub fn event(event: &Event, names: &Names) -> Facts {
         Event::ApiKeyAdded(key) => {
             Facts::new("ApiKeyAdded").put("uid", key.uid.0).put("api_key", key_text(&key.api_key))
         }
+        Event::AccessChanged(change) => access_change(change),
         Event::Deposited(done) => transfer("Deposited", done, names),
         Event::Withdrawn(done) => transfer("Withdrawn", done, names),
         Event::WithdrawalBegun(done) => transfer("WithdrawalBegun", done, names),
@@ -416,6 +419,54 @@ fn fill(fill: &Fill, names: &Names) -> Value {
 pub fn key_text(api_key: &str) -> String {
     let begin: String = api_key.chars().take(6).collect();
     format!("{begin}…")
+}
+
+fn access(asked: &Access) -> Facts {
+    match asked {
+        Access::ConfigureApiKey { api_key, permissions, rules } => Facts::new("ConfigureApiKey")
+            .put("api_key", key_text(api_key))
+            .put("permissions", format!("{permissions:?}"))
+            .put("is_enabled", rules.is_enabled)
+            .put("allowed_ranges", rules.allowed.len()),
+        Access::RemoveApiKey { api_key } => Facts::new("RemoveApiKey").put("api_key", key_text(api_key)),
+        Access::SetUser(terms) => Facts::new("SetUser").with(user(terms)),
+        Access::EndSessions { name, session } => {
+            Facts::new("EndSessions").put("name", name.as_str()).put("all", session.is_none())
+        }
+        Access::RemoveUser { name } => Facts::new("RemoveUser").put("name", name.as_str()),
+        Access::Note(said) => Facts::new("Note").with(note(said)),
+    }
+}
+
+fn access_change(change: &AccessChange) -> Facts {
+    match change {
+        AccessChange::ApiKeyConfigured { key, .. } => {
+            Facts::new("ApiKeyConfigured").put("uid", key.uid.0).put("api_key", key_text(&key.api_key))
+        }
+        AccessChange::ApiKeyRemoved { uid, api_key } => {
+            Facts::new("ApiKeyRemoved").put("uid", uid.0).put("api_key", key_text(api_key))
+        }
+        AccessChange::UserChanged(changed) => Facts::new("UserChanged").with(user(&changed.terms)),
+        AccessChange::UserRemoved { name } => Facts::new("UserRemoved").put("name", name.as_str()),
+        AccessChange::Noted(said) => Facts::new("Noted").with(note(said)),
+    }
+}
+
+/// Hash and secret stay where they are.
+fn user(terms: &UserTerms) -> Facts {
+    Facts::new("user")
+        .put("name", terms.name.as_str())
+        .put_some("uid", terms.uid.map(|uid| uid.0))
+        .put("role", format!("{:?}", terms.role))
+        .put("is_enabled", terms.is_enabled)
+}
+
+fn note(said: &Note) -> Facts {
+    Facts::new("note")
+        .put("operator", said.operator.as_str())
+        .put("origin", said.origin.as_str())
+        .put("action", said.action.as_str())
+        .put("reason", said.reason.as_str())
 }
 
 /// Who changed a symbol's status.

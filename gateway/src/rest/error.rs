@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::Rejection;
+use engine::{Rejection, Sequence, Time};
 
 /// A refusal as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +18,16 @@ pub struct ApiError {
     pub retry_after: Option<u64>,
     /// What more there is to tell, as JSON: the two halves of a cancel-replace.
     pub data: Option<String>,
+    /// The sequence of the command that was refused, where the engine did.
+    pub sequence: Option<Sequence>,
 }
 
 const fn fixed(status: u16, code: i32, message: &'static str) -> ApiError {
-    ApiError { status, code, message: Cow::Borrowed(message), retry_after: None, data: None }
+    ApiError { status, code, message: Cow::Borrowed(message), retry_after: None, data: None, sequence: None }
 }
 
 fn bad_request(code: i32, message: String) -> ApiError {
-    ApiError { status: 400, code, message: Cow::Owned(message), retry_after: None, data: None }
+    ApiError { status: 400, code, message: Cow::Owned(message), retry_after: None, data: None, sequence: None }
 }
 
 impl ApiError {
@@ -84,19 +86,66 @@ impl ApiError {
             "Too much request weight used; current limit is {limit} request weight per 1 MINUTE. \
              Please use WebSocket Streams for live updates to avoid polling the API."
         );
-        ApiError { status: 429, code: -1003, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
+        ApiError {
+            status: 429,
+            code: -1003,
+            message: Cow::Owned(message),
+            retry_after: Some(retry_after),
+            data: None,
+            sequence: None,
+        }
+    }
+
+    /// A limit on requests, whatever they weigh, is reached.
+    pub fn too_many_requests(retry_after: u64) -> ApiError {
+        ApiError { retry_after: Some(retry_after), ..fixed(429, -1003, "Too many requests queued.") }
+    }
+
+    /// The address went on asking when it was told to wait.
+    pub fn banned(until: Time, now: Time) -> ApiError {
+        let message = format!(
+            "Way too much request weight used; IP banned until {}. \
+             Please use WebSocket Streams for live updates to avoid bans.",
+            until.millis()
+        );
+        let retry_after = Some(until.0.saturating_sub(now.0).div_ceil(1_000_000));
+        ApiError { status: 418, code: -1003, message: Cow::Owned(message), retry_after, data: None, sequence: None }
     }
 
     /// The account has as many unfilled orders as it may in a window that lasts for another `retry_after` seconds.
     pub fn too_many_orders(limit: u32, interval: &str, retry_after: u64) -> ApiError {
         let message = format!("Too many new orders; current limit is {limit} orders per {interval}.");
-        ApiError { status: 429, code: -1015, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
+        ApiError {
+            status: 429,
+            code: -1015,
+            message: Cow::Owned(message),
+            retry_after: Some(retry_after),
+            data: None,
+            sequence: None,
+        }
     }
 
     /// The address opened as many sockets as it may in an interval that lasts for another `retry_after` seconds.
     pub fn too_many_connections(limit: u32, interval: &str, retry_after: u64) -> ApiError {
         let message = format!("Too many connection attempts from IP; current limit is {limit} per '{interval}'.");
-        ApiError { status: 429, code: -1034, message: Cow::Owned(message), retry_after: Some(retry_after), data: None }
+        ApiError {
+            status: 429,
+            code: -1034,
+            message: Cow::Owned(message),
+            retry_after: Some(retry_after),
+            data: None,
+            sequence: None,
+        }
+    }
+
+    /// A head beyond the limit.
+    pub fn head_too_large() -> ApiError {
+        fixed(431, -1101, "Too many parameters sent for this endpoint.")
+    }
+
+    /// A websocket of a web page that may not have one here.
+    pub fn foreign_origin() -> ApiError {
+        fixed(403, -1002, "You are not authorized to execute this request.")
     }
 
     /// No such path.

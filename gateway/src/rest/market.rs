@@ -75,6 +75,10 @@ fn rate_limits(app: &App) -> Vec<Value> {
     let weight = json!({ "rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": limit });
     let mut rows = super::account::order_count_rows(app, None, app.outlets.views.time());
     rows.insert(0, weight);
+    let limit = app.config.limits.raw_requests_per_5_minutes;
+    if limit > 0 {
+        rows.push(json!({ "rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": limit }));
+    }
     rows
 }
 

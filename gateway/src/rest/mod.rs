@@ -152,7 +152,7 @@ pub struct Call {
 pub struct Reply {
     /// The body, or the `result` of a WS API answer.
     pub json: String,
-    /// The sequence of the command that it acknowledges.
+    /// The sequence of the command that it acknowledges, or one up to which a question's answer knows all.
     pub sequence: Option<Sequence>,
     /// Whose order count it changed.
     pub placed_by: Option<Uid>,
@@ -225,21 +225,39 @@ impl Route {
         unit: TimeUnit,
         now: Time,
     ) -> (Handling, Option<Caller>) {
+        let weight = match self.weight {
+            Weight::Fixed(weight) | Weight::OnFailure(weight) => weight,
+            Weight::By(weight) => weight(&params),
+        };
         let allowed = match self.weight {
-            Weight::Fixed(weight) => app.limits.use_weight(by.address, weight, now),
-            Weight::By(weight) => app.limits.use_weight(by.address, weight(&params), now),
-            Weight::OnFailure(weight) => app.limits.check_weight(by.address, weight, now),
+            Weight::Fixed(_) | Weight::By(_) => app.limits.use_weight(by.address, weight, now),
+            Weight::OnFailure(_) => app.limits.check_weight(by.address, weight, now),
         };
         if let Err(error) = allowed {
             return (at_once(Err(error)), None);
         }
         let catalog = app.outlets.views.symbols();
-        let caller = auth::authenticate(&catalog, self.security, by, &mut params, now);
+        // Before the handler looks, so that it looks at this or at more.
+        let reflected = app.outlets.views.sequence();
+        let caller = match by.token {
+            Some(token) => app.login.caller(&catalog, self.security, token, &mut params, now),
+            None => auth::authenticate(&catalog, self.security, by, &mut params, now),
+        };
+        let caller = caller.and_then(|caller| {
+            let (uid, call) = (caller.map(|caller| caller.uid), (self.method, self.path));
+            app.limits.use_call(uid, by.address, call, weight, now).map(|()| caller)
+        });
         let (handling, caller) = match caller {
             Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now }), caller),
             Err(error) => (at_once(Err(error)), None),
         };
-        let Weight::OnFailure(weight) = self.weight else { return (handling, caller) };
+        let Weight::OnFailure(weight) = self.weight else {
+            let answer = async move {
+                let reply = handling.await?;
+                Ok(Reply { sequence: reply.sequence.or(Some(reflected)), ..reply })
+            };
+            return (Box::pin(answer), caller);
+        };
         let (app, address) = (app.clone(), by.address);
         let handling = Box::pin(async move {
             let answer = handling.await;

@@ -112,7 +112,7 @@ pub fn answer_with(
             }
         }
         let telling = Telling { numbers: numbers_of(&catalog, symbol, unit), now, app: &app, uid };
-        let json = body(&answer, &telling)?;
+        let json = body(&answer, &telling).map_err(|error| ApiError { sequence: Some(answer.sequence()), ..error })?;
         let placed_by = places(&answer).then_some(uid);
         Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers })
     })

@@ -59,7 +59,9 @@ pub(super) async fn upgrade(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let address = peer.ip();
-    if let Err(error) = app.limits.use_weight(address, CONNECT_WEIGHT, clock::now()) {
+    let now = clock::now();
+    let counted = app.limits.connect(address, now).and_then(|()| app.limits.use_weight(address, CONNECT_WEIGHT, now));
+    if let Err(error) = counted {
         return refuse(&error);
     }
     let unit = match time_unit(&uri) {
@@ -203,6 +205,7 @@ impl ApiSession {
         let by = Credentials {
             api_key: api_key.as_deref(),
             session: session.as_deref(),
+            token: None,
             payload: payload.as_bytes(),
             address: self.address,
         };
@@ -376,14 +379,11 @@ impl Answering {
         out.push_str(r#"{"id":"#);
         out.push_str(&self.id);
         let mut placed_by = None;
+        let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
         match answer {
             Ok(reply) => {
                 out.push_str(r#","status":200,"result":"#);
                 out.push_str(&reply.json);
-                if let Some(sequence) = reply.sequence.filter(|_| self.shape.has_sequence) {
-                    out.push_str(r#","sequence":"#);
-                    push_integer(&mut out, sequence.0);
-                }
                 placed_by = reply.placed_by;
                 self.unconfirmed.write(&reply.answers);
             }
@@ -391,6 +391,11 @@ impl Answering {
                 self.app.metrics.count_error(error.code.into());
                 self.push_error(&mut out, &error);
             }
+        }
+        if self.shape.has_sequence {
+            let sequence = told.unwrap_or_else(|| self.app.outlets.views.sequence());
+            out.push_str(r#","sequence":"#);
+            push_integer(&mut out, sequence.0);
         }
         if self.shape.has_rate_limits {
             self.push_rate_limits(&mut out, placed_by);
@@ -435,10 +440,21 @@ impl Session for ApiSession {
     const IS_LIMITED: bool = false;
 
     fn text(&mut self, text: Utf8Bytes, replies: &mut Replies) {
+        let arrived = self.app.limits.arrive(self.address, clock::now());
+        if let Err(refusal) = &arrived
+            && refusal.status == 418
+        {
+            replies.send(self.anonymous().write(Err(refusal.clone())));
+            return replies.close(1008, "banned");
+        }
         let refused = match serde_json::from_str::<Request<'_>>(&text) {
-            Ok(request) => match echo(request.id) {
-                Some(id) => return self.handle(request, id, replies),
-                None => ApiError::illegal_characters("id", "^[a-zA-Z0-9-_]{1,36}$"),
+            Ok(request) => match (echo(request.id), arrived) {
+                (Some(id), Ok(())) => return self.handle(request, id, replies),
+                (Some(id), Err(refusal)) => {
+                    let answering = Answering { id: id.to_owned(), ..self.anonymous() };
+                    return replies.send(answering.write(Err(refusal)));
+                }
+                (None, _) => ApiError::illegal_characters("id", "^[a-zA-Z0-9-_]{1,36}$"),
             },
             Err(_) => ApiError::invalid_json(),
         };

@@ -184,10 +184,15 @@ impl Outbox {
         let waiting = self.state.bytes.fetch_add(size, Ordering::Relaxed);
         let taken = waiting + size <= OUTBOX_BYTES_MAX && self.batches.try_send(batch.clone()).is_ok();
         if !taken {
-            self.state.slow.store(true, Ordering::Relaxed);
-            self.state.became_slow.notify_one();
+            self.cut();
         }
         taken
+    }
+
+    /// Nothing more is sent, and the socket is closed.
+    fn cut(&self) {
+        self.state.slow.store(true, Ordering::Relaxed);
+        self.state.became_slow.notify_one();
     }
 }
 
@@ -302,6 +307,12 @@ impl Hub {
         }
     }
 
+    /// Cuts off everyone who listens: the streams have a hole, and who connects again begins with what is there then.
+    pub fn cut_all(&self) {
+        let topics = self.topics.read();
+        topics.values().flat_map(|subscribers| &subscribers.list).for_each(|subscriber| subscriber.outbox.cut());
+    }
+
     /// The topics that have subscribers and speak by the clock.
     pub fn timed_topics(&self) -> Vec<Topic> {
         self.topics.read().keys().copied().filter(|topic| topic.is_timed()).collect()
@@ -401,6 +412,20 @@ mod tests {
         assert_eq!(text(&batches[0]), ["{}"]);
         assert_eq!(text(&batches[1]), [r#"{"stream":"btcusdt@trade","data":{}}"#]);
         assert!(Arc::ptr_eq(&batches[0], &batches[2]) && Arc::ptr_eq(&batches[1], &batches[3]));
+    }
+
+    #[tokio::test]
+    async fn after_a_hole_in_the_streams_everyone_who_listens_is_cut_off() {
+        let hub = Hub::new();
+        let topic = Topic::Trade(SymbolId(0));
+        let ((listener, mut inbox), (_other, quiet)) = (outbox(4), outbox(4));
+        hub.subscribe(topic, &listener, Form::Raw, TimeUnit::Millisecond);
+        hub.cut_all();
+        inbox.slow_signal().wait().await;
+        hub.publish(topic, |_| vec!["{}".into()]);
+        assert!(inbox.try_next().is_none(), "it is sent nothing more");
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), quiet.slow_signal().wait()).await;
+        assert!(waiting.is_err(), "who listens to nothing stays");
     }
 
     #[test]

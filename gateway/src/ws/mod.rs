@@ -9,18 +9,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::any;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::app::App;
+use crate::app::{App, Peer};
 use crate::clock;
 use crate::feed::Outlets;
 use crate::rest::error::ApiError;
@@ -49,7 +49,15 @@ pub fn routes() -> Router<Arc<App>> {
         .route("/ws-api/v3/", any(api::upgrade))
 }
 
-async fn streams(State(app): State<Arc<App>>, uri: Uri, upgrade: WebSocketUpgrade) -> Response {
+async fn streams(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    uri: Uri,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if let Err(error) = app.limits.connect(peer.ip(), clock::now()) {
+        return refuse(&error);
+    }
     let target = match Target::parse(&uri) {
         Ok(target) => target,
         Err(error) => return refuse(&error),

@@ -1,5 +1,6 @@
 //! What the requests of both kinds of socket have in common: the URL's query, and ids that come back as they were sent.
 
+use axum::http::header::{HeaderValue, RETRY_AFTER};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
@@ -13,7 +14,11 @@ const ID_CHARACTERS_MAX: usize = 36;
 /// A refusal before there is a socket.
 pub(super) fn refuse(error: &ApiError) -> Response {
     let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::BAD_REQUEST);
-    (status, [("content-type", "application/json")], error.to_json()).into_response()
+    let mut response = (status, [("content-type", "application/json")], error.to_json()).into_response();
+    if let Some(seconds) = error.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// The value of a parameter in a URL's query, as it stands there.

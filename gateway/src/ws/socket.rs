@@ -75,6 +75,7 @@ pub type Later = Pin<Box<dyn Future<Output = Utf8Bytes> + Send>>;
 pub struct Replies {
     ready: VecDeque<Message>,
     later: FuturesUnordered<Later>,
+    close: Option<(u16, &'static str)>,
 }
 
 impl Replies {
@@ -91,6 +92,11 @@ impl Replies {
     /// Answers when the answer is there.
     pub fn send_later(&mut self, reply: Later) {
         self.later.push(reply);
+    }
+
+    /// Ends the socket once what is answered is written.
+    pub fn close(&mut self, code: u16, reason: &'static str) {
+        self.close = Some((code, reason));
     }
 
     /// What is answered already, for tests.
@@ -309,7 +315,7 @@ impl<S: Session> Driver<S> {
         while let Some(reply) = self.replies.ready.pop_front() {
             self.write(reply).await?;
         }
-        Ok(())
+        self.replies.close.map_or(Ok(()), |(code, reason)| Err(End::Close(code, reason)))
     }
 
     async fn write_all(&mut self, batch: &[Utf8Bytes]) -> Result<(), End> {

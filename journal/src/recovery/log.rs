@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::snapshots;
 use crate::compensation::Compensations;
 use crate::format::{LOG, Link, LogEntryHead, check_log_entry, decode_log_entry, log_key, seems_compensation};
-use crate::record::{Compensation, Entry, LogId, Payload, Proposal};
+use crate::record::{Compensation, Entry, LogId, Origin, Payload, Proposal};
 
 /// What the database reads ahead: the log is read from its begin to its end.
 const READ_AHEAD_BYTES: usize = 4 << 20;
@@ -166,12 +166,13 @@ impl Directory {
         Ok(Sequence(sum))
     }
 
-    /// Shows `visit` the index and the commands of every entry from the index `first` on; an error, too, where that is gone.
-    pub fn entries(&self, first: u64, mut visit: impl FnMut(u64, &Entry)) -> Result<(), RecoveryError> {
+    /// Shows `visit` the index, the origin and the commands of every entry from the index `first` on, whether it counts or
+    /// is void, and whether it is committed or not; an error, too, where that is gone.
+    pub fn entries(&self, first: u64, mut visit: impl FnMut(u64, &Origin, &Entry)) -> Result<(), RecoveryError> {
         for row in self.rows(first, None) {
             let row = row?;
-            if let Some(entry) = row.entry() {
-                visit(row.index, entry);
+            if let EntryPayload::Normal(Proposal::Commands { origin, entry }) = &row.payload {
+                visit(row.index, origin, entry);
             }
         }
         Ok(())
