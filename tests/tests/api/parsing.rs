@@ -93,7 +93,13 @@ fn no_bytes_make_reading_or_checking_a_request_panic() {
         let Ok(mut params) = Params::from_request(&query, &body) else { continue };
         read += 1;
         let key = ["hmac", "ed", "rsa", "none", "\u{0}"][random.random_range(0..5)];
-        let by = Credentials { api_key: Some(key), session: None, payload: &payload, address: [127, 0, 0, 1].into() };
+        let by = Credentials {
+            api_key: Some(key),
+            token: None,
+            session: None,
+            payload: &payload,
+            address: [127, 0, 0, 1].into(),
+        };
         let_in += u32::from(authenticate(&catalog, Security::Trade, &by, &mut params, NOW).is_ok());
     }
     println!("{read} were read");
