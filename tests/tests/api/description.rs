@@ -339,3 +339,15 @@ async fn every_event_is_as_the_document_says() {
     }
     server.stop().await;
 }
+
+#[test]
+fn the_table_for_people_has_every_call_and_stream_too() {
+    let table = include_str!("../../../docs/api.md");
+    for route in gateway::rest::ROUTES {
+        let path = route.path.strip_prefix("/api/v3/").unwrap_or(route.path);
+        assert!(table.contains(path), "{path} is not in docs/api.md");
+        // Methods of one kind stand there by their last words.
+        let last = route.ws_method.rsplit('.').next().unwrap_or_default();
+        assert!(table.contains(route.ws_method) || table.contains(&format!(".{last}")), "{}", route.ws_method);
+    }
+}

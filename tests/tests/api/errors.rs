@@ -8,6 +8,7 @@ use gateway::client::{Credentials, now_ms, signed_request};
 use serde_json::{Value, json};
 use tests::server::{MARKET, Response, Server, account_a, account_b, credentials, key_header, limit, sign, sign_at};
 use tests::socket::Socket;
+use tokio_tungstenite::tungstenite::Error;
 
 /// The codes that bots need (errors.md; the venue's own order).
 const CODES: &[i64] = &[
@@ -22,7 +23,6 @@ const CODES: &[i64] = &[
 const BY_NO_REQUEST: &[(i64, &str)] = &[
     (-1000, "a fault of ours"),
     (-1006, "there is no message bus whose answer could be unexpected"),
-    (-1034, "connections are counted by address; the test of the limits has it"),
     (-1112, "an order that finds no book expires, and says so in its status"),
     (-2026, "an order must be ninety days old; trade.rs has the rule and its test"),
 ];
@@ -355,6 +355,20 @@ async fn limits(seen: &mut Seen) {
     let answer = refused.expect("a minute does not end twice");
     seen.rest(&answer, 429, -1003, text);
     assert!(answer.header("retry-after").is_some());
+    server.stop().await;
+
+    let server = Server::start(|config| config.limits.connections_per_5_minutes = 1).await;
+    let url = format!("ws://{}/ws", server.address);
+    let mut refused = None;
+    for _ in 0..3 {
+        if let Err(Error::Http(answer)) = tokio_tungstenite::connect_async(&url).await {
+            refused = Some(answer);
+        }
+    }
+    let answer = refused.expect("two connections are too many");
+    let body = serde_json::from_slice(answer.body().as_deref().unwrap_or_default()).expect("a refusal is JSON");
+    let text = "Too many connection attempts from IP; current limit is 1 per '5 MINUTE'.";
+    seen.body(answer.status().as_u16(), &body, 429, -1034, text);
     server.stop().await;
 
     let server = Server::start(|config| (config.lanes.count, config.lanes.commands_max) = (1, 1)).await;

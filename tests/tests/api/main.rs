@@ -4,4 +4,5 @@ mod description;
 mod errors;
 mod isolation;
 mod keys;
+mod parsing;
 mod surface;
