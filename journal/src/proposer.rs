@@ -109,17 +109,28 @@ impl Proposer {
                 Some(done)
             }
         };
-        let proposer = self.clone();
+        // Watched to its end whether or not the caller still waits: a connection that broke must not hide that raft refused it.
+        let watching = done.map(|done| {
+            let applied = async move { done.await.is_ok_and(|result| result.is_ok()) };
+            runtime::spawn(self.clone().watch(applied))
+        });
         Ok(async move {
-            let Some(done) = done else { return true };
-            let applied = done.await.is_ok_and(|result| result.is_ok());
-            if !applied {
-                // Those behind it would leave a hole.
-                proposer.close().await;
-                proposer.look_again();
+            match watching {
+                Some(watching) => watching.await.unwrap_or(false),
+                None => true,
             }
-            applied
         })
+    }
+
+    /// Whether what was proposed is applied, once that is known.
+    async fn watch(self: Arc<Self>, applied: impl Future<Output = bool>) -> bool {
+        let applied = applied.await;
+        if !applied {
+            // Those behind it would leave a hole.
+            self.close().await;
+            self.look_again();
+        }
+        applied
     }
 }
 

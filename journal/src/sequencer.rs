@@ -34,6 +34,8 @@ const PULSE_US: u64 = 500_000;
 const SEND_MAX: Duration = Duration::from_secs(5);
 /// With nothing applied for so long, no more is taken.
 const STALLED_MAX: Duration = Duration::from_secs(3);
+/// With nothing applied for so long, they are sent again whatever the leader said of them: it may have lost them since.
+const UNMOVED_MAX: Duration = Duration::from_secs(1);
 /// How long is waited before entries are sent again to the same leader.
 const RESEND_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a stopping node waits for what it sent to be applied.
@@ -184,6 +186,7 @@ impl SequencerTask {
             last_ticket: 0,
             round: 0,
             resend_at: None,
+            began_at: Instant::now(),
             moved_at: Instant::now(),
             task: self,
         };
@@ -211,6 +214,8 @@ struct Sending {
     /// Counts the times that sending began anew; what comes of earlier rounds does not matter.
     round: u64,
     resend_at: Option<Instant>,
+    /// When that was last.
+    began_at: Instant,
     /// When an entry was last seen applied, or there was none to be.
     moved_at: Instant,
 }
@@ -254,6 +259,9 @@ impl Sending {
                 _ = &mut failed => break,
                 _ = tick.tick() => {
                     self.look(&queue);
+                    if !self.kept.is_empty() && self.moved_at.max(self.began_at).elapsed() > UNMOVED_MAX {
+                        self.begin_anew();
+                    }
                     if queue.is_closed() && self.moved_at.elapsed() > DRAIN_MAX {
                         break;
                     }
@@ -326,6 +334,7 @@ impl Sending {
     fn begin_anew(&mut self) {
         self.round += 1;
         self.resend_at = None;
+        self.began_at = Instant::now();
         self.unsent = self.kept.len();
         for kept in self.kept.iter_mut().filter(|kept| kept.at.elapsed() > SEND_MAX) {
             kept.commands.clear();
