@@ -155,7 +155,7 @@ pub(crate) fn send(
         witness.unanswered(true);
         return None;
     }
-    let (witness, node) = (witness.clone(), host.node);
+    let (witness, host, node) = (witness.clone(), host.clone(), host.node);
     Some(tokio::spawn(async move {
         match timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => {
@@ -169,7 +169,10 @@ pub(crate) fn send(
                 false
             }
             Err(_) => {
-                witness.violation(format!("node {node} left a client waiting for {PATIENCE:?}: {name:?}"));
+                let queued = host.with(|node| node.stats().queued_commands);
+                let what =
+                    format!("node {node} left {name:?} waiting for {PATIENCE:?}; it has {queued:?} commands queued");
+                witness.violation(what);
                 false
             }
         }

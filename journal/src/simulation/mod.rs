@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use rocksdb::DB;
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::ClusterConfig;
 use crate::node::NodeConfig;
@@ -182,8 +182,10 @@ async fn run(seed: u64, bug: Bug, databases: &mut Databases) -> Outcome {
     if witness.violations().is_empty() {
         trouble.watch(Duration::from_secs(1), look).await;
         stop.send_replace(true);
-        for client in clients {
-            let _ = client.await;
+        let mut answered = std::pin::pin!(futures_util::future::join_all(clients));
+        // Who was stopped in the last moment comes back meanwhile.
+        while timeout(Duration::from_millis(20), answered.as_mut()).await.is_err() {
+            trouble.mend_what_is_due();
         }
         // Every node takes commands, and all come to the same state.
         let settled = async {
@@ -204,7 +206,7 @@ async fn run(seed: u64, bug: Bug, databases: &mut Databases) -> Outcome {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(SETTLE_MAX, settled).await.is_err() {
+        if timeout(SETTLE_MAX, settled).await.is_err() {
             let now: Vec<_> = hosts.iter().map(|host| host.with(|node| format!("{:?}", node.cluster()))).collect();
             witness.violation(format!("it did not settle; applied: {:?}; {now:#?}", witness.applied_by_node()));
         }
