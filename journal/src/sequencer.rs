@@ -259,6 +259,10 @@ impl Sending {
                 _ = &mut failed => break,
                 _ = tick.tick() => {
                     self.look(&queue);
+                    if !has_leader && self.moved_at.elapsed() > SEND_MAX {
+                        // The door has been shut for a while: what waits is too old to be sent.
+                        while queue.try_recv().is_ok() {}
+                    }
                     if !self.kept.is_empty() && self.moved_at.max(self.began_at).elapsed() > UNMOVED_MAX {
                         self.begin_anew();
                     }
