@@ -269,8 +269,10 @@ fn tell_cluster(clients: usize, case: &str, (seconds, latencies): &(f64, Vec<u32
         at(latencies, 0.999)
     );
     let case = format!("{clients} clients, {case}");
-    let n = latencies.len() as u64;
-    benches::Figure { bench: "cluster", case: &case, unit: "commands/s", value: rate as u64, n, baseline: bare }.keep();
+    keep("cluster", &case, "commands/s", rate, latencies.len());
+    if let Some(bare) = bare {
+        keep("cluster", &case, "of bare", rate / bare as f64, latencies.len());
+    }
 }
 
 /// The defaults, many clients, ten lines on the way; then a start.
@@ -460,7 +462,6 @@ fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &Bare, sta
         bare.commands_per_second,
         bare.p50_us,
     );
-    let mut file = File::options().create(true).append(true).open("target/bench.jsonl").expect("target can be written");
     for (unit, value) in [
         ("commands/s", journal.commands_per_second),
         ("p50 us", journal.p50_us),
@@ -470,11 +471,15 @@ fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &Bare, sta
         ("p50 of bare", p50_ratio),
         ("replayed/s", replayed),
     ] {
-        let case = format!("closed loop, {clients} clients");
-        let line =
-            serde_json::json!({"bench": "journal", "case": case, "unit": unit, "value": value, "n": latencies.len()});
-        writeln!(file, "{line}").expect("target can be written");
+        keep("journal", &format!("closed loop, {clients} clients"), unit, value, latencies.len());
     }
+}
+
+/// Appends a figure to `target/bench.jsonl`.
+fn keep(bench: &str, case: &str, unit: &str, value: f64, n: usize) {
+    let mut file = File::options().create(true).append(true).open("target/bench.jsonl").expect("target can be written");
+    let line = serde_json::json!({"bench": bench, "case": case, "unit": unit, "value": value, "n": n});
+    writeln!(file, "{line}").expect("target can be written");
 }
 
 /// One symbol and an account for each client, rich enough for the run.
