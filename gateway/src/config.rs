@@ -121,7 +121,7 @@ pub struct ClusterSettings {
     pub voter: bool,
     /// What every node must know to be let in; empty lets in whoever reaches the port.
     pub secret: String,
-    /// Among nodes equally far, the one with the highest is to lead.
+    /// When the leader stops in order, the node with the highest takes over among those equally far.
     pub priority: u8,
     /// Milliseconds between the leader's heartbeats.
     pub heartbeat_ms: u64,

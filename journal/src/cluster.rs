@@ -25,7 +25,7 @@ pub struct ClusterConfig {
     pub secret: String,
     /// Certificates for encrypted connections; none for plain ones.
     pub tls: Option<TlsFiles>,
-    /// Among nodes that are equally far, that of the highest priority is to lead.
+    /// When the leader stops in order, that of the highest priority takes over among the nodes that are equally far.
     pub priority: u8,
     /// How often the leader says that it is there.
     pub heartbeat: Duration,

@@ -49,7 +49,7 @@ impl Origins {
         }
         let is_next = match self.last.get(&origin.node) {
             Some(last) if (origin.boot, origin.ticket) <= (last.boot, last.ticket) => return Standing::Known,
-            Some(last) if origin.boot == last.boot => origin.ticket == last.ticket + 1,
+            Some(last) if origin.boot == last.boot => last.ticket.checked_add(1) == Some(origin.ticket),
             Some(_) => origin.ticket == 1,
             None => origin.ticket == 1 || self.is_partial,
         };
@@ -120,5 +120,8 @@ mod tests {
         assert!(origins.admits(&origin(1, 9, 40)));
         assert!(!origins.admits(&origin(1, 9, 40)));
         assert!(origins.admits(&origin(1, 9, 41)));
+        assert!(origins.admits(&origin(2, 3, u64::MAX)), "whatever a peer sends");
+        assert!(!origins.admits(&origin(2, 3, u64::MAX)));
+        assert_eq!(origins.standing(&origin(2, 3, 0)), Standing::Known);
     }
 }
