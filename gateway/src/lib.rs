@@ -35,6 +35,7 @@ pub mod feed;
 pub mod views;
 pub mod klines;
 pub mod ws;
+pub mod web;
 pub mod metrics;
 pub mod admin;
 pub mod cluster_metrics;
