@@ -157,7 +157,7 @@ export class Market {
   /** @param {Link} link @param {any} message */
   receive(link, message) {
     const event = message.data ?? message;
-    if (event.E) this.lag.add(this.clock.now() - event.E);
+    if (event.E) this.lag.add(Math.max(0, this.clock.now() - event.E));
     switch (event.e) {
       case "depthUpdate": return this.receiveDepth(link, event);
       case "trade":
