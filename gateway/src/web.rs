@@ -39,8 +39,22 @@ macro_rules! modules {
 }
 
 const MODULES: [(&str, &str, &str); 16] = modules![
-    "account.js", "book.js", "candles.js", "chart.js", "decimal.js", "depth_chart.js", "dom.js", "filters.js", "keys.js", "main.js",
-    "market.js", "order_form.js", "panels.js", "requests.js", "session.js", "settings.js",
+    "account.js",
+    "book.js",
+    "candles.js",
+    "chart.js",
+    "decimal.js",
+    "depth_chart.js",
+    "dom.js",
+    "filters.js",
+    "keys.js",
+    "main.js",
+    "market.js",
+    "order_form.js",
+    "panels.js",
+    "requests.js",
+    "session.js",
+    "settings.js",
 ];
 
 const OTHERS: [(&str, &str, &str); 4] = [

@@ -45,6 +45,37 @@ export class Recorded {
     this.flushCandles();
   }
 
+  /** Plays for so many seconds; where the recording ends it begins again, its ids and times going on. */
+  async loop(seconds, perSecond) {
+    const started = performance.now();
+    let played = 0;
+    while (performance.now() - started < seconds * 1000) {
+      const due = Math.floor(((performance.now() - started) / 1000) * perSecond);
+      for (; played < due; played += 1) {
+        if (this.next === this.lines.length) this.shift();
+        this.step(this.lines[this.next++]);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  /** The recording once more, after itself. */
+  shift() {
+    const parsed = this.lines.map(({ text }) => JSON.parse(text));
+    const ids = (name) => parsed.map(({ data }) => data[name]).filter((id) => id !== undefined);
+    const [first, last] = [this.lines[0].at, this.lines.at(-1).at];
+    const later = Math.ceil((last - first) / 60_000) * 60_000;
+    const updates = this.book.lastUpdateId + 1 - ids("U").reduce((a, b) => Math.min(a, b));
+    const trades = this.trades.at(-1).t + 1 - ids("t").reduce((a, b) => Math.min(a, b));
+    this.lines = parsed.map(({ stream, data }, index) => {
+      const moved = { ...data, E: data.E + later };
+      if (data.e === "depthUpdate") Object.assign(moved, { U: data.U + updates, u: data.u + updates });
+      if (data.e === "trade") Object.assign(moved, { t: data.t + trades, T: data.T + later });
+      return { at: this.lines[index].at + later, text: JSON.stringify({ stream, data: moved }) };
+    });
+    this.next = 0;
+  }
+
   step({ at, text }) {
     const message = JSON.parse(text);
     const { stream, data } = message;

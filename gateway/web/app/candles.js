@@ -82,6 +82,18 @@ export class Candles {
     this.byTime.set(candle.time, candle);
     this.changed.add(candle.time);
     this.newest = Math.max(this.newest, candle.time);
+    if (this.byTime.size > KEPT_MAX) this.forgetOldest();
+  }
+
+  /** A page that is open for weeks does not grow: the older half goes, and can be read again. */
+  forgetOldest() {
+    const times = [...this.byTime.keys()].sort((a, b) => a - b);
+    for (const time of times.slice(0, KEPT_MAX / 2)) {
+      this.byTime.delete(time);
+      this.changed.delete(time);
+    }
+    this.isNew = true;
+    this.isWhole = false;
   }
 
   /** All candles if those shown have to be laid out anew, else those that changed; in order of time. */
