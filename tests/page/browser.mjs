@@ -54,10 +54,8 @@ export class Page {
     return performance.now() - began;
   }
 
-  /** Two frames: what was known before is painted. */
-  painted() {
-    return this.tab.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done()))));
-  }
+  /** Once what the page knows now is painted. */
+  painted() { return this.tab.evaluate(() => globalThis.__probe.painted()); }
 
   /** The book as it is shown: best first. */
   book() {

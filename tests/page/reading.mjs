@@ -75,11 +75,10 @@ export async function onDemo(browser, demo, seconds) {
     await unlessItMoves(async () => {
       const [shown, book] = await page.tab.evaluate(async () => {
         const rows = (id) => [...document.getElementById(id).rows].map((row) => [...row.cells].map((cell) => cell.textContent));
-        const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
         const answer = await (await fetch("/api/v3/depth?symbol=BTCUSDT&limit=15")).json();
         const market = globalThis.__probe.market();
-        for (let left = 30; market.book.lastUpdateId < answer.lastUpdateId && left > 0; left -= 1) await frame();
-        await frame();
+        for (let left = 30; market.book.lastUpdateId < answer.lastUpdateId && left > 0; left -= 1) await globalThis.__probe.painted();
+        await globalThis.__probe.painted();
         const same = market.book.lastUpdateId === answer.lastUpdateId;
         return [same ? { asks: rows("asks").reverse(), bids: rows("bids") } : null, answer];
       });

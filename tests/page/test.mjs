@@ -6,10 +6,11 @@
 // RIALTO_PAGE_ONLY=REGEX runs the checks of such names, RIALTO_PAGE_STRICT=1 asks for how quick they were too,
 // RIALTO_PAGE_LONG=1 runs them at full length, RIALTO_PAGE_SCREENSHOTS=DIR keeps pictures.
 
+import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { launch } from "./browser.mjs";
-import { outcome } from "./checks.mjs";
+import { check, outcome } from "./checks.mjs";
 import { endure } from "./endurance.mjs";
 import { Exchange, QUIET } from "./exchange.mjs";
 import { looks } from "./looks.mjs";
@@ -21,6 +22,15 @@ const [, , binary, shared = path.join(import.meta.dirname, "../../../shared")] =
 const chromium = process.env.RIALTO_CHROMIUM ?? "/usr/bin/chromium";
 const isLong = process.env.RIALTO_PAGE_LONG === "1";
 const recordings = ["spot_btcusdt_20240808.gz", "spot_btcusdt_20240809.gz"].map((name) => path.join(shared, "data/binance", name));
+
+await check("the types of the page's modules agree", async () => {
+  const [tsc, project] = ["node_modules/.bin/tsc", "../../gateway/web"].map((name) => path.join(import.meta.dirname, name));
+  try {
+    execFileSync(tsc, ["-p", project], { encoding: "utf8" });
+  } catch (error) {
+    throw new Error(error.stdout || error.message);
+  }
+});
 
 const browser = await launch(chromium);
 const exchanges = [new Exchange(binary), new Exchange(binary, { bootstrap: QUIET })];

@@ -79,6 +79,8 @@ export class Candles {
   put(candle) {
     const known = this.byTime.get(candle.time);
     if (known && (known.count > candle.count || (known.count === candle.count && known.closed))) return;
+    // The chart can change bars and append them; one between others needs all laid out anew.
+    if (!known && candle.time < this.newest) this.isNew = true;
     this.byTime.set(candle.time, candle);
     this.changed.add(candle.time);
     this.newest = Math.max(this.newest, candle.time);

@@ -23,6 +23,8 @@ export class Chart {
     this.lines = [];
     this.linesText = "";
     this.isFirst = true;
+    this.last = -1;
+    this.colours = { up: "", down: "", buy: "", sell: "" };
     /** @type {number | null} the bar that the pointer or the keys chose */
     this.chosen = null;
     this.chart.subscribeCrosshairMove((/** @type {any} */ at) => {

@@ -3,8 +3,8 @@
 import { formatDecimal, plainDecimal } from "./decimal.js";
 import { element, setText } from "./dom.js";
 
-/** The part of the price that is shown to each side. */
-const WIDTH = 0.004;
+/** The part of each side's levels that is shown: those far away would leave no room for the others. */
+const PART_SHOWN = 0.95;
 
 export class DepthChart {
   /** @param {HTMLCanvasElement} canvas */
@@ -36,7 +36,8 @@ export class DepthChart {
     if (bids.length === 0 || asks.length === 0) return setText(element("depth-legend"), "One side of the book is empty");
     const number = (/** @type {bigint} */ value) => Number(plainDecimal(value, 12));
     const middle = (number(bids[0].price) + number(asks[0].price)) / 2;
-    const span = middle * WIDTH;
+    const reach = (/** @type {import("./book.js").Level[]} */ levels) => Math.abs(number(levels[Math.floor((levels.length - 1) * PART_SHOWN)].price) - middle);
+    const span = Math.max(reach(bids), reach(asks));
     const within = (/** @type {import("./book.js").Level} */ level) => Math.abs(number(level.price) - middle) <= span;
     const [shownBids, shownAsks] = [bids.filter(within), asks.filter(within)];
     const most = Math.max(number(shownBids.at(-1)?.total ?? 1n), number(shownAsks.at(-1)?.total ?? 1n));

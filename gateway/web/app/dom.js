@@ -1,21 +1,45 @@
-// How the page is painted: state changes at any time, one animation frame shows it, and only text that differs is written.
+// How the page is painted: state changes at any time, an animation frame shows it, and only text that differs is written.
 // Data reaches the document as text nodes, never as markup.
 
 /** @param {string} id @returns {any} */
 export const element = (id) => document.getElementById(id);
 
+/** Nobody reads quicker, and a busy market leaves time for the rest. */
+const PAINT_EVERY_MS = 50;
+
 /** @type {(() => void)[]} */
 const painters = [];
-let frame = 0;
+/** @type {(() => void)[]} */
+let waiting = [];
+let isDue = false;
+let paintedAt = -Infinity;
 
 /** What is to run with each frame after something changed. @param {() => void} paint */
 export function onPaint(paint) { painters.push(paint); }
 
-/** Something changed: paint with the next frame, however much changes until then. */
+/** Something changed: paint it with one of the next frames, however much changes until then. */
 export function invalidate() {
-  frame ||= requestAnimationFrame(() => {
-    frame = 0;
-    for (const paint of painters) paint();
+  if (isDue) return;
+  isDue = true;
+  const wait = paintedAt + PAINT_EVERY_MS - performance.now();
+  if (wait > 0) setTimeout(() => requestAnimationFrame(paintAll), wait);
+  else requestAnimationFrame(paintAll);
+}
+
+function paintAll() {
+  isDue = false;
+  paintedAt = performance.now();
+  const done = waiting;
+  waiting = [];
+  for (const paint of painters) paint();
+  done.forEach((tell) => tell());
+}
+
+/** Once what is known now is painted. */
+export function painted() {
+  return new Promise((resolve) => {
+    waiting.push(() => resolve(undefined));
+    invalidate();
   });
 }
 

@@ -5,7 +5,7 @@ import { INTERVALS } from "./candles.js";
 import { Chart } from "./chart.js";
 import { DepthChart } from "./depth_chart.js";
 import { decimalsOf, formatDecimal, parseDecimal } from "./decimal.js";
-import { announce, clock, element, invalidate, onPaint, setProperty, setText } from "./dom.js";
+import { announce, clock, element, invalidate, onPaint, painted, setProperty, setText } from "./dom.js";
 import { filterOf } from "./filters.js";
 import { startKeys } from "./keys.js";
 import { Market } from "./market.js";
@@ -330,6 +330,7 @@ Object.assign(globalThis, {
   __probe: {
     market: () => market,
     account: () => account,
+    painted,
     candles: () => chart.series.data(),
     colours: () => ({ up: chart.series.options().upColor, down: chart.series.options().downColor }),
   },

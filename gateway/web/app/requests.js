@@ -47,7 +47,11 @@ export function backoff(attempt) {
 
 /** The last so many measurements. */
 export class Samples {
-  constructor() { /** @type {number[]} */ this.values = []; this.next = 0; }
+  constructor() {
+    /** @type {number[]} */
+    this.values = [];
+    this.next = 0;
+  }
 
   /** @param {number} value */
   add(value) {
