@@ -1,10 +1,12 @@
 //! The binary `rialto`: its subcommands. `serve` starts in order and stops in reverse.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
 use gateway::place::Place;
@@ -17,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 /// An exchange that speaks the Binance Spot API.
 #[derive(Parser)]
 #[command(
+    name = "rialto",
     version,
     about,
     after_long_help = "\
@@ -65,6 +68,16 @@ enum Command {
     Journal(journal_cli::Arguments),
     /// See how a cluster stands, and change its members
     Cluster(cluster_cli::Arguments),
+    /// Print what makes a shell complete these commands, such as: rialto completions bash > /etc/bash_completion.d/rialto
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder, such as: rialto man /usr/local/share/man/man1
+    Man {
+        /// The folder, which must be there
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -96,40 +109,45 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    let command = match Rialto::parse().command {
-        // Needs neither a log nor a runtime.
-        Command::Sim(arguments) => return sim::run(arguments),
-        Command::Journal(arguments) => return journal_cli::run(arguments),
-        Command::Admin(arguments) => return admin::cli::run(*arguments),
-        Command::SecretsKey { file } => {
-            return match KeyRing::read_or_create(&file) {
-                Ok(_) => ExitCode::SUCCESS,
-                Err(reason) => fail(&reason),
-            };
-        }
-        Command::Cluster(arguments) => return cluster_cli::run(arguments),
-        command => command,
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.to_string()),
-    };
-    runtime.block_on(async {
-        match command {
-            Command::Serve(arguments) => match run_server(arguments).await {
+    match Rialto::parse().command {
+        Command::Serve(arguments) => with_runtime(async {
+            match run_server(arguments).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => fail(&reason),
-            },
-            Command::Demo(arguments) => demo::run(arguments, stop_signal()).await,
-            Command::Replay(arguments) => replay::run(*arguments).await,
-            Command::Sim(arguments) => sim::run(arguments),
-            Command::Journal(arguments) => journal_cli::run(arguments),
-            Command::Admin(_) | Command::SecretsKey { .. } => ExitCode::FAILURE,
-            Command::Cluster(arguments) => cluster_cli::run(arguments),
+            }
+        }),
+        Command::Demo(arguments) => with_runtime(async { demo::run(arguments, stop_signal()).await }),
+        Command::Replay(arguments) => with_runtime(replay::run(*arguments)),
+        Command::Sim(arguments) => sim::run(arguments),
+        Command::Journal(arguments) => journal_cli::run(arguments),
+        Command::Admin(arguments) => admin::cli::run(*arguments),
+        Command::SecretsKey { file } => match KeyRing::read_or_create(&file) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(reason) => fail(&reason),
+        },
+        Command::Cluster(arguments) => cluster_cli::run(arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Rialto::command(), "rialto", &mut script);
+            // Who closes the pipe early has read enough.
+            let _ = std::io::stdout().write_all(&script);
+            ExitCode::SUCCESS
         }
-    })
+        Command::Man { folder } => match clap_mangen::generate_to(Rialto::command(), &folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{}: {error}", folder.display())),
+        },
+    }
+}
+
+/// Does what goes on for a while, with a runtime and a log of what happens.
+fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 fn fail(reason: &str) -> ExitCode {

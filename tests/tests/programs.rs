@@ -121,6 +121,25 @@ async fn demo_trades_on_its_own_serves_its_accounts_and_stops_cleanly() {
     assert!(demo.wait().expect("it was started").success());
 }
 
+#[test]
+fn shells_complete_every_command_and_every_command_has_its_manual_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(binary()).args(["completions", shell]).output().expect("the binary can be started");
+        let script = String::from_utf8(output.stdout).expect("a script is text");
+        assert!(output.status.success() && script.contains("transfer-leader"), "{shell}: {script}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(binary()).arg("man").arg(folder.path()).output().expect("the binary can be started");
+    assert!(output.status.success(), "{output:?}");
+    for page in ["rialto.1", "rialto-serve.1", "rialto-journal-explain.1"] {
+        let text = std::fs::read_to_string(folder.path().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let output = Command::new(binary()).args(["man", "/nowhere"]).output().expect("the binary can be started");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("/nowhere"), "{told}");
+}
+
 fn summary(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
 }
