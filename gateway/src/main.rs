@@ -12,6 +12,7 @@ use gateway::config::Config;
 use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
+use gateway::settings::{self, Sources};
 use gateway::{admin, cluster_cli, demo, journal_cli, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -68,6 +69,11 @@ enum Command {
     Journal(journal_cli::Arguments),
     /// See how a cluster stands, and change its members
     Cluster(cluster_cli::Arguments),
+    /// The settings that "serve" would have, and where each comes from
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
     /// Print what makes a shell complete these commands, such as: rialto completions bash > /etc/bash_completion.d/rialto
     Completions {
         /// For which shell
@@ -77,6 +83,25 @@ enum Command {
     Man {
         /// The folder, which must be there
         folder: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print every setting with its value and who said so: a flag, a variable of the environment, the file, or the default
+    #[command(after_long_help = "\
+A flag wins over the environment, that over the file, and that over the default. In the environment limits.orders_per_day is \
+RIALTO_LIMITS__ORDERS_PER_DAY.
+
+Example:
+  rialto config show --config /etc/rialto/rialto.toml | grep -v 'default$'
+      What differs from the defaults.")]
+    Show {
+        #[command(flatten)]
+        serve: Box<Serve>,
+        /// One JSON object a line instead
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -101,7 +126,7 @@ struct Serve {
     /// directory tells]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
-    /// Settings; a flag given here wins over the file
+    /// Settings; a flag given here wins over the environment, and that over the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -126,6 +151,10 @@ fn main() -> ExitCode {
             Err(reason) => fail(&reason),
         },
         Command::Cluster(arguments) => cluster_cli::run(arguments),
+        Command::Config { command: ConfigCommand::Show { serve, json } } => match show_settings(*serve, json) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(&reason),
+        },
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Rialto::command(), "rialto", &mut script);
@@ -155,13 +184,49 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+impl Serve {
+    /// The settings that come of flags, environment and file.
+    fn settings(self) -> Result<(Config, Sources), String> {
+        let (mut config, mut sources) = settings::read(self.config.as_deref())?;
+        self.place.apply(&mut config)?;
+        let said = [
+            ("data", self.data.is_some(), "--data"),
+            ("listen", self.listen.is_some(), "--listen"),
+            ("bootstrap", self.bootstrap.is_some(), "--bootstrap"),
+            ("admin.listen", self.admin.is_some(), "--admin"),
+        ];
+        for (path, _, flag) in said.into_iter().chain(self.place.said()).filter(|(_, is_said, _)| *is_said) {
+            sources.say(path, flag);
+        }
+        config.data = self.data.or(config.data);
+        config.listen = self.listen.or(config.listen);
+        config.admin.listen = self.admin.or(config.admin.listen);
+        config.bootstrap = self.bootstrap.or(config.bootstrap);
+        Ok((config, sources))
+    }
+}
+
+/// Prints every setting, its value and who said so.
+fn show_settings(serve: Serve, as_json: bool) -> Result<(), String> {
+    let (config, sources) = serve.settings()?;
+    config.check()?;
+    let told = sources.tell(&config);
+    let width = told.iter().map(|(path, ..)| path.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (setting, value, from) in told {
+        out += &if as_json {
+            format!("{}\n", serde_json::json!({ "setting": setting, "value": value, "from": from }))
+        } else {
+            format!("{setting:width$} = {value}  # {from}\n")
+        };
+    }
+    // Who closes the pipe early has read enough.
+    let _ = std::io::stdout().write_all(out.as_bytes());
+    Ok(())
+}
+
 async fn run_server(arguments: Serve) -> Result<(), String> {
-    let mut config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-    arguments.place.apply(&mut config)?;
-    config.data = arguments.data.or(config.data);
-    config.listen = arguments.listen.or(config.listen);
-    config.admin.listen = arguments.admin.or(config.admin.listen);
-    config.bootstrap = arguments.bootstrap.or(config.bootstrap);
+    let (config, _) = arguments.settings()?;
     let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
 
     let mut running = serve::start(config, bootstrap).await?;

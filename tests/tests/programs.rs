@@ -140,6 +140,29 @@ fn shells_complete_every_command_and_every_command_has_its_manual_page() {
     assert!(output.status.code() == Some(1) && told.contains("/nowhere"), "{told}");
 }
 
+#[test]
+fn config_show_says_where_each_setting_comes_from() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/public-venue.toml");
+    let show = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(binary());
+        command.args(["config", "show", "--json", "--config"]).arg(&file).args(arguments);
+        command.envs(environment.iter().copied()).output().expect("the binary can be started")
+    };
+    let output = show(&["--data", "/somewhere"], &[("RIALTO_LIMITS__ORDERS_PER_DAY", "9")]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("settings are text");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |setting: &str| lines.iter().find(|line| line["setting"] == setting).expect("it is a setting");
+    let told = |setting: &str| (of(setting)["value"].clone(), of(setting)["from"].as_str().expect("a text").to_owned());
+    assert_eq!(told("data"), (json!("/somewhere"), "--data".to_owned()));
+    assert_eq!(told("limits.orders_per_day"), (json!(9), "RIALTO_LIMITS__ORDERS_PER_DAY".to_owned()));
+    assert_eq!(told("limits.orders_per_10_seconds"), (json!(50), file.display().to_string()));
+    assert_eq!(told("lanes.count"), (json!(16), "default".to_owned()));
+    let output = show(&[], &[("RIALTO_LANES__COUNT", "none")]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("RIALTO_LANES__COUNT"), "{told}");
+}
+
 fn summary(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
 }
