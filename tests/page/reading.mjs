@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { Page, eight, units } from "./browser.mjs";
 import { check, quick } from "./checks.mjs";
 import { Origin } from "./origin.mjs";
+import { Recorded } from "./recorded.mjs";
 
 const ROWS = 15;
 const FIRST_LOAD_MAX = 150_000;
@@ -133,6 +134,49 @@ export async function onDemo(browser, demo, seconds) {
     assert.equal(Number(await page.text("#resyncs")), before + 1);
   });
 
+  await check("3: prices laid together by group, and sizes in the quote asset", async () => {
+    await page.tab.click("#group-wider");
+    await page.tab.click("#group-wider");
+    for (const isQuote of [false, true]) {
+      if (isQuote) await page.tab.click("#unit");
+      await page.painted();
+      const [shown, bids, asks] = await page.tab.evaluate(async () => {
+        await globalThis.__probe.painted();
+        const rows = (id) => [...document.getElementById(id).rows].map((row) => [...row.cells].map((cell) => cell.textContent)).filter(([price]) => price);
+        const { bids, asks } = globalThis.__probe.market().book;
+        const levels = (side) => side.prices.map((price) => [String(price / 10n ** 10n), String(side.quantities.get(price) / 10n ** 10n)]);
+        return [{ asks: rows("asks").reverse(), bids: rows("bids") }, levels(bids), levels(asks)];
+      });
+      const step = 100_000_000n; // a hundred ticks of 0.01, in 10^-8ths
+      for (const [side, levels] of Object.entries({ bids, asks })) {
+        const groups = new Map();
+        for (const [price, quantity] of levels.map((level) => level.map(BigInt))) {
+          const group = ((price + (side === "asks" ? step - 1n : 0n)) / step) * step;
+          groups.set(group, (groups.get(group) ?? 0n) + quantity);
+        }
+        let total = 0n;
+        const wanted = [...groups].slice(0, ROWS).map(([price, quantity]) => {
+          total += quantity;
+          const size = (amount) => (isQuote ? (amount * price) / 10n ** 16n * 10n ** 8n : amount);
+          return [price, size(quantity), size(total)];
+        });
+        assert.ok(wanted.length > 5);
+        assert.deepEqual(shown[side].map((row) => row.map((text) => units(text.replace(" ◆", "")))), wanted, `${side} ${isQuote}`);
+      }
+    }
+    await page.tab.click("#unit");
+    await page.tab.click("#group-finer");
+    await page.tab.click("#group-finer");
+  });
+
+  await check("11: silence is noticed, and asked about", async () => {
+    origin.passes = () => false;
+    const noticed = await page.until("it is noticed", () => document.getElementById("conn").dataset.state === "reconnecting");
+    console.log(`      noticed after ${noticed.toFixed(0)} ms`);
+    origin.passes = () => true;
+    await page.until("live", () => document.getElementById("conn").dataset.state === "live");
+  });
+
   await check("11: the exchange is killed and comes back", async () => {
     await page.logIn("demo-trader-1");
     await page.order({ side: "BUY", price: "30000.00", quantity: "0.00100" });
@@ -170,6 +214,36 @@ export async function onDemo(browser, demo, seconds) {
     assert.ok(page.requests.some(({ method }) => method === "SOCKET"));
   });
   await page.close();
+  origin.close();
+}
+
+/** Made-up trades minutes apart: what closes between is told in one go, between two frames. @param {any} browser @param {string} assets */
+export async function onMadeUp(browser, assets) {
+  const start = 1_700_000_040_000;
+  const trade = (id, minute, price) => {
+    const time = start + minute * 60_000;
+    const data = { e: "trade", E: time, s: "BTCUSDT", t: id, p: `${price}.00000000`, q: "0.10000000", T: time, m: id % 2 === 0, M: true };
+    return `${time}000000 ${JSON.stringify({ stream: "btcusdt@trade", data })}`;
+  };
+  const made = new Recorded([
+    `${start}000000 {"lastUpdateId":1,"bids":[["99.00000000","1.00000000"]],"asks":[["101.00000000","1.00000000"]]}`,
+    ...[[0, 100], [0, 103], [1, 101], [4, 98], [4, 99], [5, 97], [12, 102], [30, 110]].map(([minute, price], id) => trade(id + 1, minute, price)),
+  ]);
+  const origin = new Origin({ upstream: assets, answer: (path, query) => made.answer(path, query), connect: (socket, url) => made.connect(socket, url) });
+  await origin.listen();
+  await made.play(2, { perSecond: 1e9 });
+  await check("4: empty minutes, and those that close between two frames", async () => {
+    const page = await Page.open(browser, origin.url);
+    await page.until("a candle", () => globalThis.__probe.candles().length === 1);
+    await made.play(made.lines.length, { perSecond: 1e9 });
+    for (const [interval, count] of [["1m", 31], ["5m", 7]]) {
+      await page.tab.check(`#interval-${interval}`, { force: true });
+      await page.until("all candles", (wanted) => globalThis.__probe.candles().length === wanted, count);
+      assertCandles(await candles(page), made.klines(interval, 500, Infinity));
+    }
+    assert.deepEqual(page.errors, []);
+    await page.close();
+  });
   origin.close();
 }
 

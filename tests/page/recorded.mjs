@@ -13,9 +13,14 @@ const units = (text) => BigInt(text.replace(".", ""));
 const fixed = (value) => { const text = String(value).padStart(9, "0"); return `${text.slice(0, -8)}.${text.slice(-8)}`; };
 
 export class Recorded {
-  /** @param {string[]} files */
-  constructor(files) {
-    this.lines = files.flatMap((file) => gunzipSync(readFileSync(file)).toString().trim().split("\n")).map((line) => {
+  /** What files hold. @param {string[]} files */
+  static of(files) {
+    return new Recorded(files.flatMap((file) => gunzipSync(readFileSync(file)).toString().trim().split("\n")));
+  }
+
+  /** @param {string[]} lines */
+  constructor(lines) {
+    this.lines = lines.map((line) => {
       const space = line.indexOf(" ");
       return { at: Number(line.slice(0, space)) / 1e6, text: line.slice(space + 1) };
     });

@@ -14,7 +14,7 @@ import { check, outcome } from "./checks.mjs";
 import { endure } from "./endurance.mjs";
 import { Exchange, QUIET } from "./exchange.mjs";
 import { looks } from "./looks.mjs";
-import { onDemo, onRecorded } from "./reading.mjs";
+import { onDemo, onMadeUp, onRecorded } from "./reading.mjs";
 import { Recorded } from "./recorded.mjs";
 import { trading } from "./trading.mjs";
 
@@ -38,11 +38,12 @@ try {
   const [demo, quiet] = await Promise.all(exchanges.map((exchange) => exchange.start()));
   await trading(browser, quiet);
   await looks(browser, demo, quiet);
+  await onMadeUp(browser, demo.url);
   if (recordings.every((file) => existsSync(file))) {
     // A minute of it in real time is some 9,000 messages; CI takes more of them, quicker.
     const [messages, perSecond] = isLong ? [90_000, 1000] : [30_000, 3000];
-    await onRecorded(browser, new Recorded(recordings), demo.url, messages, perSecond);
-    await endure(browser, () => new Recorded(recordings), demo.url, isLong ? 600 : 15);
+    await onRecorded(browser, Recorded.of(recordings), demo.url, messages, perSecond);
+    await endure(browser, () => Recorded.of(recordings), demo.url, isLong ? 600 : 15);
   } else {
     console.log(`skipped: there is no ${recordings[0]}`);
   }

@@ -3,7 +3,7 @@
 
 import { announce, invalidate } from "./dom.js";
 import { formatDecimal, parseDecimal, shortDecimal } from "./decimal.js";
-import { Refusal, STREAM_BASE, backoff, sleep } from "./requests.js";
+import { Pulse, Refusal, STREAM_BASE, backoff, sleep } from "./requests.js";
 
 const KEEP_ALIVE_MS = 20 * 60_000;
 const HISTORY_MAX = 200;
@@ -73,7 +73,12 @@ export class Account {
     /** @type {any[] | null} */
     let waiting = [];
     const over = new Promise((resolve) => socket.addEventListener("close", resolve));
+    /** @type {() => void} */
+    let giveUp = () => {};
+    const lost = new Promise((resolve) => { giveUp = () => resolve(undefined); });
+    const pulse = new Pulse(socket, giveUp);
     socket.addEventListener("message", ({ data }) => {
+      pulse.heard();
       const event = JSON.parse(data);
       if (event.e === "listenKeyExpired" || event.e === "eventStreamTerminated") socket.close();
       else if (waiting) waiting.push(event);
@@ -88,9 +93,11 @@ export class Account {
       isConnected();
       this.isCurrent = true;
       this.changed();
-      await over;
+      // A socket that nobody answers closes late.
+      await Promise.race([over, lost]);
     } finally {
       clearInterval(keepAlive);
+      pulse.stop();
       this.signal.removeEventListener("abort", close);
       socket.close();
     }

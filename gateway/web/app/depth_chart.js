@@ -1,6 +1,6 @@
 // The depth chart: both sides of the book, cumulated away from the middle. The tooltip says price, total and how far it is.
 
-import { formatDecimal, plainDecimal } from "./decimal.js";
+import { ONE, formatDecimal } from "./decimal.js";
 import { element, setText } from "./dom.js";
 
 /** The part of each side's levels that is shown: those far away would leave no room for the others. */
@@ -34,7 +34,8 @@ export class DepthChart {
     const bids = book?.bids.levels(5000, 0n, false) ?? [];
     const asks = book?.asks.levels(5000, 0n, true) ?? [];
     if (bids.length === 0 || asks.length === 0) return setText(element("depth-legend"), "One side of the book is empty");
-    const number = (/** @type {bigint} */ value) => Number(plainDecimal(value, 12));
+    // For pixels.
+    const number = (/** @type {bigint} */ value) => Number(value) / Number(ONE);
     const middle = (number(bids[0].price) + number(asks[0].price)) / 2;
     const reach = (/** @type {import("./book.js").Level[]} */ levels) => Math.abs(number(levels[Math.floor((levels.length - 1) * PART_SHOWN)].price) - middle);
     const span = Math.max(reach(bids), reach(asks));

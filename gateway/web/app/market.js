@@ -6,18 +6,16 @@
 import { Book } from "./book.js";
 import { Candles } from "./candles.js";
 import { announce, invalidate } from "./dom.js";
-import { STREAM_BASE, Samples, ServerClock, backoff, requestJson, sleep } from "./requests.js";
+import { Pulse, STREAM_BASE, Samples, ServerClock, backoff, requestJson, sleep } from "./requests.js";
 
 export const TRADES_SHOWN = 60;
 const SNAPSHOT_LEVELS = 1000;
 const BUFFERED_EVENTS_MAX = 5000;
 const OPEN_TIMEOUT_MS = 2000;
-const SILENCE_BEFORE_PROBE_MS = 4000;
-const SILENCE_BEFORE_RECONNECT_MS = 3000;
 
 /** @typedef {{id: number, price: string, quantity: string, time: number, sold: boolean}} Trade */
-/** @typedef {{socket: WebSocket, abort: AbortController, signal: AbortSignal, buffer: any[] | null, heardAt: number, probed: boolean,
- *   isReadingTrades: boolean, isReadingCandles: boolean, timeout: any}} Link */
+/** @typedef {{socket: WebSocket, abort: AbortController, signal: AbortSignal, buffer: any[] | null, pulse: Pulse,
+ *   isReadingTrades: boolean, timeout: any}} Link */
 
 export class Market {
   /** @param {any} info @param {string} interval */
@@ -44,12 +42,10 @@ export class Market {
     this.messages = 0;
     this.lag = new Samples();
     this.clock = new ServerClock();
-    this.watch = setInterval(() => this.probe(), 1000);
     this.connect();
   }
 
   stop() {
-    clearInterval(this.watch);
     clearTimeout(this.retry);
     this.drop();
   }
@@ -76,8 +72,8 @@ export class Market {
     const abort = new AbortController();
     /** @type {Link} */
     const link = {
-      socket, abort, signal: abort.signal, buffer: [], heardAt: performance.now(), probed: false,
-      isReadingTrades: false, isReadingCandles: false, timeout: undefined,
+      socket, abort, signal: abort.signal, buffer: [], pulse: new Pulse(socket, () => this.lost(link)), isReadingTrades: false,
+      timeout: undefined,
     };
     link.timeout = setTimeout(() => this.lost(link), OPEN_TIMEOUT_MS);
     this.link = link;
@@ -85,7 +81,7 @@ export class Market {
     socket.addEventListener("open", () => {
       if (this.link !== link) return;
       clearTimeout(link.timeout);
-      link.heardAt = performance.now();
+      link.pulse.heard();
       this.setState("synchronising");
       this.synchronise(link);
       this.readTrades(link);
@@ -95,8 +91,7 @@ export class Market {
     });
     socket.addEventListener("message", ({ data }) => {
       if (this.link !== link) return;
-      link.heardAt = performance.now();
-      link.probed = false;
+      link.pulse.heard();
       this.messages += 1;
       this.receive(link, JSON.parse(data));
     });
@@ -108,6 +103,7 @@ export class Market {
     this.link = null;
     if (!link) return;
     clearTimeout(link.timeout);
+    link.pulse.stop();
     link.abort.abort();
     link.socket.close();
   }
@@ -123,24 +119,10 @@ export class Market {
     this.attempt += 1;
   }
 
-  /** A page cannot see pings, so a silent socket is asked something, and given up where nothing comes back in time. */
-  probe() {
-    const link = this.link;
-    if (!link || link.socket.readyState !== WebSocket.OPEN) return;
-    const silence = performance.now() - link.heardAt;
-    if (silence > SILENCE_BEFORE_RECONNECT_MS && link.probed) {
-      this.lost(link);
-    } else if (silence > SILENCE_BEFORE_PROBE_MS && !link.probed) {
-      link.probed = true;
-      link.heardAt = performance.now();
-      this.send("LIST_SUBSCRIPTIONS");
-    }
-  }
-
-  /** @param {string} method @param {string[]} [params] */
+  /** @param {string} method @param {string[]} params */
   send(method, params) {
     const socket = this.link?.socket;
-    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(params ? { method, params, id: 1 } : { method, id: 1 }));
+    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ method, params, id: 1 }));
   }
 
   /** Candles of another interval from now on. @param {string} interval */

@@ -3,6 +3,9 @@
 const REQUEST_TIMEOUT_MS = 10_000;
 const BACKOFF_FIRST_MS = 250;
 const BACKOFF_MAX_MS = 2000;
+const PULSE_LOOK_MS = 1000;
+const SILENCE_BEFORE_ASKING_MS = 4000;
+const SILENCE_BEFORE_LOST_MS = 3000;
 const SAMPLES_MAX = 500;
 const CLOCK_QUESTIONS = 5;
 const CLOCK_PAUSE_MS = 300;
@@ -43,6 +46,37 @@ export function sleep(ms, signal) {
 export function backoff(attempt) {
   const ms = Math.min(BACKOFF_FIRST_MS * 2 ** Math.min(attempt, 10), BACKOFF_MAX_MS);
   return ms * (0.5 + Math.random() / 2);
+}
+
+/** A page cannot see pings, so a silent socket is asked something, and given up where nothing comes back in time. */
+export class Pulse {
+  /** @param {WebSocket} socket @param {() => void} lost */
+  constructor(socket, lost) {
+    this.socket = socket;
+    this.lost = lost;
+    this.isAsked = false;
+    this.heardAt = performance.now();
+    this.watch = setInterval(() => this.look(), PULSE_LOOK_MS);
+  }
+
+  heard() {
+    this.heardAt = performance.now();
+    this.isAsked = false;
+  }
+
+  stop() { clearInterval(this.watch); }
+
+  look() {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    const silence = performance.now() - this.heardAt;
+    if (this.isAsked && silence > SILENCE_BEFORE_LOST_MS) {
+      this.lost();
+    } else if (!this.isAsked && silence > SILENCE_BEFORE_ASKING_MS) {
+      this.isAsked = true;
+      this.heardAt = performance.now();
+      this.socket.send(JSON.stringify({ method: "LIST_SUBSCRIPTIONS", id: 1 }));
+    }
+  }
 }
 
 /** The last so many measurements. */
