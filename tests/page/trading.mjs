@@ -101,10 +101,15 @@ export async function trading(browser, exchange) {
       [{ price: "59990.00", quantity: "0.00001" }, "NOTIONAL"],
       [{ price: "", quantity: "0.01" }, "PRICE_FILTER"],
       [{ kind: "trailing", delta: "5", quantity: "0.01" }, "TRAILING_DELTA"],
+      [{ kind: "limit", price: "59990.00", quantity: "0.01", iceberg: "0.00001" }, "ICEBERG_PARTS"],
+      [{ kind: "limit", price: "59990.00", quantity: "0.01", iceberg: "0.1" }, "ICEBERG_PARTS"],
       [{ kind: "market", quantity: "", total: "4" }, "NOTIONAL"],
     ]) {
+      await page.tab.evaluate((isHidden) => { document.querySelector("details").open = isHidden; }, "iceberg" in fields);
       await page.order(fields);
-      assert.match(await page.text("#fault"), new RegExp(`^${name}: `), JSON.stringify(fields));
+      const fault = await page.text("#fault");
+      if ("iceberg" in fields) await page.tab.fill("#iceberg", "");
+      assert.match(fault, new RegExp(`^${name}: `), JSON.stringify(fields));
     }
     assert.equal(orderRequests(page).length, sent);
   });
@@ -126,7 +131,9 @@ export async function trading(browser, exchange) {
       [{ kind: "stop-market", side: "SELL", stop: "59000", quantity: "0.01" }, { type: "STOP_LOSS", stopPrice: "59000.00000000" }],
       [{ kind: "take-profit-limit", side: "SELL", stop: "61000", price: "61000", quantity: "0.01" }, { type: "TAKE_PROFIT_LIMIT" }],
       [{ kind: "take-profit", side: "SELL", stop: "61000", quantity: "0.01" }, { type: "TAKE_PROFIT" }],
-      [{ kind: "trailing", side: "SELL", delta: "100", quantity: "0.01" }, { type: "STOP_LOSS", trailingDelta: 100 }],
+      [{ kind: "trailing", side: "SELL", delta: "100", stop: "", quantity: "0.01" }, { type: "STOP_LOSS", trailingDelta: 100 }],
+      [{ kind: "trailing", side: "SELL", delta: "100", stop: "61000", quantity: "0.01" }, { type: "STOP_LOSS", trailingDelta: 100, stopPrice: "61000.00000000" }],
+      [{ kind: "pegged", side: "BUY", "peg-levels": "1", quantity: "0.01" }, { type: "LIMIT", pegPriceType: "PRIMARY_PEG", pegOffsetValue: 1, price: BIDS[1].padEnd(14, "0") }],
     ]) {
       const order = await placed(fields);
       for (const [name, value] of Object.entries(wanted)) assert.equal(order[name], value, `${fields.kind}: ${name}`);
@@ -139,7 +146,7 @@ export async function trading(browser, exchange) {
     await page.tab.selectOption("#tif", "IOC");
     assert.equal((await placed({ side: "BUY", price: "59000.00", quantity: "0.01" })).status, "EXPIRED");
     await page.tab.selectOption("#tif", "GTC");
-    await page.tab.click("summary");
+    await page.tab.evaluate(() => { document.querySelector("details").open = true; });
     assert.equal((await placed({ side: "BUY", price: "59000.00", quantity: "1", iceberg: "0.1" })).icebergQty, "0.10000000");
     await page.tab.fill("#iceberg", "");
     const open = async () => Number(await page.text("#open-count"));
@@ -147,6 +154,8 @@ export async function trading(browser, exchange) {
       [{ kind: "oco", side: "SELL", price: "62000", stop: "58000", "stop-price": "57900", quantity: "0.01" }, 2],
       [{ kind: "oto", side: "BUY", price: "58000", quantity: "0.01", "then-price": "63000" }, 1],
       [{ kind: "otoco", side: "BUY", price: "58000", quantity: "0.01", "then-price": "63000", "then-stop": "57000" }, 1],
+      [{ kind: "opo", side: "BUY", price: "58000", quantity: "0.01", "then-price": "63000" }, 1],
+      [{ kind: "opoco", side: "BUY", price: "58000", quantity: "0.01", "then-price": "63000", "then-stop": "57000" }, 1],
     ]) {
       const before = (await ann.call("GET", "/api/v3/openOrders")).length;
       await page.order(fields);

@@ -14,13 +14,16 @@ const KINDS = /** @type {Record<string, {name: string, type: string, fields: str
   "stop-market": { name: "Stop market", type: "STOP_LOSS", fields: ["stop", "quantity"] },
   "take-profit-limit": { name: "Take profit limit", type: "TAKE_PROFIT_LIMIT", fields: ["stop", "price", "quantity", "tif", "iceberg"] },
   "take-profit": { name: "Take profit", type: "TAKE_PROFIT", fields: ["stop", "quantity"] },
-  trailing: { name: "Trailing stop", type: "STOP_LOSS", fields: ["delta", "quantity"] },
+  trailing: { name: "Trailing stop", type: "STOP_LOSS", fields: ["delta", "stop", "quantity"] },
+  pegged: { name: "Pegged to the best", type: "PEGGED", fields: ["peg", "peg-levels", "quantity", "tif"] },
   oco: { name: "OCO: limit or stop", type: "OCO", fields: ["price", "stop", "stop-price", "quantity"] },
   oto: { name: "OTO: then another", type: "OTO", fields: ["price", "quantity", "then-price"] },
   otoco: { name: "OTOCO: then profit or stop", type: "OTOCO", fields: ["price", "quantity", "then-price", "then-stop"] },
+  opo: { name: "OPO: then sell what was bought", type: "OPO", fields: ["price", "quantity", "then-price"] },
+  opoco: { name: "OPOCO: then profit or stop for it", type: "OPOCO", fields: ["price", "quantity", "then-price", "then-stop"] },
 });
-const ALL_FIELDS = ["stop", "price", "stop-price", "delta", "quantity", "total", "then-price", "then-stop", "tif", "iceberg", "post-only"];
-const DECIMALS = ["stop", "price", "stop-price", "delta", "quantity", "total", "then-price", "then-stop", "iceberg"];
+const ALL_FIELDS = ["delta", "stop", "price", "stop-price", "peg", "peg-levels", "quantity", "total", "then-price", "then-stop", "tif", "iceberg", "post-only"];
+const DECIMALS = ["stop", "price", "stop-price", "delta", "peg-levels", "quantity", "total", "then-price", "then-stop", "iceberg"];
 const ATTEMPTS = 2;
 
 export class OrderForm {
@@ -79,7 +82,8 @@ export class OrderForm {
   arrange() {
     for (const field of ALL_FIELDS) element(`field-${field}`).hidden = !this.has(field);
     setText(element("label-price"), this.kind.type === "OCO" ? "Limit price" : "Price");
-    setText(element("label-then-price"), this.kind.type === "OTOCO" ? "Then: profit price" : "Then: price");
+    setText(element("label-then-price"), this.has("then-stop") ? "Then: profit price" : "Then: price");
+    setText(element("label-stop"), this.has("delta") ? "From price (if any)" : "Stop price");
     element("tif").disabled = element("post-only").checked && this.has("post-only");
     this.isChecked = false;
     this.show(null);
@@ -134,7 +138,7 @@ export class OrderForm {
 
   /** What the order would be filled at, as far as one can say. */
   expectedPrice() {
-    for (const field of ["price", "stop"]) if (this.has(field)) return isDecimal(text(field)) ? parseDecimal(text(field)) : null;
+    for (const field of ["price", "stop"]) if (this.has(field) && !this.has("delta")) return isDecimal(text(field)) ? parseDecimal(text(field)) : null;
     const book = this.look().market?.book;
     return (this.side === "BUY" ? book?.asks.prices[0] : book?.bids.prices[0]) ?? null;
   }
@@ -143,9 +147,13 @@ export class OrderForm {
   check() {
     const info = this.info;
     for (const field of ["stop", "price", "stop-price", "then-price", "then-stop"]) {
-      const fault = this.has(field) ? checkPrice(info, field, text(field)) : null;
+      // A trailing stop may begin at once.
+      const isLeftOut = field === "stop" && this.has("delta") && text(field) === "";
+      const fault = this.has(field) && !isLeftOut ? checkPrice(info, field, text(field)) : null;
       if (fault) return fault;
     }
+    if (this.has("peg-levels") && !/^\d{0,3}$/.test(text("peg-levels"))) return { field: "peg-levels", text: "How many levels behind the best: a whole number" };
+    if (this.kind.type.startsWith("OPO") && this.side !== "BUY") return { field: "quantity", text: `${this.kind.type}: what is bought is sold, so begin with Buy` };
     if (this.has("delta")) {
       // A stop follows the price from below where it sells, from above where it buys.
       const fault = checkTrailing(info, "delta", text("delta"), this.side === "BUY");
@@ -190,7 +198,9 @@ export class OrderForm {
     const working = {
       workingType: "LIMIT", workingSide: side, workingPrice: text("price"), workingQuantity: text("quantity"), workingTimeInForce: "GTC",
     };
-    const pending = { pendingSide: other, pendingQuantity: text("quantity") };
+    // What an OPO sells is what its first order brought.
+    /** @type {Record<string, string>} */
+    const pending = this.kind.type.startsWith("OPO") ? { pendingSide: other } : { pendingSide: other, pendingQuantity: text("quantity") };
     const isBuy = side === "BUY";
     switch (this.kind.type) {
       case "OCO": {
@@ -202,15 +212,17 @@ export class OrderForm {
         }];
       }
       case "OTO":
-        return ["/api/v3/orderList/oto", {
+      case "OPO":
+        return [`/api/v3/orderList/${this.kind.type.toLowerCase()}`, {
           ...base, ...working, ...pending, listClientOrderId: name,
           pendingType: "LIMIT", pendingPrice: text("then-price"), pendingTimeInForce: "GTC",
         }];
-      case "OTOCO": {
+      case "OTOCO":
+      case "OPOCO": {
         const profit = { Type: "LIMIT_MAKER", Price: text("then-price") };
         const stop = { Type: "STOP_LOSS", StopPrice: text("then-stop") };
         const [above, below] = isBuy ? [profit, stop] : [stop, profit];
-        return ["/api/v3/orderList/otoco", {
+        return [`/api/v3/orderList/${this.kind.type.toLowerCase()}`, {
           ...base, ...working, ...pending, listClientOrderId: name, ...prefixed("pendingAbove", above), ...prefixed("pendingBelow", below),
         }];
       }
@@ -218,7 +230,12 @@ export class OrderForm {
     /** @type {Record<string, string>} */
     const params = { ...base, side, type: this.kind.type, newClientOrderId: name, newOrderRespType: "FULL" };
     if (this.has("price")) params.price = text("price");
-    if (this.has("stop")) params.stopPrice = text("stop");
+    if (this.has("stop") && text("stop")) params.stopPrice = text("stop");
+    if (this.has("peg")) {
+      params.type = "LIMIT";
+      params.pegPriceType = element("peg").value;
+      if (Number(text("peg-levels")) > 0) Object.assign(params, { pegOffsetType: "PRICE_LEVEL", pegOffsetValue: text("peg-levels") });
+    }
     if (this.has("delta")) params.trailingDelta = text("delta");
     if (this.has("total") && !text("quantity")) params.quoteOrderQty = text("total");
     else params.quantity = text("quantity");
