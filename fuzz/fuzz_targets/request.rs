@@ -135,6 +135,10 @@ async fn ask_rest(kept: &mut Option<TcpStream>, address: &str, route: u8, how: u
         assert!(read > 0, "closed without an answer: {}", String::from_utf8_lossy(&answer));
     };
     assert!(status < 500 || status == 503, "{status}: {body}");
+    if status == 400 && body.is_empty() {
+        // No HTTP at all, such as a target with a quote in it: refused before it is anybody's request.
+        return;
+    }
     if status != 404 && status != 405 && route.method != "HEAD" {
         let json: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
         assert!(status == 200 || json["code"].as_i64().is_some_and(|code| code < 0), "{status}: {body}");
