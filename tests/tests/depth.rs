@@ -42,9 +42,13 @@ fn replay(files: &[&str]) -> Option<(usize, usize)> {
     for event in events {
         match event {
             Err(snapshot) => {
-                first.get_or_insert(snapshot.last);
+                let at = snapshot.last;
+                first.get_or_insert(at);
                 book.snapshot(snapshot).unwrap();
-                continue;
+                // The events that had come before it may have brought it further.
+                if book.last_update() == Some(at) {
+                    continue;
+                }
             }
             Ok(diff) => {
                 let step = book.diff(diff).unwrap_or_else(|fault| panic!("{fault}"));
