@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use gateway::book_sync::{BookSync, Diff, Level, Snapshot, Step};
-use gateway::client::{Address, Rest, WsApi, signed_request};
+use gateway::client::{Address, Rest, WsApi, WsApiReceiver, WsApiSender, signed_request};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tests::exchange::{Exchange, bootstrap, credentials};
 use tests::socket::Socket;
@@ -26,22 +27,43 @@ fn seed() -> u64 {
     seed
 }
 
-/// Places orders one after the other and waits for each answer.
-struct Trader(WsApi, u64);
+/// Places orders, many at a time.
+struct Trader {
+    sender: WsApiSender,
+    receiver: WsApiReceiver,
+    placed: u64,
+    answered: u64,
+}
+
+/// How many orders are under way at the most.
+const UNDER_WAY_MAX: u64 = 500;
 
 impl Trader {
     async fn new(exchange: &Exchange) -> Trader {
-        Trader(WsApi::connect(exchange.address()).await.unwrap(), 0)
+        let (sender, receiver) = WsApi::connect(exchange.address()).await.unwrap().split();
+        Trader { sender, receiver, placed: 0, answered: 0 }
     }
 
     async fn limit(&mut self, account: usize, side: &str, price: &str, quantity: &str) {
-        self.1 += 1;
+        self.placed += 1;
         let terms = [("price", price), ("quantity", quantity), ("side", side), ("timeInForce", "GTC")];
         let mut parameters: Vec<_> = terms.iter().map(|(name, value)| (*name, json!(value))).collect();
         parameters.extend([("symbol", json!(SYMBOL)), ("type", json!("LIMIT"))]);
-        let request = signed_request(self.1, "order.place", &parameters, &credentials(account));
-        let answer = self.0.call(self.1, request).await.unwrap();
-        assert!(answer.is_success(), "{}", answer.body);
+        let request = signed_request(self.placed, "order.place", &parameters, &credentials(account));
+        self.sender.feed(request).await.unwrap();
+        if self.placed - self.answered >= UNDER_WAY_MAX {
+            self.wait().await;
+        }
+    }
+
+    /// Waits for all answers.
+    async fn wait(&mut self) {
+        self.sender.flush().await.unwrap();
+        while self.answered < self.placed {
+            let (_, answer) = self.receiver.next().await.unwrap();
+            assert!(answer.is_success(), "{}", answer.body);
+            self.answered += 1;
+        }
     }
 
     /// So many orders around a price, of which about half trade.
@@ -52,6 +74,7 @@ impl Trader {
             let quantity = format!("0.{:08}", random.random_range(1..9_999_999));
             self.limit(random.random_range(1..=2), side, &price, &quantity).await;
         }
+        self.wait().await;
     }
 
     /// So many trades, each at once and of its own aggregate.
@@ -60,6 +83,7 @@ impl Trader {
             self.limit(1, "SELL", "500.00", "0.00001000").await;
             self.limit(2, "BUY", "500.00", "0.00001000").await;
         }
+        self.wait().await;
     }
 }
 
@@ -98,7 +122,7 @@ async fn our_own_streams_keep_a_local_book_equal_to_book_ticker_partial_books_an
         let named = events.iter().filter(|event| event["stream"] == format!("btcusd@{name}"));
         named.map(|event| &event["data"]).collect()
     };
-    let level = |row: &Value| -> Level { serde_json::from_value(row.clone()).unwrap() };
+    let number = |text: &Value| Decimal::from_str_exact(text.as_str().unwrap()).unwrap();
     let mut book = BookSync::new();
     book.snapshot(snapshots[0].clone()).unwrap();
     let (best, mut compared) = (of("bookTicker"), [0; 3]);
@@ -109,7 +133,8 @@ async fn our_own_streams_keep_a_local_book_equal_to_book_ticker_partial_books_an
         let at = book.last_update().unwrap();
         let last = best.iter().rfind(|told| told["u"].as_u64().unwrap() <= at);
         if let Some(told) = last.filter(|told| told["u"].as_u64().unwrap() > snapshots[0].last) {
-            let told = [level(&json!([told["b"], told["B"]])), level(&json!([told["a"], told["A"]]))];
+            let told: [Level; 2] =
+                [("b", "B"), ("a", "A")].map(|(price, at)| (number(&told[price]), number(&told[at])));
             assert_eq!([book.best_bid(), book.best_ask()], told.map(Some), "seed {seed} at {at}");
             compared[0] += 1;
         }
@@ -348,7 +373,7 @@ async fn a_slow_reader_of_depth_gets_fewer_events_without_a_gap_and_of_best_pric
     let begun = Instant::now();
     while metric("rialto_stream_messages_conflated_total ").await < 2_000 {
         assert!(begun.elapsed() < Duration::from_secs(100), "seed {seed}: it is never behind");
-        trader.churn(&mut random, 500).await;
+        trader.churn(&mut random, 2_000).await;
     }
     tokio::time::sleep(Duration::from_millis(250)).await;
     let last = depth(exchange.address()).await;

@@ -66,7 +66,13 @@ enum Part {
     #[command(hide = true)]
     Serve { kind: String },
     #[command(hide = true)]
-    Read { address: String, count: usize, messages: u64, compressed: bool },
+    Read {
+        address: String,
+        count: usize,
+        messages: u64,
+        #[arg(action = clap::ArgAction::Set)]
+        compressed: bool,
+    },
 }
 
 #[tokio::main]

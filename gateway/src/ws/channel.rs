@@ -173,10 +173,11 @@ pub struct Listener {
 impl Listener {
     /// Nothing more is taken.
     pub fn end(&self) {
+        let mut listeners = self.channel.groups[self.group()].listeners.lock();
+        // Under the lock: whoever closes the stream has emptied the list and says so there.
         if self.is_over.swap(true, Ordering::SeqCst) {
             return;
         }
-        let mut listeners = self.channel.groups[self.group()].listeners.lock();
         let place = self.place.load(Ordering::Relaxed);
         // Whoever wakes them goes from the last to the first, so one that moves forward is not passed over.
         listeners.swap_remove(place);
@@ -424,9 +425,9 @@ impl Channel {
     /// Nobody listens any longer.
     pub fn close(&self) {
         for group in &self.groups {
-            let listeners = std::mem::take(&mut *group.listeners.lock());
+            let mut listeners = group.listeners.lock();
             self.count.fetch_sub(listeners.len(), Ordering::Relaxed);
-            listeners.iter().for_each(|listener| listener.is_over.store(true, Ordering::SeqCst));
+            listeners.drain(..).for_each(|listener| listener.is_over.store(true, Ordering::SeqCst));
         }
     }
 }

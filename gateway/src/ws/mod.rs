@@ -50,6 +50,9 @@ use socket::{Limits, Replies, Session};
 /// The parameter by which a client that comes back goes on after the last id it has.
 const RESUME_FROM: &str = "resumeFrom";
 
+/// How many streams one URL or request may resume: what they missed is sent at once.
+const RESUMED_MAX: usize = 8;
+
 /// The paths of all websockets.
 pub fn routes() -> Router<Arc<App>> {
     Router::new()
@@ -110,7 +113,10 @@ impl Target {
                 Ok((name, Some(id.parse().map_err(|_| ApiError::illegal_characters(RESUME_FROM, "^[0-9]{1,20}$"))?)))
             }
         });
-        let names = names.collect::<Result<_, ApiError>>()?;
+        let names = names.collect::<Result<Vec<_>, ApiError>>()?;
+        if names.iter().filter(|(_, from)| from.is_some()).count() > RESUMED_MAX {
+            return Err(ApiError::too_many_parameters());
+        }
         Ok(Target { names, combined, unit: time_unit(uri)? })
     }
 }
@@ -226,7 +232,8 @@ impl MarketSession {
             Method::Subscribe => {
                 let names: Vec<_> = names(list)?.iter().map(|name| resumed(name)).collect::<Result<_, _>>()?;
                 let new = names.iter().filter(|(name, _)| !self.subscriptions.contains_key(name)).count();
-                if self.subscriptions.len() + new > self.streams_max {
+                let resumed = names.iter().filter(|(_, from)| from.is_some()).count();
+                if self.subscriptions.len() + new > self.streams_max || resumed > RESUMED_MAX {
                     return Err(Refusal::invalid_request("too many parameters"));
                 }
                 names.into_iter().for_each(|(name, from)| self.subscribe(name, from));

@@ -18,7 +18,7 @@ const TRADES_MAX: usize = 2_000;
 /// Changes of the book kept of each symbol: a minute of them.
 const DIFFS_MAX: usize = 600;
 /// Price levels in them.
-const LEVELS_MAX: usize = 100_000;
+const LEVELS_MAX: usize = 50_000;
 
 /// What is kept of one symbol.
 #[derive(Default)]

@@ -256,7 +256,7 @@ impl<S: Session> Driver<S> {
         let mut payload = code.map_or_else(Vec::new, |code| code.to_be_bytes().to_vec());
         payload.extend(reason.as_bytes());
         self.out.push(frame(Opcode::Close, &payload));
-        self.flush().await?;
+        poll_fn(|context| self.out.poll_flush(context, &mut self.io)).await.map_err(|_| End::Gone)?;
         self.io.shutdown().await.map_err(|_| End::Gone)?;
         // What the peer sent meanwhile has to be read, or the system resets the connection and the close is lost.
         let mut rest = vec![0; READ_BYTES];
