@@ -356,8 +356,11 @@ impl Reader {
             match first & 0x0f {
                 1 => {
                     texts += 1;
-                    if let (Some(lags), Some(made)) = (&mut self.lags, made_at(body)) {
-                        lags.push(now.saturating_sub(made));
+                    if let Some(lags) = &mut self.lags {
+                        // One that is compressed does not tell when it was made.
+                        let made = made_at(body).filter(|_| first & 0x40 == 0);
+                        lags.extend(made.map(|made| now.saturating_sub(made)));
+                        let made = made.unwrap_or(now);
                         let mut span = totals.span.lock();
                         let (begin, end) = span.unwrap_or((made, now));
                         *span = Some((begin.min(made), end.max(now)));
