@@ -5,6 +5,7 @@
 //! Modules in the order of an order's road.
 
 pub mod config;
+pub mod settings;
 pub mod app;
 pub mod place;
 pub mod serve;
@@ -35,6 +36,7 @@ pub mod feed;
 pub mod views;
 pub mod klines;
 pub mod ws;
+pub mod web;
 pub mod metrics;
 pub mod admin;
 pub mod cluster_metrics;
