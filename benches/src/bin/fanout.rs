@@ -1,9 +1,7 @@
 //! One stream to many subscribers: delivered messages per second, the lag from the event to its receipt, the server's CPU for
-//! each message and memory for each socket, against a bare broadcast of the same bytes, over tungstenite and as frames made
-//! once, in the same run. Then what idle sockets take, and what bad readers do to good ones. Server and clients are processes
+//! each message and memory for each socket, against a bare broadcast of the same bytes with tungstenite, in the same run. Then what idle sockets take, and what bad readers do to good ones. Server and clients are processes
 //! of their own. Prints tables and appends to `target/bench.jsonl`.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -18,7 +16,6 @@ use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
 use gateway::serve;
 use gateway::ws::hub::Topic;
-use gateway::ws::message::{self, Opcode};
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -121,7 +118,6 @@ async fn serve(kind: &str) {
     let publish = match kind {
         "rialto" => serve_rialto().await,
         "tungstenite" => serve_tungstenite().await,
-        "frames" => serve_frames().await,
         other => panic!("{other}"),
     };
     for line in std::io::stdin().lock().lines() {
@@ -195,35 +191,6 @@ async fn serve_tungstenite() -> Publish {
     Box::new(move |text| drop(publish.send(text.into())))
 }
 
-/// The least there is: frames made once, written as they come.
-async fn serve_frames() -> Publish {
-    let (sender, _) = broadcast::channel::<bytes::Bytes>(16_384);
-    let (listener, publish) = (listen().await, sender.clone());
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            stream.set_nodelay(true).expect("a socket");
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
-                let (mut stream, mut receiver) = (socket.into_inner(), sender.subscribe());
-                while let Ok(frame) = receiver.recv().await {
-                    let mut frames = VecDeque::from([frame]);
-                    while let Ok(frame) = receiver.try_recv() {
-                        frames.push_back(frame);
-                    }
-                    for frame in frames {
-                        if stream.write_all(&frame).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            });
-        }
-    });
-    Box::new(move |text| drop(publish.send(message::frame(Opcode::Text, text.as_bytes()))))
-}
-
 // The readers.
 
 /// What all readers of a process have.
@@ -291,8 +258,9 @@ async fn subscribe(address: &str, index: usize, path: &str, compressed: bool) ->
     );
     stream.write_all(head.as_bytes()).await.expect("it is open");
     let mut answer = Vec::new();
+    // Nothing follows it before something is published.
     while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.expect("an answer"));
+        assert!(stream.read_buf(&mut answer).await.expect("an answer") > 0);
     }
     assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
     stream
@@ -478,7 +446,7 @@ fn fan(arguments: &Arguments) {
     );
     for &count in &arguments.subscribers {
         // Each once in every round, so that what else goes on the machine meets all of them.
-        let kinds = [("tungstenite", false), ("frames", false), ("rialto", false), ("rialto", true)];
+        let kinds = [("tungstenite", false), ("rialto", false), ("rialto", true)];
         let mut runs: Vec<Vec<Run>> = kinds.iter().map(|_| Vec::new()).collect();
         for _ in 0..arguments.rounds.max(1) {
             for ((kind, compressed), runs) in kinds.iter().zip(&mut runs) {
