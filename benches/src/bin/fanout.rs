@@ -297,7 +297,8 @@ impl Reader {
                 Err(_) => break,
             }
         }
-        if messages > 0 && heard < messages {
+        // One that is to hear nothing ends here only when it is closed.
+        if messages == 0 || heard < messages {
             totals.closed.fetch_add(1, Ordering::Relaxed);
         }
         totals.finished.fetch_add(1, Ordering::Relaxed);
