@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::any;
 use axum::serve::ListenerExt;
@@ -15,7 +14,9 @@ use bytes::Bytes;
 use gateway::app::App;
 use gateway::config::Config;
 use gateway::serve;
+use gateway::ws::handshake::Upgrade;
 use gateway::ws::socket::{Limits, Replies, Session, accept};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// The suite sends messages of sixteen mebibytes.
 const MESSAGE_BYTES_MAX: usize = 32 << 20;
@@ -40,7 +41,7 @@ impl Session for Echo {
     fn end(&mut self) {}
 }
 
-async fn echo(State(app): State<Arc<App>>, upgrade: WebSocketUpgrade) -> Response {
+async fn echo(State(app): State<Arc<App>>, upgrade: Upgrade) -> Response {
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::from(&app.config.sockets) };
     accept(upgrade, limits, app, |_| Echo)
 }

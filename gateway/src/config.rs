@@ -388,7 +388,7 @@ pub struct SocketsConfig {
     pub messages_per_second_max: u32,
     /// Bytes of a message that a websocket may send.
     pub message_bytes_max: usize,
-    /// Batches of messages that may wait for a slow reader before it is cut off.
+    /// Batches of messages that a stream keeps for those of its readers who are behind.
     pub queue_batches_max: usize,
     /// WS API requests that one socket may have under way; more wait unread.
     pub requests_in_flight_max: usize,

@@ -196,6 +196,7 @@ impl Worker {
                 error!(symbol = symbol.config.name, %reason, "candles and tickers lack the trades of the past");
             }
         }
+        self.publisher.recall();
         info!(sequence = restored.snapshot.sequence().0, trades, "views are built");
     }
 

@@ -43,6 +43,7 @@ pub mod cluster_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;
+pub mod book_sync;
 pub mod recorded;
 pub mod replay;
 pub mod demo;

@@ -17,6 +17,12 @@ pub struct Metrics {
     pub sockets: AtomicI64,
     /// Websockets that were opened.
     pub sockets_opened: AtomicU64,
+    /// Those among them that agreed on compression.
+    pub sockets_compressed: AtomicU64,
+    /// Websockets ended because nothing could be written to them.
+    pub sockets_stalled: AtomicU64,
+    /// Websockets ended because pings stayed unanswered.
+    pub sockets_silent: AtomicU64,
     /// Messages that came in on websockets.
     pub messages_received: AtomicU64,
     /// Frames that went out on websockets.
@@ -83,9 +89,28 @@ impl Metrics {
         page.gauge("rialto_sockets", "Open websockets.", self.sockets.load(Ordering::Relaxed));
         page.counter("rialto_sockets_opened_total", "Websockets opened.", load(&self.sockets_opened));
         page.gauge("rialto_stream_subscriptions", "Subscriptions to streams.", hub.subscriptions());
-        page.counter("rialto_stream_messages_total", "Messages queued for subscribers.", load(&hub.counts.messages));
+        page.counter("rialto_stream_messages_total", "Messages taken by subscribers.", load(&hub.counts.taken));
         page.counter("rialto_stream_messages_encoded_total", "Messages encoded.", load(&hub.counts.encoded));
-        page.counter("rialto_slow_disconnects_total", "Sockets closed as too slow.", load(&hub.counts.slow));
+        page.counter(
+            "rialto_stream_messages_conflated_total",
+            "Messages not sent to slow readers, as later ones replace or contain them.",
+            load(&hub.counts.conflated),
+        );
+        page.head("rialto_slow_disconnects_total", "counter", "Sockets closed on the reader's account, by reason.");
+        let by_reason = [
+            ("behind", &hub.counts.slow),
+            ("hole", &hub.counts.holes),
+            ("stalled", &self.sockets_stalled),
+            ("silent", &self.sockets_silent),
+        ];
+        for (reason, count) in by_reason {
+            page.sample("rialto_slow_disconnects_total", &format!("{{reason=\"{reason}\"}}"), load(count));
+        }
+        page.counter(
+            "rialto_sockets_compressed_total",
+            "Websockets opened that take compressed messages.",
+            load(&self.sockets_compressed),
+        );
         page.counter("rialto_socket_messages_received_total", "Messages received.", load(&self.messages_received));
         page.counter("rialto_socket_frames_sent_total", "Frames sent.", load(&self.frames_sent));
         page.counter("rialto_ws_api_requests_total", "WS API requests answered.", load(&self.ws_api_requests));

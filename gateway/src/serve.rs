@@ -77,6 +77,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
 
     // 2. The feed, which the journal fills from its first moment on.
     let outlets = Outlets::default();
+    outlets.hub.start(config.sockets.queue_batches_max);
     let secrets = match open_secrets(&config, &data) {
         Ok(secrets) => Arc::new(secrets),
         Err(reason) => {

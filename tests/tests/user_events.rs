@@ -19,8 +19,9 @@ use serde_json::Value;
 
 /// Runs commands on an engine, in two entries, and returns what `uid` is told of the last `count` of them.
 fn told(uid: u64, commands: &[Command], count: usize) -> Vec<Value> {
-    let (mut engine, views, hub) = (Engine::new(), Views::new(Arc::new(Klines::new())), Hub::new());
-    let (outbox, mut inbox) = outbox(16);
+    let (mut engine, views, hub) = (Engine::new(), Views::new(Arc::new(Klines::new())), Arc::new(Hub::new()));
+    let (outbox, mut inbox) = outbox();
+    let mut listening = Vec::new();
     for part in [&commands[..commands.len() - count], &commands[commands.len() - count..]] {
         let (mut events, mut ends) = (Vec::new(), Vec::new());
         let first_sequence = Sequence(engine.sequence().0 + 1);
@@ -33,10 +34,10 @@ fn told(uid: u64, commands: &[Command], count: usize) -> Vec<Value> {
         views.apply(&applied, &mut changes);
         assert!(views.is_conserved());
         user_stream::publish(&hub, &views.symbols(), &applied, &changes.orders, Time(2_000_000));
-        hub.subscribe(Topic::User(Uid(uid)), &outbox, Form::Raw, TimeUnit::Millisecond);
+        listening.push(hub.subscribe(Topic::User(Uid(uid)), &outbox, Form::Raw, TimeUnit::Millisecond));
     }
     let batch = inbox.try_next().expect("something happened");
-    batch.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+    batch.iter().map(|message| serde_json::from_str(message.as_str()).unwrap()).collect()
 }
 
 fn place(uid: u64, name: &str, side: Side, time_in_force: TimeInForce, price: u128, quantity: u128) -> Command {

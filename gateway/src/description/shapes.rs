@@ -89,6 +89,7 @@ pub const SHAPES: &[(&str, &str)] = &[
     ("ReferencePriceEvent", "{e:'referencePrice',s:text,r:decimal|null,t:int}"),
     ("KlineEvent", "{e:'kline',E:int,s:text,k:{t:int,T:int,s:text,i:text,f:int,L:int,o:decimal,c:decimal,h:decimal,l:decimal,v:decimal,n:int,x:bool,q:decimal,V:decimal,Q:decimal,B:text}}"),
     ("ServerShutdownEvent", "{e:'serverShutdown',E:int}"),
+    ("ResumeRefusedEvent", "{e:'resumeRefused',E:int,stream:text,resumeFrom:int,first:int,last:int,msg:text}"),
     // User events.
     ("ExecutionReport", "{e:'executionReport',E:int,s:text,c:text,S:Side,o:OrderType,f:TimeInForce,q:decimal,p:decimal,P:decimal,F:decimal,g:int,C:text,x:'NEW'|'CANCELED'|'REPLACED'|'REJECTED'|'TRADE'|'EXPIRED'|'TRADE_PREVENTION',X:OrderStatus,r:text,i:int,l:decimal,z:decimal,L:decimal,n:decimal,N:text|null,T:int,t:int,I:int,w:bool,m:bool,M:bool,O:int,Z:decimal,Y:decimal,Q:decimal,W?:int,V:SelfTradePrevention,d?:int,D?:int,j?:int,J?:int,v?:int,A?:decimal,B?:decimal,u?:int,U?:int,Cs?:text,pl?:decimal,pL?:decimal,pY?:decimal,gP?:text,gOT?:text,gOV?:int,gp?:decimal,eR?:ExpiryReason}"),
     ("ListStatusEvent", "{e:'listStatus',E:int,s:text,g:int,c:Contingency,l:text,L:ListOrderStatus,r:text,C:text,T:int,O:[{s:text,i:int,c:text}]}"),

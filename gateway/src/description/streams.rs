@@ -61,6 +61,7 @@ pub(super) fn document() -> Value {
     };
     STREAMS.iter().for_each(|(_, shape, summary)| message(shape, summary));
     USER_EVENTS.iter().for_each(|(shape, summary)| message(shape, summary));
+    message("ResumeRefusedEvent", "what came after that id is not kept: resync");
     message("StreamRequest", "subscribes or asks about subscriptions");
     message("StreamAnswer", "the answer to it");
     message("ApiRequest", "a call");
@@ -68,7 +69,7 @@ pub(super) fn document() -> Value {
 
     let mut sent: Vec<&str> = STREAMS.iter().map(|(_, shape, _)| *shape).collect();
     sent.extend(USER_EVENTS.iter().map(|(shape, _)| *shape));
-    sent.extend(["StreamRequest", "StreamAnswer"]);
+    sent.extend(["ResumeRefusedEvent", "StreamRequest", "StreamAnswer"]);
     let on_api: Vec<&str> = USER_EVENTS.iter().map(|(shape, _)| *shape).chain(["ApiRequest", "ApiAnswer"]).collect();
     let by_name = |shapes: &[&str]| -> Map<String, Value> {
         let reference =
@@ -95,6 +96,7 @@ pub(super) fn document() -> Value {
             "title": "Rialto: streams and WS API",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Names of streams may stand in the path of /ws, in the parameter `streams` of /stream, or in SUBSCRIBE on either. \
+                `?resumeFrom=<id>` goes on after the last id that the client has. \
                 On /stream each event comes as {\"stream\":name,\"data\":event}, on the WS API as {\"subscriptionId\":id,\"event\":event}. \
                 The calls of the WS API take the parameters of their twins in /openapi.json.",
         },

@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 
 use axum::Extension;
 use axum::extract::State;
-use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::Uri;
 use axum::response::Response;
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use futures_util::FutureExt;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::answered::Unconfirmed;
 use crate::app::{App, Peer};
@@ -33,7 +33,8 @@ use crate::params::Params;
 use crate::rest::account::order_count_rows;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
-use crate::ws::hub::{Form, Outbox, TimeUnit, Topic};
+use crate::ws::handshake::Upgrade;
+use crate::ws::hub::{self, Form, Outbox, TimeUnit, Topic};
 use crate::ws::logon::Logon;
 use crate::ws::request::{echo, query_value, refuse, time_unit};
 use crate::ws::socket::{self, Limits, Replies, Session};
@@ -56,7 +57,7 @@ pub(super) async fn upgrade(
     State(app): State<Arc<App>>,
     Extension(Peer(peer)): Extension<Peer>,
     uri: Uri,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Response {
     let address = peer.ip();
     let now = clock::now();
@@ -111,12 +112,13 @@ struct ApiSession {
 }
 
 /// An account that the socket listens to.
-#[derive(Clone, Copy)]
 struct Subscription {
     id: u64,
     uid: Uid,
     /// Whether it was made by whoever is logged on, and ends with the logon.
     is_of_logon: bool,
+    /// Events come as long as it is held; they begin after the answer.
+    events: Option<hub::Subscription>,
 }
 
 /// Which optional fields an answer has.
@@ -236,13 +238,14 @@ impl ApiSession {
             "userDataStream.subscribe" | "userDataStream.subscribe.signature" => {
                 let is_of_logon = method == "userDataStream.subscribe";
                 let subscribed = self.subscribe(params, &by, is_of_logon, now);
-                let json = subscribed.clone().map(|made| format!(r#"{{"subscriptionId":{}}}"#, made.id));
+                let json = subscribed.as_ref().map(|made| format!(r#"{{"subscriptionId":{}}}"#, made.id));
+                let json = json.map_err(Clone::clone);
                 replies.send(answering.write(json.map(reply)));
                 // After the answer, which must be the first the client hears.
-                if let Ok(made) = subscribed {
-                    self.subscriptions.push(made);
+                if let Ok(mut made) = subscribed {
                     let (topic, form) = (Topic::User(made.uid), Form::Subscription(made.id));
-                    self.app.outlets.hub.subscribe(topic, &self.outbox, form, self.unit);
+                    made.events = Some(self.app.outlets.hub.subscribe(topic, &self.outbox, form, self.unit));
+                    self.subscriptions.push(made);
                 }
             }
             "userDataStream.unsubscribe" => {
@@ -324,7 +327,7 @@ impl ApiSession {
         }
         let id = self.next_subscription;
         self.next_subscription += 1;
-        Ok(Subscription { id, uid, is_of_logon })
+        Ok(Subscription { id, uid, is_of_logon, events: None })
     }
 
     /// The subscriptions that ended: the one that is named, or all.
@@ -342,9 +345,6 @@ impl ApiSession {
     /// Ends those that `which` names; their ids.
     fn end_subscriptions(&mut self, which: impl Fn(&Subscription) -> bool) -> Vec<u64> {
         let ended: Vec<_> = self.subscriptions.extract_if(.., |made| which(made)).collect();
-        for made in &ended {
-            self.app.outlets.hub.unsubscribe(Topic::User(made.uid), &self.outbox, &Form::Subscription(made.id));
-        }
         ended.into_iter().map(|made| made.id).collect()
     }
 

@@ -1,270 +1,74 @@
 //! Who listens to what. The feed publishes here; sockets come and go.
 //!
-//! A message is encoded only if someone listens, once for each form that someone wants it in, and its bytes are shared.
-//! All messages of one topic that one entry of the journal caused travel as one [`Batch`]. A socket's queue is bounded: one
-//! that is full is never waited for, its socket is closed as a slow reader.
+//! A message is encoded only if someone listens, once for each form that someone wants it in ([`Channel`]), and its bytes
+//! are shared. Nobody who publishes waits for anyone who listens, or pays for their number.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use axum::extract::ws::Utf8Bytes;
-use engine::{SymbolId, Uid};
+use engine::Uid;
 use parking_lot::RwLock;
-use tokio::sync::{Notify, mpsc};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::klines::{Interval, Offset};
+use crate::ws::channel::{Channel, ChannelCounts, Listener, Wakers};
+use crate::ws::diff::Diff;
+use crate::ws::resume::Retained;
+use crate::ws::topic::Keeping;
 
-/// Messages that go out together, in order.
-pub type Batch = Arc<[Utf8Bytes]>;
+pub use crate::ws::channel::{Inbox, Outbox, outbox};
+pub use crate::ws::topic::{Cadence, Form, TimeUnit, Topic, Window};
 
-/// What can be listened to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Topic {
-    /// `<symbol>@trade`
-    Trade(SymbolId),
-    /// `<symbol>@aggTrade`
-    AggregateTrade(SymbolId),
-    /// `<symbol>@bookTicker`
-    BookTicker(SymbolId),
-    /// `!bookTicker`
-    AllBookTickers,
-    /// `<symbol>@depth` and `<symbol>@depth@100ms`
-    Depth(SymbolId, Cadence),
-    /// `<symbol>@depth<levels>` and `<symbol>@depth<levels>@100ms`
-    PartialDepth(SymbolId, u8, Cadence),
-    /// `<symbol>@miniTicker`
-    MiniTicker(SymbolId),
-    /// `!miniTicker@arr`
-    AllMiniTickers,
-    /// `<symbol>@ticker`
-    Ticker(SymbolId),
-    /// `!ticker@arr`
-    AllTickers,
-    /// `<symbol>@ticker_<window>`
-    RollingTicker(SymbolId, Window),
-    /// `!ticker_<window>@arr`
-    AllRollingTickers(Window),
-    /// `<symbol>@avgPrice`
-    AveragePrice(SymbolId),
-    /// `<symbol>@referencePrice`
-    ReferencePrice(SymbolId),
-    /// `<symbol>@kline_<interval>` and `<symbol>@kline_<interval>@+08:00`
-    Kline(SymbolId, Interval, Offset),
-    /// What happens to one account.
-    User(Uid),
-}
-
-/// How often a stream of the book's changes speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cadence {
-    /// Every 100 ms.
-    Fast,
-    /// Every second.
-    Slow,
-}
-
-/// The windows of the rolling tickers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Window {
-    /// `1h`
-    Hour1,
-    /// `4h`
-    Hour4,
-    /// `1d`
-    Day1,
-}
-
-impl Topic {
-    /// Whether the feed's clock, and not an event, makes it speak.
-    pub fn is_timed(self) -> bool {
-        !matches!(
-            self,
-            Topic::Trade(_) | Topic::AggregateTrade(_) | Topic::BookTicker(_) | Topic::AllBookTickers | Topic::User(_)
-        )
-    }
-}
-
-/// The unit of the times in a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimeUnit {
-    /// As everyone knows it.
-    #[default]
-    Millisecond,
-    /// `timeUnit=MICROSECOND` in the URL.
-    Microsecond,
-}
-
-impl TimeUnit {
-    /// A time in this unit.
-    pub fn of(self, time: engine::Time) -> u64 {
-        match self {
-            TimeUnit::Millisecond => time.millis(),
-            TimeUnit::Microsecond => time.0,
-        }
-    }
-}
-
-/// In which form a subscriber wants its messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The event alone.
-    Raw,
-    /// `{"stream":…,"data":…}` with the stream's name.
-    Combined(Arc<str>),
-    /// The event alone, through a listen key.
-    ListenKey(Arc<str>),
-    /// `{"stream":…,"data":…}` with the listen key.
-    CombinedListenKey(Arc<str>),
-    /// `{"subscriptionId":…,"event":…}`
-    Subscription(u64),
-}
-
-impl Form {
-    /// The event in this form.
-    fn wrap(&self, event: &Utf8Bytes) -> Utf8Bytes {
-        match self {
-            Form::Raw | Form::ListenKey(_) => event.clone(),
-            // Neither a stream's name nor a listen key has a character that JSON would escape.
-            Form::Combined(name) | Form::CombinedListenKey(name) => {
-                format!(r#"{{"stream":"{name}","data":{}}}"#, event.as_str()).into()
-            }
-            Form::Subscription(id) => format!(r#"{{"subscriptionId":{id},"event":{}}}"#, event.as_str()).into(),
-        }
-    }
-
-    /// The listen key it came through.
-    pub fn listen_key(&self) -> Option<&str> {
-        match self {
-            Form::ListenKey(key) | Form::CombinedListenKey(key) => Some(key),
-            _ => None,
-        }
-    }
-}
-
-/// The feed's end of a socket's queue.
-#[derive(Clone)]
-pub struct Outbox {
-    socket: u64,
-    batches: mpsc::Sender<Batch>,
-    state: Arc<OutboxState>,
-}
+/// Items that a stream keeps for those who are behind, unless it is said.
+const ITEMS_MAX: usize = 8_192;
 
 #[derive(Default)]
-struct OutboxState {
-    slow: AtomicBool,
-    became_slow: Notify,
-    bytes: AtomicUsize,
-}
-
-/// The socket's end of its queue.
-pub struct Inbox {
-    batches: mpsc::Receiver<Batch>,
-    state: Arc<OutboxState>,
-}
-
-/// The most bytes that may wait for one socket, whatever the number of batches.
-const OUTBOX_BYTES_MAX: usize = 16 << 20;
-
-/// A queue of at most `capacity` batches for a new socket.
-pub fn outbox(capacity: usize) -> (Outbox, Inbox) {
-    static SOCKETS: AtomicU64 = AtomicU64::new(0);
-    let (sender, receiver) = mpsc::channel(capacity);
-    let state = Arc::<OutboxState>::default();
-    let socket = SOCKETS.fetch_add(1, Ordering::Relaxed);
-    (Outbox { socket, batches: sender, state: state.clone() }, Inbox { batches: receiver, state })
-}
-
-impl Outbox {
-    fn send(&self, batch: &Batch) -> bool {
-        if self.state.slow.load(Ordering::Relaxed) {
-            return false;
-        }
-        let size: usize = batch.iter().map(|message| message.len()).sum();
-        let waiting = self.state.bytes.fetch_add(size, Ordering::Relaxed);
-        let taken = waiting + size <= OUTBOX_BYTES_MAX && self.batches.try_send(batch.clone()).is_ok();
-        if !taken {
-            self.cut();
-        }
-        taken
-    }
-
-    /// Nothing more is sent, and the socket is closed.
-    fn cut(&self) {
-        self.state.slow.store(true, Ordering::Relaxed);
-        self.state.became_slow.notify_one();
-    }
-}
-
-impl Inbox {
-    /// The next batch; waits for one. There is always one to wait for: the socket holds an [`Outbox`] of its own.
-    pub async fn next(&mut self) -> Option<Batch> {
-        let batch = self.batches.recv().await?;
-        self.taken(&batch);
-        Some(batch)
-    }
-
-    /// The next batch if it is there.
-    pub fn try_next(&mut self) -> Option<Batch> {
-        let batch = self.batches.try_recv().ok()?;
-        self.taken(&batch);
-        Some(batch)
-    }
-
-    /// What tells when the queue is full.
-    pub fn slow_signal(&self) -> SlowSignal {
-        SlowSignal(self.state.clone())
-    }
-
-    fn taken(&self, batch: &Batch) {
-        let size: usize = batch.iter().map(|message| message.len()).sum();
-        self.state.bytes.fetch_sub(size, Ordering::Relaxed);
-    }
-}
-
-/// Tells that a socket's reader is too slow.
-pub struct SlowSignal(Arc<OutboxState>);
-
-impl SlowSignal {
-    /// Resolves when the socket's queue was full.
-    pub async fn wait(&self) {
-        while !self.0.slow.load(Ordering::Relaxed) {
-            self.0.became_slow.notified().await;
-        }
-    }
-}
-
-struct Subscriber {
-    outbox: Outbox,
-    form: Form,
-    unit: TimeUnit,
-}
-
-#[derive(Default)]
-struct Subscribers {
-    list: Vec<Subscriber>,
+struct Channels {
+    list: Vec<Arc<Channel>>,
     /// Someone came since the topic last spoke.
     fresh: AtomicBool,
 }
 
 /// Who listens to what.
-#[derive(Default)]
 pub struct Hub {
-    topics: RwLock<HashMap<Topic, Subscribers>>,
+    topics: RwLock<HashMap<Topic, Channels>>,
     users: AtomicUsize,
+    items_max: AtomicUsize,
+    wakers: Arc<Wakers>,
+    /// What was told last, for those who come back.
+    pub retained: Retained,
     /// What it counts, for metrics.
-    pub counts: HubCounts,
+    pub counts: Arc<ChannelCounts>,
 }
 
-/// What a [`Hub`] counts.
-#[derive(Default)]
-pub struct HubCounts {
-    /// Messages put into queues.
-    pub messages: AtomicU64,
-    /// Messages that had to be encoded.
-    pub encoded: AtomicU64,
-    /// Sockets found too slow.
-    pub slow: AtomicU64,
+impl Default for Hub {
+    fn default() -> Hub {
+        Hub {
+            topics: RwLock::default(),
+            users: AtomicUsize::new(0),
+            items_max: AtomicUsize::new(ITEMS_MAX),
+            wakers: Arc::default(),
+            retained: Retained::default(),
+            counts: Arc::default(),
+        }
+    }
+}
+
+/// That a socket listens; it ends when this is dropped.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    topic: Topic,
+    listener: Arc<Listener>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.listener.end();
+        if matches!(self.topic, Topic::User(_)) {
+            self.hub.users.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.hub.tidy(self.topic);
+    }
 }
 
 impl Hub {
@@ -273,44 +77,59 @@ impl Hub {
         Hub::default()
     }
 
+    /// From now on tasks of their own wake those who listen, and a stream keeps so many batches for who is behind.
+    pub fn start(&self, items_max: usize) {
+        self.items_max.store(items_max, Ordering::Relaxed);
+        self.wakers.start();
+    }
+
     /// This socket listens from now on.
-    pub fn subscribe(&self, topic: Topic, outbox: &Outbox, form: Form, unit: TimeUnit) {
+    pub fn subscribe(self: &Arc<Hub>, topic: Topic, outbox: &Outbox, form: Form, unit: TimeUnit) -> Subscription {
         let mut topics = self.topics.write();
-        let subscribers = topics.entry(topic).or_default();
-        subscribers.list.push(Subscriber { outbox: outbox.clone(), form, unit });
-        subscribers.fresh.store(true, Ordering::Relaxed);
+        let channels = topics.entry(topic).or_default();
+        let known = channels.list.iter().find(|channel| channel.form == form && channel.unit == unit);
+        let channel = known.cloned().unwrap_or_else(|| {
+            let items_max = self.items_max.load(Ordering::Relaxed);
+            let (counts, wakers) = (self.counts.clone(), self.wakers.clone());
+            let channel = Arc::new(Channel::new(form, unit, topic.keeping(), items_max, counts, wakers));
+            channels.list.push(channel.clone());
+            channel
+        });
+        let listener = channel.listen(outbox);
+        channels.fresh.store(true, Ordering::Relaxed);
         if matches!(topic, Topic::User(_)) {
             self.users.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// This socket no longer listens in this form.
-    pub fn unsubscribe(&self, topic: Topic, outbox: &Outbox, form: &Form) {
-        self.retain(topic, |subscriber| subscriber.outbox.socket != outbox.socket || subscriber.form != *form);
+        Subscription { hub: self.clone(), topic, listener }
     }
 
     /// Nobody listens through this listen key any longer.
     pub fn close_listen_key(&self, uid: Uid, key: &str) {
-        self.retain(Topic::User(uid), |subscriber| subscriber.form.listen_key() != Some(key));
+        if let Some(channels) = self.topics.read().get(&Topic::User(uid)) {
+            let of_key = channels.list.iter().filter(|channel| channel.form.listen_key() == Some(key));
+            of_key.for_each(|channel| channel.close());
+        }
+        self.tidy(Topic::User(uid));
     }
 
-    fn retain(&self, topic: Topic, keep: impl FnMut(&Subscriber) -> bool) {
-        let mut topics = self.topics.write();
-        let Some(subscribers) = topics.get_mut(&topic) else { return };
-        let before = subscribers.list.len();
-        subscribers.list.retain(keep);
-        if matches!(topic, Topic::User(_)) {
-            self.users.fetch_sub(before - subscribers.list.len(), Ordering::Relaxed);
+    /// Forgets the streams of a topic to which nobody listens.
+    fn tidy(&self, topic: Topic) {
+        let is_tidy = |channels: &Channels| channels.list.iter().all(|channel| channel.count() > 0);
+        if self.topics.read().get(&topic).is_none_or(is_tidy) {
+            return;
         }
-        if subscribers.list.is_empty() {
-            topics.remove(&topic);
+        let mut topics = self.topics.write();
+        if let Some(channels) = topics.get_mut(&topic) {
+            channels.list.retain(|channel| channel.count() > 0);
+            if channels.list.is_empty() {
+                topics.remove(&topic);
+            }
         }
     }
 
     /// Cuts off everyone who listens: the streams have a hole, and who connects again begins with what is there then.
     pub fn cut_all(&self) {
-        let topics = self.topics.read();
-        topics.values().flat_map(|subscribers| &subscribers.list).for_each(|subscriber| subscriber.outbox.cut());
+        self.topics.read().values().flat_map(|channels| &channels.list).for_each(|channel| channel.cut_all());
     }
 
     /// The topics that have subscribers and speak by the clock.
@@ -330,57 +149,58 @@ impl Hub {
 
     /// How many subscriptions there are, for metrics.
     pub fn subscriptions(&self) -> usize {
-        self.topics.read().values().map(|subscribers| subscribers.list.len()).sum()
+        self.topics.read().values().flat_map(|channels| &channels.list).map(|channel| channel.count()).sum()
     }
 
     /// Whether someone came since this was last asked.
     pub fn take_fresh(&self, topic: Topic) -> bool {
-        self.topics.read().get(&topic).is_some_and(|subscribers| subscribers.fresh.swap(false, Ordering::Relaxed))
+        self.topics.read().get(&topic).is_some_and(|channels| channels.fresh.swap(false, Ordering::Relaxed))
     }
 
     /// Sends what `encode` makes to everyone who listens; it is called only if someone does, once for each unit of time.
     pub fn publish(&self, topic: Topic, encode: impl Fn(TimeUnit) -> Vec<Utf8Bytes>) {
-        self.publish_if(topic, |_| true, encode);
+        self.publish_if(topic, |_| true, |unit| encode(unit).into_iter().map(|text| (0, text)).collect(), None);
+    }
+
+    /// The same where each message says of what it is: the last of each replaces those before.
+    pub fn publish_keyed(&self, topic: Topic, encode: impl Fn(TimeUnit) -> Vec<(u64, Utf8Bytes)>) {
+        self.publish_if(topic, |_| true, encode, None);
+    }
+
+    /// Sends changes of a book.
+    pub fn publish_diff(&self, topic: Topic, diff: &Arc<Diff>) {
+        self.publish_if(topic, |_| true, |unit| vec![(0, diff.text(unit).into())], Some(diff));
     }
 
     /// Sends an account's events through one listen key alone.
     pub fn publish_to_key(&self, uid: Uid, key: &str, event: Utf8Bytes) {
-        self.publish_if(Topic::User(uid), |form| form.listen_key() == Some(key), |_| vec![event.clone()]);
+        let of_key = |form: &Form| form.listen_key() == Some(key);
+        self.publish_if(Topic::User(uid), of_key, |_| vec![(0, event.clone())], None);
     }
 
-    fn publish_if(&self, topic: Topic, wanted: impl Fn(&Form) -> bool, encode: impl Fn(TimeUnit) -> Vec<Utf8Bytes>) {
+    fn publish_if(
+        &self,
+        topic: Topic,
+        wanted: impl Fn(&Form) -> bool,
+        encode: impl Fn(TimeUnit) -> Vec<(u64, Utf8Bytes)>,
+        diff: Option<&Arc<Diff>>,
+    ) {
         let topics = self.topics.read();
-        let Some(subscribers) = topics.get(&topic) else { return };
-        // One topic has few forms: the event alone, its combined form, and for an account one for each subscription.
-        let mut raw: [Option<Batch>; 2] = [None, None];
-        let mut wrapped: Vec<(&Form, TimeUnit, Batch)> = Vec::new();
-        for subscriber in subscribers.list.iter().filter(|subscriber| wanted(&subscriber.form)) {
-            let raw = raw[subscriber.unit as usize].get_or_insert_with(|| {
-                let batch: Batch = encode(subscriber.unit).into();
-                self.counts.encoded.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                batch
-            });
-            if raw.is_empty() {
+        let Some(channels) = topics.get(&topic) else { return };
+        let goes_together = topic.keeping() != Keeping::Last;
+        let mut encoded: [Option<Vec<(u64, Utf8Bytes)>>; 2] = [None, None];
+        for channel in channels.list.iter().filter(|channel| wanted(&channel.form)) {
+            let messages = encoded[channel.unit as usize].get_or_insert_with(|| encode(channel.unit));
+            if messages.is_empty() {
                 return;
             }
-            let batch = match &subscriber.form {
-                Form::Raw | Form::ListenKey(_) => &*raw,
-                form => {
-                    let known = wrapped.iter().position(|(other, unit, _)| *other == form && *unit == subscriber.unit);
-                    let index = known.unwrap_or_else(|| {
-                        let batch = raw.iter().map(|event| form.wrap(event)).collect();
-                        wrapped.push((form, subscriber.unit, batch));
-                        wrapped.len() - 1
-                    });
-                    &wrapped[index].2
-                }
-            };
-            let slow_before = subscriber.outbox.state.slow.load(Ordering::Relaxed);
-            if subscriber.outbox.send(batch) {
-                self.counts.messages.fetch_add(batch.len() as u64, Ordering::Relaxed);
-            } else if !slow_before {
-                self.counts.slow.fetch_add(1, Ordering::Relaxed);
+            if goes_together {
+                let texts: Vec<&str> = messages.iter().map(|(_, text)| text.as_str()).collect();
+                channel.push(0, &texts, diff);
+            } else {
+                messages.iter().for_each(|(key, text)| channel.push(*key, &[text.as_str()], None));
             }
+            channel.wake();
         }
     }
 }
@@ -388,22 +208,48 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ws::channel::Cut;
+    use crate::ws::message::{Batch, Message};
+    use crate::ws::outgoing::Outgoing;
+    use engine::SymbolId;
+    use std::task::{Context, Poll};
+
+    const TRADES: Topic = Topic::Trade(SymbolId(0));
+    const BEST: Topic = Topic::BookTicker(SymbolId(0));
 
     fn text(batch: &Batch) -> Vec<&str> {
-        batch.iter().map(|message| message.as_str()).collect()
+        batch.iter().map(Message::as_str).collect()
+    }
+
+    fn listen(hub: &Arc<Hub>, topic: Topic, outbox: &Outbox) -> Subscription {
+        hub.subscribe(topic, outbox, Form::Raw, TimeUnit::Millisecond)
+    }
+
+    fn small() -> Arc<Hub> {
+        let hub = Hub::new();
+        hub.items_max.store(4, Ordering::Relaxed);
+        Arc::new(hub)
+    }
+
+    fn cut(inbox: &Inbox) -> Poll<Cut> {
+        inbox.poll_cut(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    fn numbered(number: u64) -> Vec<Utf8Bytes> {
+        vec![number.to_string().into()]
     }
 
     #[test]
     fn one_encoding_serves_every_subscriber_of_a_form() {
-        let hub = Hub::new();
-        let topic = Topic::Trade(SymbolId(0));
-        let mut sockets: Vec<_> = (0..4).map(|_| outbox(4)).collect();
+        let hub = Arc::new(Hub::new());
+        let mut sockets: Vec<_> = (0..4).map(|_| outbox()).collect();
+        let mut subscriptions = Vec::new();
         for (index, (outbox, _)) in sockets.iter().enumerate() {
             let form = if index % 2 == 0 { Form::Raw } else { Form::Combined("btcusdt@trade".into()) };
-            hub.subscribe(topic, outbox, form, TimeUnit::Millisecond);
+            subscriptions.push(hub.subscribe(TRADES, outbox, form, TimeUnit::Millisecond));
         }
         let calls = std::cell::Cell::new(0);
-        hub.publish(topic, |_| {
+        hub.publish(TRADES, |_| {
             calls.set(calls.get() + 1);
             vec!["{}".into()]
         });
@@ -414,45 +260,106 @@ mod tests {
         assert!(Arc::ptr_eq(&batches[0], &batches[2]) && Arc::ptr_eq(&batches[1], &batches[3]));
     }
 
-    #[tokio::test]
-    async fn after_a_hole_in_the_streams_everyone_who_listens_is_cut_off() {
-        let hub = Hub::new();
-        let topic = Topic::Trade(SymbolId(0));
-        let ((listener, mut inbox), (_other, quiet)) = (outbox(4), outbox(4));
-        hub.subscribe(topic, &listener, Form::Raw, TimeUnit::Millisecond);
+    #[test]
+    fn after_a_hole_in_the_streams_everyone_who_listens_is_cut_off() {
+        let hub = Arc::new(Hub::new());
+        let ((listener, mut inbox), (_other, quiet)) = (outbox(), outbox());
+        let _listening = listen(&hub, TRADES, &listener);
         hub.cut_all();
-        inbox.slow_signal().wait().await;
-        hub.publish(topic, |_| vec!["{}".into()]);
+        assert_eq!(cut(&inbox), Poll::Ready(Cut::Hole));
+        hub.publish(TRADES, |_| vec!["{}".into()]);
         assert!(inbox.try_next().is_none(), "it is sent nothing more");
-        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), quiet.slow_signal().wait()).await;
-        assert!(waiting.is_err(), "who listens to nothing stays");
+        assert_eq!(cut(&quiet), Poll::Pending, "who listens to nothing stays");
     }
 
     #[test]
     fn nothing_is_encoded_for_nobody() {
-        let hub = Hub::new();
-        let (outbox, _inbox) = outbox(4);
-        let topic = Topic::Trade(SymbolId(0));
-        hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond);
-        hub.unsubscribe(topic, &outbox, &Form::Raw);
-        hub.publish(topic, |_| panic!("nobody listens"));
-        assert_eq!(hub.subscriptions(), 0);
+        let hub = Arc::new(Hub::new());
+        let (outbox, mut inbox) = outbox();
+        let listening = listen(&hub, TRADES, &outbox);
+        hub.publish(TRADES, |_| vec!["{}".into()]);
+        drop(listening);
+        hub.publish(TRADES, |_| panic!("nobody listens"));
+        assert!(inbox.try_next().is_none(), "what came before and was not taken is not sent after the end either");
+        assert_eq!((hub.subscriptions(), hub.listens(TRADES)), (0, false));
     }
 
-    #[tokio::test]
-    async fn a_full_queue_marks_its_socket_slow_and_no_other() {
-        let hub = Hub::new();
-        let topic = Topic::Trade(SymbolId(0));
-        let (slow, slow_inbox) = outbox(2);
-        let (fast, mut fast_inbox) = outbox(2);
-        hub.subscribe(topic, &slow, Form::Raw, TimeUnit::Millisecond);
-        hub.subscribe(topic, &fast, Form::Raw, TimeUnit::Millisecond);
-        for _ in 0..4 {
-            hub.publish(topic, |_| vec!["{}".into()]);
-            assert!(fast_inbox.try_next().is_some());
+    #[test]
+    fn who_is_too_far_behind_on_trades_is_cut_off_and_no_other() {
+        let hub = small();
+        let ((slow, slow_inbox), (fast, mut fast_inbox)) = (outbox(), outbox());
+        let _both = (listen(&hub, TRADES, &slow), listen(&hub, TRADES, &fast));
+        for number in 0..10 {
+            hub.publish(TRADES, |_| numbered(number));
+            assert_eq!(text(&fast_inbox.try_next().unwrap()), [number.to_string()]);
         }
-        slow_inbox.slow_signal().wait().await;
+        assert_eq!((cut(&slow_inbox), cut(&fast_inbox)), (Poll::Ready(Cut::Slow), Poll::Pending));
         assert_eq!(hub.counts.slow.load(Ordering::Relaxed), 1);
-        assert_eq!(hub.counts.messages.load(Ordering::Relaxed), 6);
+        assert_eq!(hub.counts.taken.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn who_is_behind_on_best_prices_gets_the_last_of_each_symbol() {
+        let hub = small();
+        let ((slow, mut slow_inbox), (fast, mut fast_inbox)) = (outbox(), outbox());
+        let all = Topic::AllBookTickers;
+        let _listening =
+            [(BEST, &slow), (BEST, &fast), (all, &slow)].map(|(topic, outbox)| listen(&hub, topic, outbox));
+        for number in 0..100_u64 {
+            hub.publish(BEST, |_| numbered(number));
+            assert_eq!(text(&fast_inbox.try_next().unwrap()), [number.to_string()]);
+            hub.publish_keyed(all, |_| vec![(number % 3, format!("{}:{number}", number % 3).into())]);
+        }
+        let mut heard = Vec::new();
+        while let Some(batch) = slow_inbox.try_next() {
+            heard.extend(batch.iter().map(|message| message.as_str().to_owned()));
+        }
+        assert!(heard.len() < 12, "{heard:?}");
+        for last in ["99", "0:99", "1:97", "2:98"] {
+            assert!(heard.iter().any(|text| text == last), "{last} is missing of {heard:?}");
+        }
+        assert_eq!(cut(&slow_inbox), Poll::Pending);
+        assert_eq!(hub.counts.conflated.load(Ordering::Relaxed), 200 - heard.len() as u64);
+    }
+
+    /// Whatever comes and goes while they are woken, who listens is told of everything.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_listeners_are_all_woken_while_others_come_and_go() {
+        const LISTENERS: usize = 200;
+        const MESSAGES: u64 = 300;
+        let hub = Arc::new(Hub::new());
+        hub.start(ITEMS_MAX);
+        let mut tasks = Vec::new();
+        for _ in 0..LISTENERS {
+            let (outbox, mut inbox) = outbox();
+            let listening = listen(&hub, TRADES, &outbox);
+            tasks.push(tokio::spawn(async move {
+                let (mut heard, mut out) = (0, Outgoing::default());
+                while heard < MESSAGES {
+                    let taken = std::future::poll_fn(|context| inbox.poll_take(context, None, &mut out)).await;
+                    taken.unwrap();
+                    heard += out.take_pushed();
+                }
+                drop(listening);
+            }));
+        }
+        let coming = hub.clone();
+        let restless = tokio::task::spawn_blocking(move || {
+            for _ in 0..2_000 {
+                let (outbox, _inbox) = outbox();
+                drop(listen(&coming, TRADES, &outbox));
+            }
+        });
+        for number in 0..MESSAGES {
+            hub.publish(TRADES, |_| numbered(number));
+            if number % 50 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for task in tasks {
+            tokio::time::timeout(std::time::Duration::from_secs(20), task).await.expect("everyone is told").unwrap();
+        }
+        restless.await.unwrap();
+        assert_eq!(hub.subscriptions(), 0);
     }
 }

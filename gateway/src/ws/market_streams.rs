@@ -9,20 +9,23 @@
 //! A candle is closed (`x:true`) once, within 100 ms of its end, when no trade can be in it any more: sequence time has
 //! passed its end, or the wall clock has and no command is on its way. Only then does the next one begin to be sent.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use engine::order::Side;
 use engine::symbol::Symbol;
 use engine::{Price, Quantity, SymbolId, Time};
 use journal::MarketTrade;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::clock;
 use crate::decimals::{Decimals, push_integer};
 use crate::klines::{Candle, Interval, Klines, Offset};
-use crate::views::{AveragePrice, BookTicker, Catalog, Changes, DepthView, LevelChange, Ticker, Views};
-use crate::ws::hub::{Cadence, Hub, TimeUnit, Topic, Window};
+use crate::views::{AveragePrice, BookTicker, Catalog, Changes, DepthView, RECENT_TRADES, Ticker, Views};
+use crate::ws::diff::{Diff, DiffWindow, WriteDiff};
+use crate::ws::hub::{Cadence, Hub, Subscription, TimeUnit, Topic, Window};
+use crate::ws::resume::{Missed, Refused};
 
 /// How many ticks of the fast cadence make one of the slow.
 const SLOW_EVERY: u64 = 10;
@@ -102,29 +105,6 @@ struct BookChanges {
     slow: DiffWindow,
 }
 
-/// The levels that changed, and between which update ids.
-#[derive(Debug, Default)]
-struct DiffWindow {
-    levels: BTreeMap<(Side, Price), Quantity>,
-    /// The first change in the window; zero when there is none.
-    first: u64,
-    last: u64,
-}
-
-impl DiffWindow {
-    fn add(&mut self, change: &LevelChange) {
-        if self.first == 0 {
-            self.first = change.update_id;
-        }
-        self.last = change.update_id;
-        self.levels.insert((change.side, change.price), change.quantity);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.first == 0
-    }
-}
-
 /// Where a stream of candles stands.
 struct CandleStream {
     /// The candle that is being sent.
@@ -153,6 +133,16 @@ impl Publisher {
     pub fn reset(&mut self) {
         self.books.clear();
         self.candles.clear();
+        self.hub.retained.lock().clear();
+    }
+
+    /// The views have the trades of the past again: who comes back can go on from there.
+    pub fn recall(&self) {
+        let mut retained = self.hub.retained.lock();
+        for symbol in &self.views.symbols().symbols {
+            let recent = retained.entry(symbol.id).or_default();
+            self.views.recent_trades(symbol.id, RECENT_TRADES).iter().for_each(|trade| recent.add_trade(trade));
+        }
     }
 
     /// This happened; views and candles have it already.
@@ -164,6 +154,10 @@ impl Publisher {
         for run in changes.trades.chunk_by(|a, b| a.trade.symbol == b.trade.symbol) {
             let symbol = run[0].trade.symbol;
             let Some(market) = MarketText::new(&catalog, symbol) else { continue };
+            // Held until it is told, so that who comes back sees it once.
+            let mut retained = self.hub.retained.lock();
+            let recent = retained.entry(symbol).or_default();
+            run.iter().for_each(|trade| recent.add_trade(trade));
             self.hub.publish(Topic::Trade(symbol), |unit| {
                 run.iter().map(|trade| market.trade(trade, unit, now).into()).collect()
             });
@@ -174,9 +168,11 @@ impl Publisher {
         }
         for run in changes.best.chunk_by(|a, b| a.0 == b.0) {
             let Some(market) = MarketText::new(&catalog, run[0].0) else { continue };
-            let encode = |_| run.iter().map(|(_, book)| market.book_ticker(book).into()).collect();
-            self.hub.publish(Topic::BookTicker(run[0].0), encode);
-            self.hub.publish(Topic::AllBookTickers, encode);
+            let symbol = run[0].0;
+            let encode =
+                |_| run.iter().map(|(_, book)| (u64::from(symbol.0), market.book_ticker(book).into())).collect();
+            self.hub.publish_keyed(Topic::BookTicker(symbol), encode);
+            self.hub.publish_keyed(Topic::AllBookTickers, encode);
         }
     }
 
@@ -220,21 +216,30 @@ impl Publisher {
         }
     }
 
-    fn diffs(&mut self, catalog: &Catalog, slow: bool, now: Time) {
+    fn diffs(&mut self, catalog: &Arc<Catalog>, slow: bool, now: Time) {
         for (&symbol, book) in &mut self.books {
-            let Some(market) = MarketText::new(catalog, symbol) else { continue };
+            if book.fast.is_empty() && (!slow || book.slow.is_empty()) {
+                continue;
+            }
+            let of_symbol = catalog.clone();
+            let write: WriteDiff = Arc::new(move |window, unit| {
+                let market = MarketText::new(&of_symbol, symbol);
+                market.map_or_else(String::new, |market| market.depth_update(window, unit, now))
+            });
+            // Held until it is told, so that who comes back sees it once.
+            let mut retained = self.hub.retained.lock();
+            let recent = retained.entry(symbol).or_default();
             if !book.fast.is_empty() {
-                let diff = std::mem::take(&mut book.fast);
-                let encode = |unit| vec![market.depth_update(&diff, unit, now).into()];
-                self.hub.publish(Topic::Depth(symbol, Cadence::Fast), encode);
-                book.slow.first = if book.slow.is_empty() { diff.first } else { book.slow.first };
-                book.slow.last = diff.last;
-                book.slow.levels.extend(diff.levels);
+                let window = std::mem::take(&mut book.fast);
+                book.slow.join(&window);
+                let diff = Arc::new(Diff { window, write: write.clone() });
+                recent.add_diff(diff.clone());
+                self.hub.publish_diff(Topic::Depth(symbol, Cadence::Fast), &diff);
             }
             if slow && !book.slow.is_empty() {
-                let diff = std::mem::take(&mut book.slow);
-                let encode = |unit| vec![market.depth_update(&diff, unit, now).into()];
-                self.hub.publish(Topic::Depth(symbol, Cadence::Slow), encode);
+                let diff = Arc::new(Diff { window: std::mem::take(&mut book.slow), write });
+                recent.told_slow(diff.window.last);
+                self.hub.publish_diff(Topic::Depth(symbol, Cadence::Slow), &diff);
             }
         }
     }
@@ -335,8 +340,9 @@ impl Publisher {
             stream.sent = None;
         }
         if !closed.is_empty() {
-            let text = |candle, unit| market.kline(interval, candle, true, unit, now).into();
-            self.hub.publish(topic, |unit| closed.iter().map(|candle| text(candle, unit)).collect());
+            let keyed =
+                |candle: &Candle, unit| (candle.open_time.0, market.kline(interval, candle, true, unit, now).into());
+            self.hub.publish_keyed(topic, |unit| closed.iter().map(|candle| keyed(candle, unit)).collect());
         }
         if !slow || stream.end_time <= reached {
             return;
@@ -344,9 +350,56 @@ impl Publisher {
         let Some(candle) = klines.candle_at(symbol, interval, offset, stream.open_time) else { return };
         if self.hub.take_fresh(topic) || stream.sent != Some(candle) {
             stream.sent = Some(candle);
-            self.hub.publish(topic, |unit| vec![market.kline(interval, &candle, false, unit, now).into()]);
+            let key = candle.open_time.0;
+            self.hub.publish_keyed(topic, |unit| vec![(key, market.kline(interval, &candle, false, unit, now).into())]);
         }
     }
+}
+
+/// A client comes back: `listen` subscribes, and the events after `from`, the last id that it has, are those it missed. Where
+/// they are not kept, one event says so and the stream goes on from now.
+pub fn resume(
+    hub: &Hub,
+    views: &Views,
+    name: &str,
+    topic: Topic,
+    from: u64,
+    unit: TimeUnit,
+    listen: impl FnOnce() -> Subscription,
+) -> (Subscription, Vec<String>) {
+    let (Topic::Trade(symbol) | Topic::AggregateTrade(symbol) | Topic::Depth(symbol, _)) = topic else {
+        let refused = Refused { first: 0, last: 0 };
+        return (listen(), vec![resume_refused(name, from, refused, unit)]);
+    };
+    let (subscription, missed) = {
+        let mut retained = hub.retained.lock();
+        let missed = retained.entry(symbol).or_default().since(topic, from);
+        (listen(), missed)
+    };
+    let (catalog, now) = (views.symbols(), clock::now());
+    let Some(market) = MarketText::new(&catalog, symbol) else { return (subscription, Vec::new()) };
+    let events = match missed {
+        Err(refused) => vec![resume_refused(name, from, refused, unit)],
+        Ok(Missed::Diffs(diffs)) => diffs.iter().map(|diff| diff.text(unit)).collect(),
+        Ok(Missed::Trades(trades)) if matches!(topic, Topic::Trade(_)) => {
+            trades.iter().map(|trade| market.trade(trade, unit, now)).collect()
+        }
+        Ok(Missed::Trades(trades)) => {
+            let aggregates = trades.chunk_by(|a, b| a.trade.aggregate_id == b.trade.aggregate_id);
+            aggregates.map(|trades| market.aggregate_trade(trades, unit, now)).collect()
+        }
+    };
+    (subscription, events)
+}
+
+/// The event that says that a stream cannot go on from there; a client has to begin anew, with a snapshot or a question.
+fn resume_refused(name: &str, from: u64, refused: Refused, unit: TimeUnit) -> String {
+    let Refused { first, last } = refused;
+    let event = serde_json::json!({
+        "e": "resumeRefused", "E": unit.of(clock::now()), "stream": name, "resumeFrom": from, "first": first, "last": last,
+        "msg": "Not kept from there on: resync. The stream goes on from now.",
+    });
+    event.to_string()
 }
 
 impl Window {
@@ -649,10 +702,11 @@ pub(super) fn push_escaped(out: &mut String, text: &str) {
 mod tests {
     use super::*;
     use crate::testing::{listed, random_trades, symbol};
-    use crate::views::AssetInfo;
+    use crate::views::{AssetInfo, LevelChange};
     use crate::ws::hub::{Form, outbox};
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use serde_json::Value;
+    use std::collections::BTreeMap;
 
     fn catalog() -> Catalog {
         let asset = |name: &str| AssetInfo { name: name.to_owned(), scale: 8 };
@@ -696,9 +750,9 @@ mod tests {
             let mut random = StdRng::seed_from_u64(seed);
             let mut publisher = publisher();
             let mut inboxes = [Cadence::Fast, Cadence::Slow].map(|cadence| {
-                let (outbox, inbox) = outbox(10_000);
-                publisher.hub.subscribe(Topic::Depth(SymbolId(0), cadence), &outbox, Form::Raw, TimeUnit::Millisecond);
-                inbox
+                let (outbox, inbox) = outbox();
+                let topic = Topic::Depth(SymbolId(0), cadence);
+                (publisher.hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond), inbox)
             });
             let mut book = BTreeMap::<(bool, u64), u64>::new();
             let mut update_id = 0;
@@ -723,10 +777,10 @@ mod tests {
                 }
             }
             (0..SLOW_EVERY).for_each(|_| publisher.tick(Time(0), Time(0)));
-            for inbox in &mut inboxes {
+            for (_, inbox) in &mut inboxes {
                 let (mut last, mut copy) = (0, BTreeMap::<(bool, u64), u64>::new());
                 while let Some(batch) = inbox.try_next() {
-                    let event: Value = serde_json::from_str(&batch[0]).unwrap();
+                    let event: Value = serde_json::from_str(batch[0].as_str()).unwrap();
                     assert_eq!(event["U"], last + 1, "seed {seed}");
                     last = event["u"].as_u64().unwrap();
                     for (key, buys) in [("b", true), ("a", false)] {
@@ -746,11 +800,11 @@ mod tests {
     #[test]
     fn a_candle_is_closed_once_also_when_it_is_empty_and_never_before_its_end() {
         let mut publisher = publisher();
-        let (outbox, mut inbox) = outbox(100_000);
+        let (outbox, mut inbox) = outbox();
         let topic = Topic::Kline(SymbolId(0), Interval::Second1, Offset::UTC);
         let trades = random_trades(5, 200, 5_000_000);
         publisher.views.recall_trade(&trades[0]);
-        publisher.hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond);
+        let _listening = publisher.hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond);
         let (mut now, mut next) = (trades[0].time.0, 1);
         let end = trades.last().unwrap().time.0 + 5_000_000;
         let mut expected = None;
@@ -762,7 +816,7 @@ mod tests {
             publisher.tick(Time(now), Time(now));
             while let Some(batch) = inbox.try_next() {
                 for message in batch.iter() {
-                    let event: Value = serde_json::from_str(message).unwrap();
+                    let event: Value = serde_json::from_str(message.as_str()).unwrap();
                     let start = event["k"]["t"].as_u64().unwrap();
                     assert_eq!(start, *expected.get_or_insert(start));
                     let candle =

@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::extract::ws::{Utf8Bytes, WebSocketUpgrade};
 use axum::http::Uri;
 use axum::response::Response;
 use axum::routing::any;
@@ -19,6 +18,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::app::{App, Peer};
 use crate::clock;
@@ -26,16 +26,32 @@ use crate::feed::Outlets;
 use crate::rest::error::ApiError;
 
 mod request;
+pub mod handshake;
+mod deflate;
+pub mod message;
+mod decoder;
+mod outgoing;
 pub mod socket;
+mod topic;
+mod diff;
+pub mod channel;
 pub mod hub;
+pub mod resume;
 pub mod market_streams;
 pub mod user_stream;
 mod logon;
 pub mod api;
 
-use hub::{Form, Outbox, TimeUnit, Topic};
+use handshake::Upgrade;
+use hub::{Form, Outbox, Subscription, TimeUnit, Topic};
 use request::{echo, percent_decode, query_value, refuse, time_unit};
 use socket::{Limits, Replies, Session};
+
+/// The parameter by which a client that comes back goes on after the last id it has.
+const RESUME_FROM: &str = "resumeFrom";
+
+/// How many streams one URL or request may resume: what they missed is sent at once.
+const RESUMED_MAX: usize = 8;
 
 /// The paths of all websockets.
 pub fn routes() -> Router<Arc<App>> {
@@ -53,7 +69,7 @@ async fn streams(
     State(app): State<Arc<App>>,
     Extension(Peer(peer)): Extension<Peer>,
     uri: Uri,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Response {
     if let Err(error) = app.limits.connect(peer.ip(), clock::now()) {
         return refuse(&error);
@@ -74,7 +90,8 @@ async fn streams(
 /// What a URL asks for.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
-    names: Vec<String>,
+    /// Each with the last id of it that the client has, where it wants to go on from there.
+    names: Vec<(String, Option<u64>)>,
     combined: bool,
     unit: TimeUnit,
 }
@@ -88,7 +105,18 @@ impl Target {
         // Some clients escape the slash between two names, so names are told apart after that is undone.
         let listed = percent_decode(listed).ok_or_else(ApiError::illegal_encoding)?;
         let is_stream = |name: &&str| !name.is_empty() && !name.bytes().all(|b| b.is_ascii_digit());
-        let names = listed.split('/').filter(is_stream).map(str::to_owned).collect();
+        let names = listed.split('/').filter(is_stream).map(str::to_owned);
+        let mut ids = query_value(uri, RESUME_FROM).unwrap_or_default().split(',');
+        let names = names.map(|name| match ids.next() {
+            None | Some("") => Ok((name, None)),
+            Some(id) => {
+                Ok((name, Some(id.parse().map_err(|_| ApiError::illegal_characters(RESUME_FROM, "^[0-9]{1,20}$"))?)))
+            }
+        });
+        let names = names.collect::<Result<Vec<_>, ApiError>>()?;
+        if names.iter().filter(|(_, from)| from.is_some()).count() > RESUMED_MAX {
+            return Err(ApiError::too_many_parameters());
+        }
         Ok(Target { names, combined, unit: time_unit(uri)? })
     }
 }
@@ -101,7 +129,9 @@ struct MarketSession {
     unit: TimeUnit,
     streams_max: usize,
     /// By name; nothing for a name that means nothing.
-    subscriptions: BTreeMap<String, Option<(Topic, Form)>>,
+    subscriptions: BTreeMap<String, Option<Subscription>>,
+    /// What was told from what is kept, to be sent after the answer.
+    missed: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -143,27 +173,31 @@ impl Refusal {
 impl MarketSession {
     fn new(outlets: Outlets, outbox: Outbox, target: Target, streams_max: usize) -> MarketSession {
         let Target { names, combined, unit } = target;
-        let subscriptions = BTreeMap::new();
-        let mut session = MarketSession { outlets, outbox, combined, unit, streams_max, subscriptions };
-        names.into_iter().for_each(|name| session.subscribe(name));
+        let (subscriptions, missed) = (BTreeMap::new(), Vec::new());
+        let mut session = MarketSession { outlets, outbox, combined, unit, streams_max, subscriptions, missed };
+        names.into_iter().for_each(|(name, from)| session.subscribe(name, from));
         session
     }
 
-    fn subscribe(&mut self, name: String) {
+    /// Listens; from the event after `from` on, where that is said.
+    fn subscribe(&mut self, name: String, from: Option<u64>) {
         if self.subscriptions.contains_key(&name) {
             return;
         }
-        let topic = self.topic(&name);
-        if let Some((topic, form)) = &topic {
-            self.outlets.hub.subscribe(*topic, &self.outbox, form.clone(), self.unit);
-        }
-        self.subscriptions.insert(name, topic);
+        let subscription = self.topic(&name).map(|(topic, form)| {
+            let hub = &self.outlets.hub;
+            let listen = || hub.subscribe(topic, &self.outbox, form.clone(), self.unit);
+            let Some(from) = from else { return listen() };
+            let (subscription, events) =
+                market_streams::resume(&self.outlets.hub, &self.outlets.views, &name, topic, from, self.unit, listen);
+            self.missed.extend(events.iter().map(|event| form.wrap(event).into_owned()));
+            subscription
+        });
+        self.subscriptions.insert(name, subscription);
     }
 
     fn unsubscribe(&mut self, name: &str) {
-        if let Some(Some((topic, form))) = self.subscriptions.remove(name) {
-            self.outlets.hub.unsubscribe(topic, &self.outbox, &form);
-        }
+        self.subscriptions.remove(name);
     }
 
     /// What a name means at this time: a stream or a listen key.
@@ -181,8 +215,8 @@ impl MarketSession {
         if self.combined != combined {
             self.combined = combined;
             let names: Vec<String> = self.subscriptions.keys().cloned().collect();
-            names.iter().for_each(|name| self.unsubscribe(name));
-            names.into_iter().for_each(|name| self.subscribe(name));
+            self.subscriptions.clear();
+            names.into_iter().for_each(|name| self.subscribe(name, None));
         }
     }
 
@@ -196,12 +230,13 @@ impl MarketSession {
         };
         match method {
             Method::Subscribe => {
-                let names = names(list)?;
-                let new = names.iter().filter(|name| !self.subscriptions.contains_key(*name)).count();
-                if self.subscriptions.len() + new > self.streams_max {
+                let names: Vec<_> = names(list)?.iter().map(|name| resumed(name)).collect::<Result<_, _>>()?;
+                let new = names.iter().filter(|(name, _)| !self.subscriptions.contains_key(name)).count();
+                let resumed = names.iter().filter(|(_, from)| from.is_some()).count();
+                if self.subscriptions.len() + new > self.streams_max || resumed > RESUMED_MAX {
                     return Err(Refusal::invalid_request("too many parameters"));
                 }
-                names.into_iter().for_each(|name| self.subscribe(name));
+                names.into_iter().for_each(|(name, from)| self.subscribe(name, from));
                 Ok(Value::Null)
             }
             Method::Unsubscribe => {
@@ -231,6 +266,15 @@ fn names(list: Vec<Value>) -> Result<Vec<String>, Refusal> {
         _ => Err(Refusal::invalid_request("stream name must be a string")),
     };
     list.into_iter().map(name).collect()
+}
+
+/// A stream's name, and the last id that the client has of it: `btcusdt@trade?resumeFrom=7`.
+fn resumed(name: &str) -> Result<(String, Option<u64>), Refusal> {
+    let Some((name, from)) = name.split_once('?') else { return Ok((name.to_owned(), None)) };
+    let from = from.strip_prefix(RESUME_FROM).and_then(|rest| rest.strip_prefix('=')?.parse().ok());
+    let from: u64 =
+        from.ok_or_else(|| Refusal::invalid_request(format!("only ?{RESUME_FROM}=<id> may follow a stream")))?;
+    Ok((name.to_owned(), Some(from)))
 }
 
 /// Whether the first of at most `most` parameters is the name of the one property there is.
@@ -268,6 +312,11 @@ impl Session for MarketSession {
             Ok(result) => format!(r#"{{"result":{result},"id":{id}}}"#),
             Err(refusal) => refused(&refusal, id),
         });
+        self.missed.drain(..).for_each(|event| replies.send(event));
+    }
+
+    fn begin(&mut self, replies: &mut Replies) {
+        self.missed.drain(..).for_each(|event| replies.send(event));
     }
 
     fn binary(&mut self, _: Bytes, replies: &mut Replies) {
@@ -281,8 +330,7 @@ impl Session for MarketSession {
     }
 
     fn end(&mut self) {
-        let names: Vec<String> = self.subscriptions.keys().cloned().collect();
-        names.iter().for_each(|name| self.unsubscribe(name));
+        self.subscriptions.clear();
     }
 }
 
@@ -296,7 +344,7 @@ mod tests {
     }
 
     fn session(combined: bool) -> MarketSession {
-        let (outbox, _) = hub::outbox(4);
+        let (outbox, _) = hub::outbox();
         let target = Target { names: Vec::new(), combined, unit: TimeUnit::Millisecond };
         MarketSession::new(Outlets::default(), outbox, target, 3)
     }
@@ -318,10 +366,19 @@ mod tests {
             ("/stream?streams=a@trade%2Fb@trade", true, "a@trade b@trade"),
         ] {
             let target = target(uri).unwrap();
-            assert_eq!((target.combined, target.names.join(" ").as_str()), (combined, names), "{uri}");
+            let listed: Vec<_> = target.names.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!((target.combined, listed.join(" ").as_str()), (combined, names), "{uri}");
         }
         assert_eq!(target("/ws?timeUnit=MICROSECOND").unwrap().unit, TimeUnit::Microsecond);
         assert_eq!(target("/ws?timeUnit=hour").unwrap_err().code, -1194);
+        let target_of = |uri: &str| target(uri).map(|target| target.names);
+        let named = |name: &str, from| (name.to_owned(), from);
+        assert_eq!(target_of("/ws/a@trade?resumeFrom=7").unwrap(), [named("a@trade", Some(7))]);
+        assert_eq!(
+            target_of("/stream?streams=a@trade/b@depth/c@trade&resumeFrom=,8").unwrap(),
+            [named("a@trade", None), named("b@depth", Some(8)), named("c@trade", None)]
+        );
+        assert_eq!(target_of("/ws/a@trade?resumeFrom=x").unwrap_err().code, -1100);
         assert!(target("/ws/%ff").is_err() && target("/ws/%4").is_err());
     }
 

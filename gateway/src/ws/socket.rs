@@ -5,25 +5,42 @@
 //! queue of events runs full meanwhile, it is closed with code 1008: nobody ever waits for it.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::app::App;
 use crate::clock;
 use crate::config::SocketsConfig;
-use crate::ws::hub::{Inbox, Outbox, SlowSignal, outbox};
+use crate::ws::channel::{Cut, Inbox, Outbox, outbox};
+use crate::ws::decoder::{Decoder, Incoming, Violation};
+use crate::ws::deflate::Agreed;
+use crate::ws::handshake::Upgrade;
+use crate::ws::message::{Opcode, compressed, frame};
+use crate::ws::outgoing::Outgoing;
 
 /// How much is done before one flush at the most, so that the first reply does not wait for the last.
 const BEFORE_FLUSH_MAX: usize = 256;
+/// And how many bytes.
+const BYTES_BEFORE_FLUSH_MAX: usize = 64 << 10;
+/// How much is read at a time.
+const READ_BYTES: usize = 16 << 10;
+/// A reply goes to one socket alone: only a long one is worth compressing.
+const COMPRESSED_REPLY_MIN: usize = 1_024;
 /// How long a peer may take to answer our close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a server that stops waits for the answers to what is under way; less than it waits for its connections.
@@ -36,8 +53,6 @@ const BURST_SECONDS: u32 = 10;
 /// What one socket may do, as the settings say.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How many batches of events may wait for a slow reader before it is closed.
-    pub queue_batches: usize,
     /// How many messages a client may send in a second on a stream socket, averaged over ten seconds; zero means no limit.
     pub messages_per_second: u32,
     /// How many streams a socket may listen to.
@@ -57,7 +72,6 @@ pub struct Limits {
 impl From<&SocketsConfig> for Limits {
     fn from(config: &SocketsConfig) -> Limits {
         Limits {
-            queue_batches: config.queue_batches_max,
             messages_per_second: config.messages_per_second_max,
             streams_max: config.streams_max,
             in_flight_max: config.requests_in_flight_max,
@@ -75,7 +89,7 @@ pub type Later = Pin<Box<dyn Future<Output = Utf8Bytes> + Send>>;
 /// What a session answers with.
 #[derive(Default)]
 pub struct Replies {
-    ready: VecDeque<Message>,
+    ready: VecDeque<(Opcode, Bytes)>,
     later: FuturesUnordered<Later>,
     close: Option<(u16, &'static str)>,
 }
@@ -83,12 +97,13 @@ pub struct Replies {
 impl Replies {
     /// Answers now.
     pub fn send(&mut self, reply: impl Into<Utf8Bytes>) {
-        self.ready.push_back(Message::Text(reply.into()));
+        let text: Utf8Bytes = reply.into();
+        self.ready.push_back((Opcode::Text, text.into()));
     }
 
     /// Answers now, with bytes that are no text.
     pub fn send_binary(&mut self, reply: Bytes) {
-        self.ready.push_back(Message::Binary(reply));
+        self.ready.push_back((Opcode::Binary, reply));
     }
 
     /// Answers when the answer is there.
@@ -104,7 +119,7 @@ impl Replies {
     /// What is answered already, for tests.
     #[cfg(test)]
     pub(super) fn take_ready(&mut self) -> Vec<String> {
-        self.ready.drain(..).filter_map(|reply| reply.into_text().ok()).map(|text| text.to_string()).collect()
+        self.ready.drain(..).map(|(_, reply)| String::from_utf8_lossy(&reply).into_owned()).collect()
     }
 }
 
@@ -119,6 +134,9 @@ pub trait Session: Send + 'static {
     /// A binary message came.
     fn binary(&mut self, bytes: Bytes, replies: &mut Replies);
 
+    /// The socket is open.
+    fn begin(&mut self, _: &mut Replies) {}
+
     /// Something came, before it is looked at.
     fn heard(&mut self) {}
 
@@ -132,59 +150,88 @@ pub trait Session: Send + 'static {
     fn end(&mut self);
 }
 
-/// Accepts the upgrade; `session` makes the session, given the feed's end of the socket's queue.
+/// Accepts the upgrade; `session` makes the session, given the hub's end of the socket.
 pub fn accept<S: Session>(
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
     limits: Limits,
     app: Arc<App>,
     session: impl FnOnce(Outbox) -> S + Send + 'static,
 ) -> Response {
-    // Tens of thousands of sockets are idle: what each reserves counts. Orders come in small messages too.
-    let buffer = if S::IS_LIMITED { 4 << 10 } else { 64 << 10 };
-    upgrade
-        .read_buffer_size(buffer)
-        .write_buffer_size(32 << 10)
-        .max_message_size(limits.message_bytes_max)
-        .max_frame_size(limits.message_bytes_max)
-        .on_upgrade(move |socket| async move {
-            app.metrics.sockets.fetch_add(1, Ordering::Relaxed);
-            app.metrics.sockets_opened.fetch_add(1, Ordering::Relaxed);
-            let (outbox, inbox) = outbox(limits.queue_batches);
-            let driver = Driver {
-                socket,
-                session: session(outbox),
-                replies: Replies::default(),
-                slow: inbox.slow_signal(),
-                inbox,
-                rate: Rate::new(if S::IS_LIMITED { limits.messages_per_second } else { 0 }),
-                pings: VecDeque::new(),
-                last_pong: Instant::now(),
-                limits,
-                app: app.clone(),
-            };
-            driver.run().await;
-            app.metrics.sockets.fetch_sub(1, Ordering::Relaxed);
-        })
+    upgrade.answer(move |io, agreed| async move {
+        app.metrics.sockets.fetch_add(1, Ordering::Relaxed);
+        app.metrics.sockets_opened.fetch_add(1, Ordering::Relaxed);
+        if agreed.is_some() {
+            app.metrics.sockets_compressed.fetch_add(1, Ordering::Relaxed);
+        }
+        let (outbox, inbox) = outbox();
+        let driver = Driver {
+            io,
+            agreed,
+            decoder: Decoder::new(limits.message_bytes_max, agreed.is_some()),
+            out: Outgoing::default(),
+            session: session(outbox),
+            replies: Replies::default(),
+            inbox,
+            rate: Rate::new(if S::IS_LIMITED { limits.messages_per_second } else { 0 }),
+            pings: VecDeque::new(),
+            last_pong: Instant::now(),
+            limits,
+            app: app.clone(),
+        };
+        driver.run().await;
+        app.metrics.sockets.fetch_sub(1, Ordering::Relaxed);
+    })
 }
 
 /// Why a socket ends.
 enum End {
     /// We close it.
     Close(u16, &'static str),
-    /// The peer closes it; the library has the answer to that ready, and it must still be written.
-    Answered,
+    /// The peer closes it, with this code; that must be answered.
+    Answered(Option<u16>),
     /// It broke.
     Gone,
 }
 
-const SLOW: End = End::Close(1008, "slow reader: too many messages are waiting");
+impl From<Cut> for End {
+    fn from(cut: Cut) -> End {
+        match cut {
+            Cut::Slow => End::Close(1008, "slow reader: too many messages are waiting"),
+            Cut::Hole => End::Close(1012, "the streams were interrupted: connect again"),
+        }
+    }
+}
+
+/// What a peer is told of its own mistake.
+impl From<Violation> for End {
+    fn from(violation: Violation) -> End {
+        match violation {
+            Violation::Protocol => End::Close(1002, "protocol error"),
+            Violation::Utf8 => End::Close(1007, "text that is not UTF-8"),
+            Violation::TooLong => End::Close(1009, "message too long"),
+        }
+    }
+}
+
+/// What a socket woke for.
+enum Woken {
+    Came(Incoming),
+    Answered(Utf8Bytes),
+    /// Events are among what is to be written.
+    Taken,
+    Ping,
+    Old,
+    Stop,
+}
 
 struct Driver<S> {
-    socket: WebSocket,
+    io: TokioIo<Upgraded>,
+    agreed: Option<Agreed>,
+    decoder: Decoder,
+    out: Outgoing,
     session: S,
     replies: Replies,
     inbox: Inbox,
-    slow: SlowSignal,
     rate: Rate,
     pings: VecDeque<Bytes>,
     last_pong: Instant,
@@ -196,21 +243,25 @@ impl<S: Session> Driver<S> {
     async fn run(mut self) {
         let end = self.serve().await.err().unwrap_or(End::Gone);
         self.session.end();
-        if let End::Answered = end {
-            // A peer that does not take it in time is dropped.
-            let _ = timeout(CLOSE_TIMEOUT, self.socket.close()).await;
-        }
-        if let End::Close(code, reason) = end {
-            let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-            let goodbye = async {
-                if self.socket.send(frame).await.is_ok() {
-                    // What the peer sent meanwhile has to be read, or the system resets the connection and the close is lost.
-                    while let Some(Ok(_)) = self.socket.recv().await {}
-                }
-            };
-            // A peer that does not answer in time is dropped.
-            let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
-        }
+        // A peer that does not take it in time is dropped.
+        let _ = timeout(CLOSE_TIMEOUT, self.say_goodbye(end)).await;
+    }
+
+    async fn say_goodbye(&mut self, end: End) -> Result<(), End> {
+        let (code, reason) = match end {
+            End::Gone => return Ok(()),
+            End::Answered(code) => (code, ""),
+            End::Close(code, reason) => (Some(code), reason),
+        };
+        let mut payload = code.map_or_else(Vec::new, |code| code.to_be_bytes().to_vec());
+        payload.extend(reason.as_bytes());
+        self.out.push(frame(Opcode::Close, &payload));
+        poll_fn(|context| self.out.poll_flush(context, &mut self.io)).await.map_err(|_| End::Gone)?;
+        self.io.shutdown().await.map_err(|_| End::Gone)?;
+        // What the peer sent meanwhile has to be read, or the system resets the connection and the close is lost.
+        let mut rest = vec![0; READ_BYTES];
+        while self.io.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+        Ok(())
     }
 
     async fn serve(&mut self) -> Result<(), End> {
@@ -223,19 +274,31 @@ impl<S: Session> Driver<S> {
             // Whoever could say so is gone: then the server stops.
             let _ = stopping.wait_for(|stopping| *stopping).await;
         });
+        self.session.begin(&mut self.replies);
+        self.write_replies()?;
+        self.flush().await?;
         loop {
-            let has_room = self.replies.later.len() < self.limits.in_flight_max;
-            tokio::select! {
-                biased;
-                () = self.slow.wait() => return Err(SLOW),
-                message = self.socket.recv(), if has_room => self.received(message)?,
-                Some(reply) = self.replies.later.next() => self.replies.send(reply),
-                Some(batch) = self.inbox.next() => self.write_all(&batch).await?,
-                _ = ping.tick() => self.ping().await?,
-                () = &mut lifetime => return Err(End::Close(1001, "connected for 24 hours")),
-                () = &mut stop => {
+            let woken = poll_fn(|context| {
+                if let Poll::Ready(woken) = self.poll_work(context) {
+                    return Poll::Ready(woken);
+                }
+                if ping.poll_tick(context).is_ready() {
+                    return Poll::Ready(Ok(Woken::Ping));
+                }
+                if lifetime.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Ok(Woken::Old));
+                }
+                stop.as_mut().poll(context).map(|()| Ok(Woken::Stop))
+            });
+            match woken.await? {
+                Woken::Came(message) => self.received(message)?,
+                Woken::Answered(reply) => self.replies.send(reply),
+                Woken::Taken => {}
+                Woken::Ping => self.ping()?,
+                Woken::Old => return Err(End::Close(1001, "connected for 24 hours")),
+                Woken::Stop => {
                     if let Some(event) = self.session.shutdown() {
-                        self.write(Message::Text(event)).await?;
+                        self.out.push(frame(Opcode::Text, event.as_bytes()));
                     }
                     self.flush().await?;
                     // A peer that gets no more answers in time has to ask elsewhere what became of its requests.
@@ -243,143 +306,153 @@ impl<S: Session> Driver<S> {
                     return Err(End::Close(1001, "the server is stopping"));
                 }
             }
-            self.finish_what_is_ready().await?;
+            self.finish_what_is_ready()?;
             self.flush().await?;
             self.session.flushed();
+        }
+    }
+
+    /// What came, what was answered, what the streams have: in this order.
+    fn poll_work(&mut self, context: &mut Context<'_>) -> Poll<Result<Woken, End>> {
+        if let Poll::Ready(cut) = self.inbox.poll_cut(context) {
+            return Poll::Ready(Err(cut.into()));
+        }
+        if let Poll::Ready(came) = self.poll_message(context) {
+            return Poll::Ready(came.map(Woken::Came));
+        }
+        if let Poll::Ready(Some(reply)) = self.replies.later.poll_next_unpin(context) {
+            return Poll::Ready(Ok(Woken::Answered(reply)));
+        }
+        let taken = self.inbox.poll_take(context, self.agreed, &mut self.out);
+        taken.map(|taken| taken.map(|()| Woken::Taken).map_err(End::from))
+    }
+
+    /// The next message, unless as many requests are under way as may be.
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Incoming, End>> {
+        if self.replies.later.len() >= self.limits.in_flight_max {
+            return Poll::Pending;
+        }
+        loop {
+            if let Some(message) = self.decoder.next()? {
+                return Poll::Ready(Ok(message));
+            }
+            // On the stack: tens of thousands of sockets are idle, and what each reserves counts.
+            let mut space = [MaybeUninit::uninit(); READ_BYTES];
+            let mut space = ReadBuf::uninit(&mut space);
+            match ready!(Pin::new(&mut self.io).poll_read(context, &mut space)) {
+                Ok(()) if !space.filled().is_empty() => self.decoder.feed(space.filled()),
+                _ => return Poll::Ready(Err(End::Gone)),
+            }
         }
     }
 
     /// Answers what is under way; nothing more is read.
     async fn last_replies(&mut self) -> Result<(), End> {
         while !self.replies.later.is_empty() {
-            tokio::select! {
-                biased;
-                () = self.slow.wait() => return Err(SLOW),
-                Some(reply) = self.replies.later.next() => self.replies.send(reply),
-                Some(batch) = self.inbox.next() => self.write_all(&batch).await?,
+            let answered = poll_fn(|context| {
+                if let Poll::Ready(reply) = self.replies.later.poll_next_unpin(context) {
+                    return Poll::Ready(Ok(reply));
+                }
+                self.inbox.poll_take(context, self.agreed, &mut self.out).map(|taken| taken.map(|()| None))
+            });
+            if let Some(reply) = answered.await? {
+                self.replies.send(reply);
             }
-            self.write_replies().await?;
+            self.write_replies()?;
             self.flush().await?;
             self.session.flushed();
         }
         Ok(())
     }
 
-    /// Takes and writes what is there without waiting.
-    async fn finish_what_is_ready(&mut self) -> Result<(), End> {
+    /// Takes what is there without waiting.
+    fn finish_what_is_ready(&mut self) -> Result<(), End> {
+        // It is polled again, with a waker that counts, before anyone waits.
+        let mut context = Context::from_waker(Waker::noop());
         for _ in 0..BEFORE_FLUSH_MAX {
             let mut idle = true;
-            self.write_replies().await?;
-            if self.replies.later.len() < self.limits.in_flight_max
-                && let Some(message) = self.socket.recv().now_or_never()
-            {
-                self.received(message)?;
-                self.write_replies().await?;
+            self.write_replies()?;
+            if let Poll::Ready(came) = self.poll_message(&mut context) {
+                self.received(came?)?;
+                self.write_replies()?;
                 idle = false;
             }
-            while let Some(Some(reply)) = self.replies.later.next().now_or_never() {
+            while let Poll::Ready(Some(reply)) = self.replies.later.poll_next_unpin(&mut context) {
                 self.replies.send(reply);
                 idle = false;
             }
-            self.write_replies().await?;
-            if let Some(batch) = self.inbox.try_next() {
-                self.write_all(&batch).await?;
-                idle = false;
-            }
-            if idle {
+            self.write_replies()?;
+            idle &= !self.inbox.take(self.agreed, &mut self.out);
+            if idle || self.out.bytes() > BYTES_BEFORE_FLUSH_MAX {
                 break;
             }
         }
         Ok(())
     }
 
-    fn received(&mut self, message: Option<Result<Message, axum::Error>>) -> Result<(), End> {
-        let message = match message {
-            None => return Err(End::Gone),
-            Some(Err(error)) => return Err(broken(error)),
-            Some(Ok(message)) => message,
-        };
+    fn received(&mut self, message: Incoming) -> Result<(), End> {
         self.app.metrics.messages_received.fetch_add(1, Ordering::Relaxed);
         self.session.heard();
         if !self.rate.allows(Instant::now()) {
             return Err(End::Close(1008, "too many messages"));
         }
         match message {
-            Message::Text(text) => self.session.text(text, &mut self.replies),
-            Message::Binary(bytes) => self.session.binary(bytes, &mut self.replies),
-            // The pong goes out with the next flush.
-            Message::Ping(_) => {}
-            Message::Pong(payload) => {
+            Incoming::Text(text) => self.session.text(text, &mut self.replies),
+            Incoming::Binary(bytes) => self.session.binary(bytes, &mut self.replies),
+            Incoming::Ping(payload) => self.out.push(frame(Opcode::Pong, &payload)),
+            Incoming::Pong(payload) => {
                 // Only the answer to a ping of ours counts.
                 if self.pings.contains(&payload) {
                     self.last_pong = Instant::now();
                 }
             }
-            Message::Close(_) => return Err(End::Answered),
+            Incoming::Close(code) => return Err(End::Answered(code)),
         }
         Ok(())
     }
 
-    async fn ping(&mut self) -> Result<(), End> {
+    fn ping(&mut self) -> Result<(), End> {
         if self.last_pong.elapsed() > self.limits.pong_timeout {
+            self.app.metrics.sockets_silent.fetch_add(1, Ordering::Relaxed);
             return Err(End::Close(1008, "no pong"));
         }
         let payload = Bytes::from(clock::now().millis().to_string());
         if self.pings.len() == PINGS_REMEMBERED {
             self.pings.pop_front();
         }
-        self.pings.push_back(payload.clone());
-        self.write(Message::Ping(payload)).await
+        self.out.push(frame(Opcode::Ping, &payload));
+        self.pings.push_back(payload);
+        Ok(())
     }
 
-    async fn write_replies(&mut self) -> Result<(), End> {
-        while let Some(reply) = self.replies.ready.pop_front() {
-            self.write(reply).await?;
+    fn write_replies(&mut self) -> Result<(), End> {
+        while let Some((opcode, reply)) = self.replies.ready.pop_front() {
+            let agreed =
+                self.agreed.filter(|agreed| reply.len() >= COMPRESSED_REPLY_MIN && agreed.may_hold(reply.len()));
+            let shorter = agreed.and_then(|_| compressed(opcode, &reply));
+            self.out.push(shorter.unwrap_or_else(|| frame(opcode, &reply)));
         }
         self.replies.close.map_or(Ok(()), |(code, reason)| Err(End::Close(code, reason)))
     }
 
-    async fn write_all(&mut self, batch: &[Utf8Bytes]) -> Result<(), End> {
-        for message in batch {
-            self.write(Message::Text(message.clone())).await?;
-        }
-        Ok(())
-    }
-
-    /// Puts a message into the socket's buffer.
-    async fn write(&mut self, message: Message) -> Result<(), End> {
-        self.app.metrics.frames_sent.fetch_add(1, Ordering::Relaxed);
-        tokio::select! {
-            biased;
-            written = self.socket.feed(message) => written.map_err(|_| End::Gone),
-            () = self.slow.wait() => Err(SLOW),
-            () = too_long(self.limits.pong_timeout) => Err(End::Gone),
-        }
-    }
-
+    /// Writes all that is to be written. The streams wait meanwhile; what they have then is in [`Inbox`].
     async fn flush(&mut self) -> Result<(), End> {
-        tokio::select! {
-            biased;
-            flushed = self.socket.flush() => flushed.map_err(|_| End::Gone),
-            () = self.slow.wait() => Err(SLOW),
-            () = too_long(self.limits.pong_timeout) => Err(End::Gone),
-        }
-    }
-}
-
-/// A timer that is only made when it is waited for.
-async fn too_long(limit: Duration) {
-    sleep(limit).await;
-}
-
-/// What the peer is told of its own mistake.
-fn broken(error: axum::Error) -> End {
-    use tokio_tungstenite::tungstenite::Error;
-    match error.into_inner().downcast_ref::<Error>() {
-        Some(Error::Utf8(_)) => End::Close(1007, "text that is not UTF-8"),
-        Some(Error::Capacity(_)) => End::Close(1009, "message too long"),
-        Some(Error::Protocol(_)) => End::Close(1002, "protocol error"),
-        _ => End::Gone,
+        self.app.metrics.frames_sent.fetch_add(self.out.take_pushed(), Ordering::Relaxed);
+        let mut late = None;
+        poll_fn(|context| {
+            if let Poll::Ready(flushed) = self.out.poll_flush(context, &mut self.io) {
+                return Poll::Ready(flushed.map_err(|_| End::Gone));
+            }
+            if let Poll::Ready(cut) = self.inbox.poll_cut(context) {
+                return Poll::Ready(Err(cut.into()));
+            }
+            // A timer is only made when it is waited for.
+            let late = late.get_or_insert_with(|| Box::pin(sleep(self.limits.pong_timeout)));
+            ready!(late.as_mut().poll(context));
+            self.app.metrics.sockets_stalled.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Err(End::Gone))
+        })
+        .await
     }
 }
 

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 use engine::event::{ExpiryReason, OrderList, PreventedMatch, Trade};
 use engine::order::{ClientOrderId, OrderStatus};
 use engine::symbol::Symbol;
@@ -19,6 +18,7 @@ use journal::{Applied, KnownOrder, execution_id, list_number};
 use parking_lot::Mutex;
 use rand::RngExt;
 use rand::distr::Alphanumeric;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::decimals::{Decimals, push_amount, push_integer};
 use crate::views::Catalog;
