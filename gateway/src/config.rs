@@ -214,10 +214,17 @@ pub struct JournalConfig {
     pub log_bytes_kept: u64,
     /// How many days history keeps what is closed; 0 keeps it for ever.
     pub history_days: u32,
+    /// How many days candles of a second are kept; 0 keeps them for ever.
+    pub kline_second_days: u32,
+    /// How many days candles of a minute are kept, and what is made of minutes; 0 keeps them for ever. Hours and days stay.
+    pub kline_minute_days: u32,
     /// With less room on the disk than so many bytes, only cancels are taken.
     pub low_space_bytes: u64,
     /// The size of a file that is thrown out when a start finds no room on the disk.
     pub ballast_bytes: u64,
+    /// The clock that stamps commands, for programs that let days go by in minutes; no file can set it.
+    #[serde(skip)]
+    pub clock: Option<fn() -> engine::Time>,
     /// For drills: the engine panics at the command of this sequence, as a faulty one would; 0 for none.
     pub drill_poison_sequence: u64,
 }
@@ -231,8 +238,11 @@ impl Default for JournalConfig {
             snapshot_every_commands: 5_000_000,
             log_bytes_kept: 8 << 30,
             history_days: 0,
+            kline_second_days: 30,
+            kline_minute_days: 0,
             low_space_bytes: 256 << 20,
             ballast_bytes: 64 << 20,
+            clock: None,
             drill_poison_sequence: 0,
         }
     }

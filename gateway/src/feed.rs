@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use engine::{Sequence, Time, TradeId};
+use engine::symbol::Symbol;
+use engine::{Event, Sequence, Time};
 use journal::{Answer, Applied, Caller, History, Published, Restored};
 use tokio::sync::oneshot;
 use tracing::{error, info};
@@ -186,18 +187,33 @@ impl Worker {
                 Err(reason) => error!(order = %order.order_id, %reason, "what was prevented is not known"),
             }
         }
-        let mut trades = 0_u64;
-        for symbol in &views.symbols().symbols {
-            let recalled = self.history.scan_trades(symbol.id, TradeId(1), |trade| {
-                views.recall_trade(trade);
-                trades += 1;
-            });
-            if let Err(reason) = recalled {
-                error!(symbol = symbol.config.name, %reason, "candles and tickers lack the trades of the past");
+        if !self.history.wait_until_settled(restored.snapshot.sequence()) {
+            error!("history has ended: candles, tickers and recent trades are not known");
+            return;
+        }
+        views.symbols().symbols.iter().for_each(|symbol| self.recall(symbol));
+        info!(sequence = restored.snapshot.sequence().0, "views are built");
+    }
+
+    /// What history knows of a symbol.
+    fn recall(&self, symbol: &Symbol) {
+        let views = &self.outlets.views;
+        let recalled = self.history.candles(symbol.id, |history| views.recall(symbol.id, history));
+        if let Err(reason) = recalled {
+            error!(symbol = symbol.config.name, %reason, "candles, tickers and recent trades of the past are lacking");
+        }
+        self.publisher.recall(symbol.id);
+    }
+
+    /// Symbols that are listed once more, as the log is gone through after a start, have a past.
+    fn recall_listed(&self, applied: &Applied) {
+        for event in &applied.events {
+            if let Event::SymbolAdded(symbol) = event
+                && self.history.watermark() >= applied.last_sequence()
+            {
+                self.recall(symbol);
             }
         }
-        self.publisher.recall();
-        info!(sequence = restored.snapshot.sequence().0, trades, "views are built");
     }
 
     fn apply(&mut self, applied: &Arc<Applied>, callers: Vec<(usize, Caller)>) {
@@ -205,6 +221,7 @@ impl Worker {
         let Outlets { views, hub, in_flight, counts, .. } = &self.outlets;
         self.changes.clear();
         views.apply(applied, &mut self.changes);
+        self.recall_listed(applied);
         let now = clock::now();
         self.publisher.publish(&self.changes, now);
         user_stream::publish(hub, &views.symbols(), applied, &self.changes.orders, now);
@@ -215,7 +232,7 @@ impl Worker {
             // A caller that is gone needs no answer.
             let _ = caller.send(Answer { applied: applied.clone(), index });
         }
-        let is_rejection = |event: &&engine::Event| matches!(event, engine::Event::Rejected(_));
+        let is_rejection = |event: &&Event| matches!(event, Event::Rejected(_));
         let rejections = applied.events.iter().filter(is_rejection).count();
         counts.entries.fetch_add(1, Ordering::Relaxed);
         counts.events.fetch_add(applied.events.len() as u64, Ordering::Relaxed);

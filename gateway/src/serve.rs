@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Command, Sequence};
-use journal::{Node, NodeConfig, Recovery, SpaceConfig};
+use journal::{HistoryDays, Node, NodeConfig, Recovery, SpaceConfig};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -174,7 +174,12 @@ fn node_config(config: &Config, data: &std::path::Path) -> Result<NodeConfig, St
         snapshot_every_entries: config.journal.snapshot_every_entries,
         snapshot_every_commands: config.journal.snapshot_every_commands,
         log_bytes_kept: config.journal.log_bytes_kept,
-        history_days: config.journal.history_days,
+        history_days: HistoryDays {
+            closed: config.journal.history_days,
+            second_candles: config.journal.kline_second_days,
+            minute_candles: config.journal.kline_minute_days,
+        },
+        clock: config.journal.clock,
         space: SpaceConfig { low_bytes: config.journal.low_space_bytes, ballast_bytes: config.journal.ballast_bytes },
         drill_poison: Some(Sequence(config.journal.drill_poison_sequence)).filter(|sequence| sequence.0 > 0),
         ..NodeConfig::new(data)

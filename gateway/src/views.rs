@@ -18,7 +18,9 @@ use engine::order::Side;
 use engine::snapshot::{AccountState, SymbolState};
 use engine::symbol::Symbol;
 use engine::{Amount, AssetId, Event, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
-use journal::{Applied, FiledList, KnownOrder, MarketTrade, OpenOrders, list_number, symbol_of};
+use journal::{
+    Applied, CandleReader, FiledList, HistoryError, KnownOrder, MarketTrade, OpenOrders, list_number, symbol_of,
+};
 use parking_lot::RwLock;
 
 use crate::klines::{Candle, Interval, Klines, Offset};
@@ -26,6 +28,8 @@ use crate::secrets::KeyRing;
 
 /// How many trades, and how many aggregate trades, of a symbol are kept in memory.
 pub const RECENT_TRADES: usize = 1_000;
+/// How many trades are looked at for them after a start.
+const RECENT_LOOK_MAX: usize = 100 * RECENT_TRADES;
 /// Into how many groups the accounts are divided, each with its own lock.
 const ACCOUNT_GROUPS: usize = 64;
 /// A day, in microseconds.
@@ -334,7 +338,7 @@ impl Views {
 
     // What the feed does.
 
-    /// Forgets everything; this is the state now. Trades and candles are the history's to give: [`Views::recall_trade`].
+    /// Forgets everything; this is the state now. Trades and candles are the history's to give: [`Views::recall`].
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut catalog = Catalog::default();
         snapshot.assets().for_each(|state| catalog.add_asset(&state.asset.name, state.asset.scale));
@@ -376,11 +380,23 @@ impl Views {
         }
     }
 
-    /// A trade of the past, before the first [`Views::apply`]; they come in order.
-    pub fn recall_trade(&self, trade: &MarketTrade) {
-        if let Some(market) = self.market(trade.trade.symbol)
-            && market.write().add_trade(trade)
-        {
+    /// A symbol's newest trades and candles as history has them, before the first [`Views::apply`].
+    pub fn recall(&self, symbol: SymbolId, history: &CandleReader<'_>) -> Result<(), HistoryError> {
+        let Some(market) = self.market(symbol) else { return Ok(()) };
+        let first = first_recent(history)?;
+        let mut market = market.write();
+        for trade in history.trades(first) {
+            market.add_trade(&trade?);
+        }
+        drop(market);
+        self.klines.recall(symbol, history)
+    }
+
+    /// A trade that is known to have been, where there is no history.
+    #[cfg(test)]
+    pub(crate) fn recall_trade(&self, trade: &MarketTrade) {
+        let market = self.market(trade.trade.symbol).expect("it is listed");
+        if market.write().add_trade(trade) {
             self.klines.add_trades(trade.trade.symbol, [trade]);
         }
     }
@@ -831,6 +847,28 @@ fn restore_market(state: SymbolState) -> Arc<RwLock<Market>> {
         ask: market.asks.first_key_value().map(|(&price, &quantity)| (price, quantity)),
     };
     Arc::new(RwLock::new(market))
+}
+
+/// From which trade on the recent ones are to be read, so that each aggregate trade among them is whole.
+fn first_recent(history: &CandleReader<'_>) -> Result<TradeId, HistoryError> {
+    let (mut first, mut whole, mut newest) = (TradeId(0), None, None);
+    let (mut trades, mut aggregate) = (0, 0);
+    for trade in history.latest_trades() {
+        let Trade { trade_id, aggregate_id, .. } = trade?.trade;
+        let newest = *newest.get_or_insert(aggregate_id);
+        if trades > 0 && aggregate_id != aggregate {
+            whole = Some(first);
+            let enough = trades >= RECENT_TRADES && newest.saturating_sub(aggregate) + 1 >= RECENT_TRADES as u64;
+            if enough || trades >= RECENT_LOOK_MAX {
+                break;
+            }
+        } else if trades >= RECENT_LOOK_MAX && whole.is_some() {
+            break;
+        }
+        (first, aggregate, trades) = (trade_id, aggregate_id, trades + 1);
+    }
+    // The oldest that is kept may be the middle of one.
+    Ok(if trades >= RECENT_TRADES { whole.unwrap_or(first) } else { first })
 }
 
 fn push_recent<T>(recent: &mut VecDeque<T>, item: T) {

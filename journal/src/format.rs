@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use engine::order::ClientOrderId;
 use engine::units::{OrderListId, PreventedMatchId};
-use engine::{OrderId, Sequence, SymbolId, Time, TradeId, Uid};
+use engine::{Amount, OrderId, Price, Sequence, SymbolId, Time, TradeId, Uid};
 use openraft::alias::LeaderIdOf;
 use openraft::{BasicNode, EntryPayload, Membership};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::candle::{Candle, Grain};
 use crate::origins::Origins;
 use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Payload, Proposal, RaftEntry, TypeConfig, Vote};
 
@@ -353,9 +354,45 @@ pub(crate) const TRADE_ROWS: u8 = b't';
 pub(crate) const PREVENTED_ROWS: u8 = b'p';
 /// What the keys of order lists start with.
 pub(crate) const LIST_ROWS: u8 = b'l';
+/// What the keys of candles start with that were made from trades.
+pub(crate) const CANDLE_ROWS: u8 = b'k';
+/// What the keys of candles start with that were imported.
+pub(crate) const IMPORTED_ROWS: u8 = b'i';
+/// What the keys of imports start with.
+pub(crate) const IMPORT_ROWS: u8 = b'j';
 
 /// -> a sealed `Sequence`: the last one that history holds.
 pub(crate) const WATERMARK_KEY: &[u8] = b"w";
+
+/// -> a sealed version: candles are kept, of every trade that history holds.
+pub(crate) const CANDLES_KEY: &[u8] = b"z";
+/// The version that [`CANDLES_KEY`] says.
+pub(crate) const CANDLES_VERSION: u32 = 1;
+
+/// [`CANDLE_ROWS`] or [`IMPORTED_ROWS`], symbol, length, opening -> [`encode_candle`].
+pub(crate) fn candle_key(kind: u8, symbol: SymbolId, grain: Grain, open_time: Time) -> Vec<u8> {
+    [candle_rows(kind, symbol, grain).as_slice(), &open_time.0.to_be_bytes()].concat()
+}
+
+/// The keys of one symbol's candles of one length.
+pub(crate) fn candle_rows(kind: u8, symbol: SymbolId, grain: Grain) -> Vec<u8> {
+    [[kind].as_slice(), &symbol.0.to_be_bytes(), &[grain as u8]].concat()
+}
+
+/// What a candle's key says: the symbol, the length, the opening. `None` when it is none.
+pub(crate) fn candle_of_key(key: &[u8]) -> Option<(SymbolId, Grain, Time)> {
+    let rest = key.strip_prefix(&[CANDLE_ROWS]).or_else(|| key.strip_prefix(&[IMPORTED_ROWS]))?;
+    let (symbol, rest) = rest.split_first_chunk()?;
+    let (grain, open_time) = rest.split_first()?;
+    let open_time = Time(u64::from_be_bytes(open_time.try_into().ok()?));
+    let grain = Grain::ALL.get(usize::from(*grain)).copied()?;
+    (grain.floor(open_time) == open_time).then_some((SymbolId(u32::from_be_bytes(*symbol)), grain, open_time))
+}
+
+/// number -> `ImportedCandles`.
+pub(crate) fn import_key(number: u64) -> Vec<u8> {
+    [[IMPORT_ROWS].as_slice(), &number.to_be_bytes()].concat()
+}
 
 /// symbol, order id -> `KnownOrder`, its latest state.
 pub(crate) fn order_key(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
@@ -490,6 +527,44 @@ pub(crate) fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
 pub(crate) fn decode_trade(bytes: &[u8]) -> Option<MarketTrade> {
     let (time, (sequence, trade)) = decode_timed(bytes)?;
     Some(MarketTrade { time, sequence, trade })
+}
+
+/// A candle's prices, volumes, count and ids, in the order in which [`Candle`] has them.
+type CandleBytes = ([Price; 4], [Amount; 4], [u64; 3]);
+
+/// What a candle's row holds beside what its key says.
+pub(crate) fn encode_candle(candle: &Candle) -> Vec<u8> {
+    let Candle { open, high, low, close, .. } = *candle;
+    let Candle { volume, quote_volume, taker_buy_volume, taker_buy_quote_volume, .. } = *candle;
+    let volumes = [volume, quote_volume, taker_buy_volume, taker_buy_quote_volume];
+    let counts = [candle.trade_count, candle.first_trade_id, candle.last_trade_id];
+    let bytes: CandleBytes = ([open, high, low, close], volumes, counts);
+    encode(&[], &bytes)
+}
+
+/// The candle of a row; `None` for a row that is none.
+pub(crate) fn decode_candle(key: &[u8], value: &[u8]) -> Option<Candle> {
+    let (_, grain, open_time) = candle_of_key(key)?;
+    let (prices, volumes, counts): CandleBytes = decode(value)?;
+    let ([open, high, low, close], [trade_count, first_trade_id, last_trade_id]) = (prices, counts);
+    let [volume, quote_volume, taker_buy_volume, taker_buy_quote_volume] = volumes;
+    let candle = Candle {
+        open_time,
+        end_time: grain.end(open_time),
+        open,
+        high,
+        low,
+        close,
+        volume,
+        quote_volume,
+        taker_buy_volume,
+        taker_buy_quote_volume,
+        trade_count,
+        first_trade_id,
+        last_trade_id,
+    };
+    let in_range = |price: Price| (low..=high).contains(&price);
+    (in_range(open) && in_range(close) && first_trade_id <= last_trade_id).then_some(candle)
 }
 
 pub(crate) fn number_at(bytes: &[u8], position: usize) -> Option<u64> {
@@ -695,6 +770,28 @@ mod history_tests {
         let (symbol, id) = (SymbolId(7), OrderListId(12_345_678));
         assert_eq!(list_of_number(list_number(symbol, id)), (symbol, id));
         assert!(list_number(SymbolId(9), OrderListId(1)) < list_number(SymbolId(0), OrderListId(2)));
+    }
+
+    #[test]
+    fn a_candle_comes_back_from_its_row_and_no_other_key_is_a_candles() {
+        let mut numbers = Numbers(3);
+        for _ in 0..1_000 {
+            let grain = Grain::ALL[numbers.next() as usize % 4];
+            let open_time = grain.floor(Time(numbers.next()));
+            let mut candle = Candle::flat(open_time, grain.end(open_time), Price(numbers.next()));
+            candle.high = Price(candle.open.0.saturating_add(numbers.next()));
+            candle.quote_volume = Amount(u128::from(numbers.next()) * u128::from(numbers.next()));
+            candle.trade_count = numbers.next();
+            candle.last_trade_id = numbers.next();
+            let key = candle_key(CANDLE_ROWS, SymbolId(7), grain, open_time);
+            assert_eq!(candle_of_key(&key), Some((SymbolId(7), grain, open_time)));
+            assert_eq!(decode_candle(&key, &encode_candle(&candle)), Some(candle));
+            assert_eq!(decode_candle(&key[1..], &encode_candle(&candle)), None);
+            let between = candle_key(CANDLE_ROWS, SymbolId(7), Grain::Minute, Time(open_time.0 | 1));
+            assert_eq!(decode_candle(&between, &encode_candle(&candle)), None);
+            candle.low = Price(candle.high.0.saturating_add(1));
+            assert_eq!(decode_candle(&key, &encode_candle(&candle)), None);
+        }
     }
 
     #[test]

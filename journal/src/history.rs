@@ -1,4 +1,4 @@
-//! Orders, trades, prevented matches, amendments and order lists of the past in RocksDB, written from Applied by a thread of
+//! Orders, trades, candles, prevented matches, amendments and order lists of the past in RocksDB, written from Applied by a thread of
 //! its own.
 //!
 //! Every batch carries the watermark, the last sequence that is in it; what is at or below it is skipped, so applying a
@@ -21,6 +21,7 @@ use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::candle_filing::CandleFiling;
 use crate::database::family;
 use crate::failure::{Failure, HISTORY_REMEDY, StartError};
 use crate::format::{
@@ -31,12 +32,14 @@ use crate::format::{
 };
 use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
 use crate::record::{Applied, MarketTrade, execution_id};
-use crate::sweeper::Sweeper;
+use crate::sweeper::{HistoryDays, Sweeper};
 
 /// Entries that may wait to be written; when it is full, the engine waits.
 const QUEUE_MAX: usize = 256;
 /// A batch is closed when so many commands are in it: the log's writer must not wait long for it.
 const BATCH_COMMANDS_MAX: usize = 1_024;
+/// How often it is looked whether history goes on from a state.
+const SETTLING_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a reader waits for history to catch up.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -139,12 +142,26 @@ pub struct History {
     /// Weak, so that a reader that outlives the node does not keep its directory locked.
     database: Weak<DB>,
     watermark: watch::Receiver<Sequence>,
+    settled: watch::Receiver<Option<Sequence>>,
 }
 
 impl History {
     /// The last sequence it holds.
     pub fn watermark(&self) -> Sequence {
         *self.watermark.borrow()
+    }
+
+    /// Blocks until history goes on from the state of that sequence; false when it has ended before.
+    pub fn wait_until_settled(&self, state: Sequence) -> bool {
+        loop {
+            if self.settled.borrow().is_some_and(|settled| settled >= state) {
+                return true;
+            }
+            if self.settled.has_changed().is_err() {
+                return false;
+            }
+            std::thread::sleep(SETTLING_INTERVAL);
+        }
     }
 
     /// Waits until it holds `sequence`, for two seconds at most.
@@ -227,22 +244,6 @@ impl History {
         found.into_iter().map(|row| decode_trade(&row.value).ok_or_else(|| damaged(&row.key))).collect()
     }
 
-    /// Shows `visit` every trade of a symbol from `first` on, in order.
-    pub fn scan_trades(
-        &self,
-        symbol: SymbolId,
-        first: TradeId,
-        mut visit: impl FnMut(&MarketTrade),
-    ) -> Result<(), HistoryError> {
-        let database = self.database()?;
-        let rows = Rows { database: &database, prefix: trade_rows(symbol) };
-        for row in rows.ascending(first.0) {
-            let row = row?;
-            visit(&decode_trade(&row.value).ok_or_else(|| damaged(&row.key))?);
-        }
-        Ok(())
-    }
-
     /// A prevented match.
     pub fn prevented_match(
         &self,
@@ -311,12 +312,12 @@ impl History {
         found.into_iter().filter_map(list).collect()
     }
 
-    fn database(&self) -> Result<Arc<DB>, HistoryError> {
+    pub(crate) fn database(&self) -> Result<Arc<DB>, HistoryError> {
         self.database.upgrade().ok_or(HistoryError::Stopped)
     }
 }
 
-fn damaged(key: &[u8]) -> HistoryError {
+pub(crate) fn damaged(key: &[u8]) -> HistoryError {
     HistoryError::Damaged(format!("key {key:02x?} of column family `{HISTORY}`"))
 }
 
@@ -467,6 +468,7 @@ pub(crate) struct HistoryWriter {
     messages: Sender<Message>,
     database: Weak<DB>,
     watermark: watch::Receiver<Sequence>,
+    settled: watch::Receiver<Option<Sequence>>,
 }
 
 enum Message {
@@ -484,22 +486,29 @@ pub(crate) fn watermark(database: &DB) -> Result<Sequence, StartError> {
 }
 
 impl HistoryWriter {
-    /// Opens what there is and starts the thread, which keeps what is closed for so many days; 0 means for ever.
+    /// Opens what there is and starts the thread, which keeps what is old for so many days.
     pub(crate) fn start(
         database: Arc<DB>,
-        days: u32,
+        days: HistoryDays,
         failure: &Failure,
     ) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
         let watermark = watermark(&database)?;
         let (messages, queue) = crossbeam_channel::bounded(QUEUE_MAX);
-        let announced = watch::Sender::new(watermark);
-        let writer = HistoryWriter { messages, database: Arc::downgrade(&database), watermark: announced.subscribe() };
+        let (announced, settled) = (watch::Sender::new(watermark), watch::Sender::new(None));
+        let writer = HistoryWriter {
+            messages,
+            database: Arc::downgrade(&database),
+            watermark: announced.subscribe(),
+            settled: settled.subscribe(),
+        };
         let thread = Thread {
             database,
             queue,
             open: HashMap::new(),
+            candles: CandleFiling::default(),
             watermark,
             announced,
+            settled,
             sweeper: Sweeper::new(days),
             failure: failure.clone(),
         };
@@ -512,12 +521,13 @@ impl HistoryWriter {
         let (messages, queue) = crossbeam_channel::unbounded();
         crate::runtime::thread(failure, "history", String::new, queue, |_| true);
         let (_, watermark) = watch::channel(Sequence(u64::MAX));
-        HistoryWriter { messages, database: Arc::downgrade(database), watermark }
+        let (_, settled) = watch::channel(Some(Sequence(u64::MAX)));
+        HistoryWriter { messages, database: Arc::downgrade(database), watermark, settled }
     }
 
     /// The reading side.
     pub(crate) fn reader(&self) -> History {
-        History { database: self.database.clone(), watermark: self.watermark.clone() }
+        History { database: self.database.clone(), watermark: self.watermark.clone(), settled: self.settled.clone() }
     }
 
     /// Starts from this state; false when the thread has ended.
@@ -555,8 +565,11 @@ struct Thread {
     queue: Receiver<Message>,
     /// The open orders, because a trade tells only what changed. As many as there are in the books.
     open: HashMap<SymbolId, OpenOrders>,
+    candles: CandleFiling,
     watermark: Sequence,
     announced: watch::Sender<Sequence>,
+    /// The last state that it was given, once its rows go on from it.
+    settled: watch::Sender<Option<Sequence>>,
     sweeper: Option<Sweeper>,
     failure: Failure,
 }
@@ -575,17 +588,35 @@ impl Thread {
         while let Some(message) = self.next_message() {
             let mut batch = Batch::after(self.watermark);
             let mut next = Some(message);
-            let mut stop = false;
+            let (mut stop, mut settled) = (false, None);
             while let Some(message) = next {
                 match message {
-                    Message::Restored(state) => self.restore(&state, &mut batch),
+                    Message::Restored(state) => {
+                        // Its rows are to be seen from here.
+                        if !self.write(std::mem::replace(&mut batch, Batch::after(self.watermark))) {
+                            return;
+                        }
+                        batch = Batch::after(self.watermark);
+                        self.restore(&state, &mut batch);
+                        settled = Some(state.sequence());
+                        if let Err(error) = self.settle_candles(&state) {
+                            self.failure.report(format!("history in {}: {error}", self.database.path().display()));
+                            return;
+                        }
+                    }
                     Message::Applied(applied) => self.file(&applied, &mut batch),
                     Message::Stop => stop = true,
                 }
                 let full = batch.commands >= BATCH_COMMANDS_MAX || stop;
                 next = if full { None } else { self.queue.try_recv().ok() };
             }
-            if !self.write(batch) || stop {
+            if !self.write(batch) {
+                break;
+            }
+            if settled.is_some() {
+                self.settled.send_replace(settled);
+            }
+            if stop {
                 break;
             }
         }
@@ -617,6 +648,7 @@ impl Thread {
         if batch.watermark == self.watermark {
             return true;
         }
+        self.candles.take_changed(&mut batch.rows);
         for ((symbol, order_id), order) in &batch.orders {
             batch.rows.push((order_key(*symbol, *order_id), encode(&[], order)));
         }
@@ -652,6 +684,12 @@ impl Thread {
         batch.watermark = state.sequence();
     }
 
+    /// Candles go on from this state, or from the watermark where that is further.
+    fn settle_candles(&mut self, state: &Snapshot) -> Result<(), HistoryError> {
+        self.candles = CandleFiling::open(&self.database, state, self.watermark)?;
+        Ok(())
+    }
+
     /// The open orders of a state, which does not say what history knows beside them.
     fn recall(&self, orders: impl Iterator<Item = Order>) -> OpenOrders {
         let recall = |order: Order| {
@@ -670,11 +708,17 @@ impl Thread {
             let is_new = sequence > batch.watermark;
             for (place, event) in applied.events_of(index).iter().enumerate() {
                 let amendment = self.amendment(event, execution_id(sequence, place));
+                if let Event::SymbolAdded(symbol) = event {
+                    self.candles.add_symbol(symbol);
+                }
                 if let Some(symbol) = symbol_of(event) {
                     self.open.entry(symbol).or_default().follow(event, applied.time, &mut changed);
                 }
                 if is_new {
                     batch.add(event, applied.time, sequence);
+                    if let Event::Trade(trade) = event {
+                        self.candles.add(&MarketTrade { time: applied.time, sequence, trade: *trade }, &mut batch.rows);
+                    }
                     batch.add_amendment(amendment);
                     batch.orders.extend(changed.drain(..).map(|known| (key_of(&known), known)));
                 }
@@ -817,7 +861,7 @@ mod tests {
     async fn what_is_closed_and_old_goes_with_its_rows_and_what_is_open_or_new_stays() {
         let folder = tempfile::tempdir().unwrap();
         let database = open_database(folder.path()).unwrap();
-        let (writer, thread) = HistoryWriter::start(database.clone(), 0, &Failure::new()).unwrap();
+        let (writer, thread) = HistoryWriter::start(database.clone(), HistoryDays::default(), &Failure::new()).unwrap();
         let asset = |name: &str| Command::AddAsset(AddAsset { name: name.into(), scale: 2 });
         let deposit = |asset: u32| {
             let external_id = asset.to_string();
@@ -849,7 +893,7 @@ mod tests {
         }
         writer.wait_for(Sequence(commands.len() as u64)).await;
 
-        let mut sweeper = Sweeper::new(1).unwrap();
+        let mut sweeper = Sweeper::new(HistoryDays { closed: 1, ..HistoryDays::default() }).unwrap();
         assert!(sweeper.sweep_some(&database, Time(100)).unwrap());
 
         let history = writer.reader();

@@ -7,6 +7,7 @@
 //! Modules in reading order.
 
 pub mod record;
+pub mod candle;
 mod format;
 mod database;
 mod opening;
@@ -49,6 +50,8 @@ mod snapshot_file;
 mod snapshot_builder;
 pub mod open_orders;
 pub mod history;
+mod candle_filing;
+pub mod candle_reading;
 mod sweeper;
 mod failure;
 mod runtime;
@@ -56,6 +59,8 @@ mod runtime;
 mod simulation;
 pub mod recovery;
 
+pub use candle::{Candle, Grain};
+pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
 pub use cluster_client::ClusterClient;
 pub use compensation::{CompensationError, compensate};
@@ -71,3 +76,4 @@ pub use record::{
 };
 pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;
+pub use sweeper::HistoryDays;

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use engine::{Engine, Sequence};
+use engine::{Engine, Sequence, Time};
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
 use rocksdb::DB;
@@ -45,6 +45,7 @@ use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
 use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
+use crate::sweeper::HistoryDays;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
@@ -68,8 +69,10 @@ pub struct NodeConfig {
     pub snapshot_every_entries: u64,
     /// And after so many commands: a restart replays no more.
     pub snapshot_every_commands: u64,
-    /// How many days history keeps what is closed; 0 keeps it for ever.
-    pub history_days: u32,
+    /// How many days history keeps what.
+    pub history_days: HistoryDays,
+    /// The clock that stamps commands while this node leads; the machine's where none is given.
+    pub clock: Option<fn() -> Time>,
     /// How much room is kept on the disk.
     pub space: SpaceConfig,
     /// About how many bytes of the log are kept behind the snapshots, to look back on.
@@ -93,7 +96,8 @@ impl NodeConfig {
             snapshot_every_entries: 100_000,
             space: SpaceConfig { low_bytes: 256 << 20, ballast_bytes: 64 << 20 },
             snapshot_every_commands: 5_000_000,
-            history_days: 0,
+            history_days: HistoryDays::default(),
+            clock: None,
             log_bytes_kept: 8 << 30,
             published_capacity: 1_024,
             cluster: None,
@@ -305,7 +309,7 @@ impl Node {
         // 3. This node as a member: it answers the others, and tells them how it stands.
         let space = Space::default();
         let (leader, follows) = watch::channel(Leader::Unknown);
-        let proposer = Arc::new(Proposer::new(raft.clone()));
+        let proposer = Arc::new(Proposer::new(raft.clone(), config.clock));
         let leads = Leads { raft: raft.clone(), proposer, network };
         let log_counters = log.counters();
         let member = Member {

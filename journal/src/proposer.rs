@@ -18,6 +18,8 @@ use crate::state_machine::StateMachine;
 #[derive(Default)]
 pub(crate) struct Clock {
     last: AtomicU64,
+    /// Another clock than the machine's.
+    other: Option<fn() -> Time>,
 }
 
 impl Clock {
@@ -28,7 +30,7 @@ impl Clock {
 
     /// The time in microseconds, or the last one it said when that is later.
     pub(crate) fn stamp(&self) -> Time {
-        let clock = runtime::now().0;
+        let clock = self.other.map_or_else(runtime::now, |clock| clock()).0;
         Time(self.last.fetch_max(clock, Ordering::Relaxed).max(clock))
     }
 }
@@ -55,8 +57,13 @@ pub(crate) enum ProposeError {
 }
 
 impl Proposer {
-    pub(crate) fn new(raft: Raft<TypeConfig, StateMachine>) -> Proposer {
-        Proposer { raft, clock: Clock::default(), log: Mutex::new(None), failed: Notify::new() }
+    pub(crate) fn new(raft: Raft<TypeConfig, StateMachine>, clock: Option<fn() -> Time>) -> Proposer {
+        Proposer {
+            raft,
+            clock: Clock { other: clock, ..Clock::default() },
+            log: Mutex::new(None),
+            failed: Notify::new(),
+        }
     }
 
     /// The clock that stamps what is proposed.

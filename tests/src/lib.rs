@@ -5,6 +5,7 @@
 pub mod scenario;
 pub mod shared_data;
 pub mod order_flow;
+pub mod prints;
 pub mod reference_engine;
 pub mod exchange;
 pub mod server;
@@ -15,6 +16,7 @@ pub mod data_folder;
 pub mod sandbox;
 pub mod cluster;
 pub mod network;
+pub mod candle_oracle;
 pub mod clients;
 pub mod subscriber;
 pub mod linearizability;

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use gateway::app::App;
 use gateway::bootstrap::Bootstrap;
 use gateway::client::{Address, Credentials, now_ms};
 use gateway::config::Config;
@@ -87,14 +89,18 @@ impl Server {
 
     /// Stops it in order and starts it again on the same data, with settings that may be others.
     pub async fn restart(self, change: impl FnOnce(&mut Config)) -> Server {
-        self.running.stop().await;
-        let mut config = Config { data: Some(PathBuf::from(self.folder.path())), ..Config::default() };
+        Server::on(self.stop_only().await, change).await
+    }
+
+    /// On data that another one left.
+    pub async fn on(folder: TempDir, change: impl FnOnce(&mut Config)) -> Server {
+        let mut config = Config { data: Some(PathBuf::from(folder.path())), ..Config::default() };
         config.listen = Some(([127, 0, 0, 1], 0).into());
         config.limits.request_weight_per_minute = 1_000_000;
         change(&mut config);
         let running = serve::start(config, None).await.unwrap();
         let address = Address::parse(&running.url()).unwrap();
-        Server { running, address, folder: self.folder }
+        Server { running, address, folder }
     }
 
     /// What an operator asks; the status and the answer.
@@ -110,6 +116,11 @@ impl Server {
         let headers = format!("Authorization: Bearer {token}\r\n");
         let answer = ask(socket, "POST", "/admin/v1", &headers, request.to_string().as_bytes()).await;
         (answer.status, answer.body)
+    }
+
+    /// What its requests see.
+    pub fn app(&self) -> Arc<App> {
+        self.running.app()
     }
 
     /// Where it listens for operators.

@@ -313,7 +313,9 @@ impl Witness {
         }
         for (symbol, trades) in &self.trades {
             let mut filed = Vec::new();
-            let scanned = history.scan_trades(*symbol, engine::TradeId(0), |found| filed.push(found.trade));
+            let scanned = history.candles(*symbol, |reader| {
+                reader.trades(engine::TradeId(0)).try_for_each(|found| found.map(|found| filed.push(found.trade)))
+            });
             scanned.map_err(|error| error.to_string())?;
             if filed != *trades {
                 return Ok(Some(format!("history has {} trades, the log {}", filed.len(), trades.len())));

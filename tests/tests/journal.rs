@@ -20,7 +20,9 @@ use engine::units::{OrderListId, PreventedMatchId};
 use engine::{
     Amount, AssetId, Command, Engine, Event, OrderId, Rejection, Sequence, Snapshot, SymbolId, Time, TradeId, Uid,
 };
-use journal::{Answer, Applied, Compensation, Node, NodeConfig, Page, Published, SpaceConfig, StartError, SubmitError};
+use journal::{
+    Answer, Applied, Compensation, MarketTrade, Node, NodeConfig, Page, Published, SpaceConfig, StartError, SubmitError,
+};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -697,7 +699,8 @@ async fn history_knows_orders_and_trades_by_id_name_and_time() {
     assert_eq!(of(TAKER, Some(11)), [(1, false), (2, false), (3, false), (4, false)]);
     assert_eq!(of(TAKER, Some(3)), []);
     let mut scanned = Vec::new();
-    history.scan_trades(SYMBOL, TradeId(3), |trade| scanned.push(trade.trade.trade_id.0)).unwrap();
+    let scan = |trade: Result<MarketTrade, _>| trade.map(|trade| scanned.push(trade.trade.trade_id.0));
+    history.candles(SYMBOL, |reader| reader.trades(TradeId(3)).try_for_each(scan)).unwrap();
     assert_eq!(scanned, [3, 4]);
 
     let lag = history.wait_for(Sequence(last.sequence().0 + 1)).await.unwrap_err();
@@ -880,12 +883,11 @@ async fn acknowledged_commands_survive_kill_9() {
         assert_eq!(known.order.status, OrderStatus::Filled, "{number}");
     }
     let mut trades = 0;
-    history
-        .scan_trades(SYMBOL, TradeId(1), |trade| {
-            trades += 1;
-            assert_eq!(trade.trade.trade_id.0, trades);
-        })
-        .unwrap();
+    let mut count = |trade: MarketTrade| {
+        trades += 1;
+        assert_eq!(trade.trade.trade_id.0, trades);
+    };
+    history.candles(SYMBOL, |reader| reader.trades(TradeId(1)).try_for_each(|trade| trade.map(&mut count))).unwrap();
     assert!(trades >= traded.len() as u64);
     // Only a node that has stopped has told its feed all.
     let opened = running.stop().await.uids_opened();

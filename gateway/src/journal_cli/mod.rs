@@ -1,6 +1,7 @@
 //! `rialto journal`: looks into a data directory, travels in its time, copies it and mends it. The work is done by
 //! `journal::recovery`; here are its verbs, and what they print, for people and as JSON.
 
+mod candles;
 mod copies;
 mod facts;
 mod inspect;
@@ -59,6 +60,7 @@ enum Verb {
     Export(copies::ExportArguments),
     Import(copies::ImportArguments),
     RebuildHistory(mend::RebuildArguments),
+    ImportKlines(candles::ImportKlinesArguments),
     Adopt(mend::AdoptArguments),
     Compensate(mend::CompensateArguments),
 }
@@ -85,6 +87,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Verb::Export(arguments) => (arguments.common.json, copies::export(&arguments)),
         Verb::Import(arguments) => (arguments.common.json, copies::import(&arguments)),
         Verb::RebuildHistory(arguments) => (arguments.common.json, mend::rebuild_history(&arguments)),
+        Verb::ImportKlines(arguments) => (arguments.common.json, candles::import_klines(&arguments)),
         Verb::Adopt(arguments) => (arguments.common.json, mend::adopt(&arguments)),
         Verb::Compensate(arguments) => (arguments.common.json, mend::compensate(&arguments)),
     };

@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::trade::{ROWS, ROWS_MAX, parse_page, parse_time};
 use super::{Call, Handling, Reply, at_once};
 use crate::app::App;
-use crate::klines::{Candle, Interval, Offset};
+use crate::klines::{Candle, Interval, Offset, Query};
 use crate::params::Params;
 use crate::views::{AVERAGE_PRICE_MINUTES, AggregateTrade, Catalog, Ticker};
 use crate::wire::{self, Numbers, amount_text, symbol_status_word};
@@ -427,9 +427,10 @@ fn add_to_aggregates(rows: &mut Vec<AggregateTrade>, row: &MarketTrade) {
     });
 }
 
-/// GET klines and uiKlines.
+/// GET klines and uiKlines: from memory, or from history where they are older.
 pub fn klines(app: &Arc<App>, mut call: Call) -> Handling {
-    at_once((|| {
+    let app = app.clone();
+    Box::pin(async move {
         let catalog = app.outlets.views.symbols();
         let symbol = call.params.symbol(&catalog)?;
         let interval = call.params.required("interval")?;
@@ -443,10 +444,18 @@ pub fn klines(app: &Arc<App>, mut call: Call) -> Handling {
         call.params.finish()?;
         // Until now at least in sequence time: the last candle is never older than the last trade.
         let now = call.now.max(app.outlets.views.time());
-        let candles = app.outlets.klines.candles(symbol.id, interval, start, end, limit, offset, now);
+        let query = Query { interval, offset, start, end: end.map_or(now, |end| end.min(now)), limit };
+        let id = symbol.id;
+        let candles = match app.outlets.klines.candles(id, &query) {
+            Some(candles) => candles,
+            None => {
+                let read = move |history: &History| history.candles(id, |reader| crate::klines::read(reader, &query));
+                app.read_history(read).await?
+            }
+        };
         let numbers = Numbers::new(symbol, &catalog, call.unit);
         Ok(Reply::of(&candles.iter().map(|candle| candle_row(candle, &numbers)).collect::<Vec<_>>()))
-    })())
+    })
 }
 
 fn candle_row(candle: &Candle, numbers: &Numbers) -> Value {

@@ -1,7 +1,7 @@
 //! What each market stream sends, and when.
 //!
 //! Trades, aggregate trades and best prices go out with the command that made them. The rest goes by the feed's clock:
-//! changes of the book every 100 ms or 1 s, tickers and candles every second, each only where something changed or someone
+//! changes of the book every 100 ms or 1 s, tickers and candles of a second every second, longer candles every two, each only where something changed or someone
 //! new listens. A diff event begins with the update id after the last one's, on each cadence, whoever listens.
 //!
 //! Partial books are also repeated every second without a change, so that who joins a quiet market sees it.
@@ -29,6 +29,8 @@ use crate::ws::resume::{Missed, Refused};
 
 /// How many ticks of the fast cadence make one of the slow.
 const SLOW_EVERY: u64 = 10;
+/// How many ticks go by between two looks at a candle; at one of a second it is [`SLOW_EVERY`].
+const CANDLE_EVERY: u64 = 20;
 /// How many candles of one stream are closed in one tick, should the clock have jumped.
 const CLOSES_MAX: usize = 1_000;
 
@@ -111,6 +113,8 @@ struct CandleStream {
     open_time: Time,
     end_time: Time,
     sent: Option<Candle>,
+    /// The tick from which on it is looked at again.
+    due: u64,
 }
 
 impl Publisher {
@@ -137,12 +141,10 @@ impl Publisher {
     }
 
     /// The views have the trades of the past again: who comes back can go on from there.
-    pub fn recall(&self) {
+    pub fn recall(&self, symbol: SymbolId) {
         let mut retained = self.hub.retained.lock();
-        for symbol in &self.views.symbols().symbols {
-            let recent = retained.entry(symbol.id).or_default();
-            self.views.recent_trades(symbol.id, RECENT_TRADES).iter().for_each(|trade| recent.add_trade(trade));
-        }
+        let recent = retained.entry(symbol).or_default();
+        self.views.recent_trades(symbol, RECENT_TRADES).iter().for_each(|trade| recent.add_trade(trade));
     }
 
     /// This happened; views and candles have it already.
@@ -331,6 +333,7 @@ impl Publisher {
             open_time: interval.open_time(reached, offset),
             end_time: interval.next_open_time(reached, offset),
             sent: None,
+            due: self.ticks,
         });
         let mut closed = Vec::new();
         while stream.end_time <= reached && closed.len() < CLOSES_MAX {
@@ -343,10 +346,13 @@ impl Publisher {
             let keyed =
                 |candle: &Candle, unit| (candle.open_time.0, market.kline(interval, candle, true, unit, now).into());
             self.hub.publish_keyed(topic, |unit| closed.iter().map(|candle| keyed(candle, unit)).collect());
+            stream.due = self.ticks + CANDLE_EVERY;
         }
-        if !slow || stream.end_time <= reached {
+        let is_due = if interval == Interval::Second1 { slow } else { stream.due <= self.ticks };
+        if !is_due || stream.end_time <= reached {
             return;
         }
+        stream.due = self.ticks + CANDLE_EVERY;
         let Some(candle) = klines.candle_at(symbol, interval, offset, stream.open_time) else { return };
         if self.hub.take_fresh(topic) || stream.sent != Some(candle) {
             stream.sent = Some(candle);
@@ -831,6 +837,52 @@ mod tests {
             now += 100_000;
         }
         assert!(expected.unwrap() * 1_000 + 2_000_000 >= end);
+    }
+
+    #[test]
+    fn an_empty_minute_is_closed_flat_within_a_tick_of_its_end_and_the_next_one_is_told_two_seconds_later() {
+        let mut publisher = publisher();
+        let (outbox, mut inbox) = outbox(1_000);
+        let mut trade = random_trades(5, 1, 0)[0];
+        let minute = 60_000_000;
+        trade.time = Time(28_400_000 * minute + 59_000_000);
+        (trade.trade.price, trade.trade.quantity) = (Price(6_000_012), Quantity(250_000));
+        publisher.views.recall_trade(&trade);
+        let topic = Topic::Kline(SymbolId(0), Interval::Minute1, Offset::UTC);
+        publisher.hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond);
+        let mut told = Vec::new();
+        let begin = 28_400_001 * minute + 55_530_000;
+        for tick in 0..100 {
+            let now = Time(begin + tick * 100_000);
+            publisher.tick(now, now);
+            while let Some(batch) = inbox.try_next() {
+                told.extend(batch.iter().map(|text| (now.0, text.to_string())));
+            }
+        }
+        let text = |now: u64, open: u64, is_closed: bool| {
+            format!(
+                concat!(
+                    r#"{{"e":"kline","E":{},"s":"BTCUSDT","k":{{"t":{},"T":{},"s":"BTCUSDT","i":"1m","f":-1,"L":-1,"#,
+                    r#""o":"60000.12000000","c":"60000.12000000","h":"60000.12000000","l":"60000.12000000","#,
+                    r#""v":"0.00000000","n":0,"x":{},"q":"0.00000000","V":"0.00000000","Q":"0.00000000","B":"0"}}}}"#
+                ),
+                now / 1_000,
+                open / 1_000,
+                (open + minute) / 1_000 - 1,
+                is_closed,
+            )
+        };
+        let (open, end) = (28_400_001 * minute, 28_400_002 * minute);
+        let closed = told.iter().position(|(_, text)| text.contains(r#""x":true"#)).expect("it is closed");
+        let at = told[closed].0;
+        assert!((end..end + 100_000).contains(&at), "{at}");
+        assert_eq!(told[closed].1, text(at, open, true));
+        assert_eq!(told[closed - 1].1, text(told[closed - 1].0, open, false));
+        let (next, then) = &told[closed + 1];
+        assert_eq!(*next, at + 2_000_000);
+        assert_eq!(*then, text(*next, end, false));
+        // Without a change there is nothing to tell.
+        assert_eq!(told.len(), closed + 2);
     }
 
     #[test]

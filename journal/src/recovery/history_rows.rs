@@ -4,12 +4,14 @@ use engine::event::{OrderList, PreventedMatch};
 use engine::{Sequence, Time};
 use rocksdb::{IteratorMode, ReadOptions};
 
+use super::candle_chain::CandleChain;
+use super::candle_import::decode_import;
 use super::directory::Directory;
 use super::fault::{Damage, REBUILD, RecoveryError};
 use super::progress::Progress;
 use crate::format::{
-    HISTORY, WATERMARK_KEY, amendment_key, decode, decode_timed, decode_trade, list_key, list_number, number_at, open,
-    order_key, prevented_key, trade_key,
+    HISTORY, WATERMARK_KEY, amendment_key, decode, decode_candle, decode_timed, decode_trade, list_key, list_number,
+    number_at, open, order_key, prevented_key, trade_key,
 };
 use crate::history::Amendment;
 use crate::open_orders::KnownOrder;
@@ -36,6 +38,9 @@ pub(crate) fn place(directory: &Directory, key: &[u8]) -> String {
         Some(b'o') => "an order, ",
         Some(b't') => "a trade, ",
         Some(b'l') => "an order list, ",
+        Some(b'k') => "a candle, ",
+        Some(b'i') => "an imported candle, ",
+        Some(b'j') => "an import of candles, ",
         _ => "",
     };
     let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -73,6 +78,11 @@ pub(crate) fn read(key: &[u8], value: &[u8]) -> Option<Time> {
             same(list_key(found.uid, list_number(found.symbol, found.order_list_id)))?;
             Some(time)
         }
+        (b'k', _) => decode_candle(key, value).map(|candle| candle.open_time),
+        // What was imported is in no log: it is as old as can be.
+        (b'i', _) => decode_candle(key, value).map(|_| Time(0)),
+        (b'j', _) => decode_import(key, value).map(|_| Time(0)),
+        (b'z', 1) => open::<u32>(value).ok().map(|_| Time(0)),
         // Index rows: their values are a time, a time and an order, or the number of what they name.
         (b'u', 21) | (b'q', 29) | (b'm', 25) => (value.len() == 8).then(|| number_at(value, 0)).flatten().map(Time),
         (b'a', 22) => (value.len() == 16).then(|| number_at(value, 0)).flatten().map(Time),
@@ -92,7 +102,7 @@ pub(crate) fn check(
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     options.set_verify_checksums(true);
-    let (mut rows, mut damaged) = (0u64, 0);
+    let (mut rows, mut damaged, mut candles) = (0u64, 0, CandleChain::default());
     for row in directory.database().iterator_cf_opt(directory.family(HISTORY), options, IteratorMode::Start) {
         let (key, value) = match row {
             Ok(row) => row,
@@ -106,12 +116,12 @@ pub(crate) fn check(
         if rows.is_multiple_of(TELL_EVERY) {
             progress.reach(rows);
         }
-        if *key == *WATERMARK_KEY || read(&key, &value).is_some() {
-            continue;
-        }
+        let is_whole = *key == *WATERMARK_KEY || read(&key, &value).is_some();
+        let what = if is_whole { candles.follow(&key, &value) } else { Err("it is not what such a row holds".into()) };
+        let Err(what) = what else { continue };
         damaged += 1;
         if damaged <= NAMED_MAX {
-            damages.push(Damage::new(place(directory, &key), "it is not what such a row holds", REBUILD));
+            damages.push(Damage::new(place(directory, &key), what, REBUILD));
         }
     }
     if damaged > NAMED_MAX {

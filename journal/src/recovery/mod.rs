@@ -22,8 +22,12 @@ mod backup;
 mod restore;
 mod repair;
 mod ruling;
+mod kept_rows;
+mod candle_import;
+mod candle_chain;
 
 pub use backup::{BackupReport, SegmentReport, back_up};
+pub use candle_import::{CandleImport, CandleScales, ImportedCandles, candle_imports, import_candles};
 pub use diff::{AccountChange, BalanceChange, BookLevel, Diff, LevelChange, OrderChange, SymbolChange, book_levels};
 pub use directory::Directory;
 pub use explain::{Account, Happening, Line, Story};

@@ -12,15 +12,17 @@ use rocksdb::{DB, IteratorMode, WriteBatch, WriteOptions};
 use super::directory::Directory;
 use super::fault::{Damage, RESTORE, RecoveryError};
 use super::history_rows;
+use super::kept_rows;
 use super::progress::Progress;
 use super::replay::{At, Base, Before, Played, Replay};
 use super::snapshots;
-use crate::database::{family, family_options};
+use crate::database::family;
 use crate::failure::Failure;
 use crate::format::{HISTORY, WATERMARK_KEY};
 use crate::history::HistoryWriter;
 use crate::record::Applied;
 use crate::snapshot_file::SnapshotDirectory;
+use crate::sweeper::HistoryDays;
 
 /// Rows are removed in batches of so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -54,7 +56,7 @@ pub(crate) fn rebuild(directory: &mut Directory, progress: &mut dyn Progress) ->
     }
     let base = Replay::before(directory, Before::Everything, &mut Vec::new())?.base().clone();
     let rows_left = match base.file {
-        None => drop_all(directory).map(|()| 0)?,
+        None => kept_rows::drop_others(directory)?,
         Some(_) => drop_later(directory, base.time, progress)?,
     };
     let mut replay = Replay::before(directory, Before::Everything, &mut Vec::new())?;
@@ -96,15 +98,6 @@ fn check_hash(path: &Path, sequence: Sequence, wanted: [u8; 32], found: StateHas
     Err(Damage::new(path.display().to_string(), what, RESTORE).at(sequence).into())
 }
 
-/// All of history goes: the log has everything that is in it.
-fn drop_all(directory: &mut Directory) -> Result<(), RecoveryError> {
-    let path = directory.path().join("db");
-    let options = family_options(HISTORY);
-    let database = directory.database_mut().ok_or_else(|| RecoveryError::disk(&path, "the database is in use"))?;
-    let dropped = database.drop_cf(HISTORY).and_then(|()| database.create_cf(HISTORY, &options));
-    dropped.map_err(|error| RecoveryError::disk(&path, error))
-}
-
 /// Rows that the log can write again go, and those that are none; what is older than the log stays.
 fn drop_later(directory: &Directory, base: Time, progress: &mut dyn Progress) -> Result<u64, RecoveryError> {
     let database = directory.database();
@@ -144,7 +137,7 @@ impl Filing {
     fn begin(database: Arc<DB>, expected: Sequence) -> Result<Filing, RecoveryError> {
         let failure = Failure::new();
         let path = database.path().to_owned();
-        let (writer, thread) = HistoryWriter::start(database, 0, &failure)?;
+        let (writer, thread) = HistoryWriter::start(database, HistoryDays::default(), &failure)?;
         let found = writer.reader().watermark();
         if found < expected {
             return Err(RecoveryError::Refused(format!("history ends at {found}, and should at {expected}")));
