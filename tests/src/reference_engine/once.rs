@@ -40,8 +40,10 @@ impl ReferenceEngine {
     /// Remembers what a command under a name came to, once all its events are there.
     pub(super) fn remember(&mut self, once: &Once, time: Time, events: &[Event]) {
         let own: Vec<&Event> = events.iter().take_while(|event| !matches!(event, Event::OrderTriggered(_))).collect();
+        // In a quote-driven symbol the house has orders too.
+        let (asker, _) = once.placing.place();
         let accepted = |event: &&Event| match event {
-            Event::OrderAccepted(order) => Some((order.order_id, order.status)),
+            Event::OrderAccepted(order) if order.uid == asker => Some((order.order_id, order.status)),
             _ => None,
         };
         let mut orders: Vec<(OrderId, OrderStatus)> = own.iter().filter_map(accepted).collect();
