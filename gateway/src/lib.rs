@@ -41,7 +41,10 @@ pub mod cluster_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;
+pub mod book_sync;
 pub mod recorded;
+pub mod outside;
+pub mod feed_cli;
 pub mod replay;
 pub mod demo;
 pub mod demo_market;
