@@ -15,7 +15,7 @@ use crate::command::{
 use crate::commission::{CommissionRates, Quote};
 use crate::event::{Event, Rejection, StatusCause};
 use crate::market::{Floor, Market};
-use crate::once::Uses;
+use crate::once::{First, Uses};
 use crate::order::Side;
 use crate::symbol::{Symbol, SymbolConfig, SymbolStatus};
 use crate::timer::Timers;
@@ -493,18 +493,26 @@ impl Engine {
 
     /// New orders, unless they are in already.
     fn place_once(&mut self, once: &Once, events: &mut Vec<Event>) -> Decision {
-        if let Some(first) = self.uses.find(once, self.floor.now) {
-            events.push(Event::OrderRepeated(Box::new(first)));
-            return Ok(());
+        match self.uses.find(once, self.floor.now) {
+            None => {}
+            Some(First::Refused(rejection)) => return Err(rejection),
+            Some(First::NotReplaced { cancel, place }) => {
+                events.push(Event::CancelReplaceDecided { cancel: Some(cancel), place: place.map(Err) });
+                return Ok(());
+            }
+            Some(First::Placed(first)) => {
+                events.push(Event::OrderRepeated(Box::new(first)));
+                return Ok(());
+            }
         }
         let before = events.len();
-        match &once.placing {
-            Placing::Order(place) => self.place_order(place, events)?,
-            Placing::OrderList(place) => self.place_list(place, events)?,
-            Placing::CancelReplace(both) => self.cancel_replace(both, events)?,
-        }
-        self.uses.remember(once, self.sequence, self.floor.now, &events[before..]);
-        Ok(())
+        let decided = match &once.placing {
+            Placing::Order(place) => self.place_order(place, events),
+            Placing::OrderList(place) => self.place_list(place, events),
+            Placing::CancelReplace(both) => self.cancel_replace(both, events),
+        };
+        self.uses.remember(once, self.sequence, self.floor.now, decided.map(|()| &events[before..]));
+        decided
     }
 
     /// Decide in a symbol's market; then see whether its prices ran too far.

@@ -1,8 +1,11 @@
 //! Exactly once: new orders whose names the client gave are remembered for a while, so that a client who asks again because no
 //! answer came gets the first order and not a second one.
 //!
+//! A refusal is remembered too, unless it would hide an order that the name stands for: the retry may come before the first
+//! attempt, and who was told "refused" must not find the order in the book when that one arrives.
+//!
 //! The window is part of the state, so it holds across a failover and a restart. It is bounded in time ([`WINDOW`]) and in
-//! number ([`USES_MAX`]); what was refused is not in it. Which requests are the same is said by two hashes that the gateway
+//! number ([`USES_MAX`]). Which requests are the same is said by two hashes that the gateway
 //! takes of what the client wrote ([`Placing::once`]), so that the engine compares numbers. They are of SHA-256, since clients
 //! choose what is hashed: nobody can make a request that counts as another one's.
 
@@ -155,20 +158,53 @@ struct Use {
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Order,
-    OrderList { id: OrderListId, orders: usize },
-    CancelReplace { canceled: Result<OrderId, Rejection> },
+    OrderList {
+        id: OrderListId,
+        orders: usize,
+    },
+    CancelReplace {
+        canceled: Result<OrderId, Rejection>,
+    },
+    /// No order was placed.
+    Refused(Rejection),
+    /// Of a cancel-replace that placed no order: why nothing was, or is now, to be canceled; why the new order was refused,
+    /// if it was tried.
+    NotReplaced {
+        cancel: Rejection,
+        place: Option<Rejection>,
+    },
+}
+
+/// What became of the same request before.
+pub(crate) enum First {
+    Placed(Repeated),
+    Refused(Rejection),
+    NotReplaced { cancel: Rejection, place: Option<Rejection> },
 }
 
 impl Use {
-    /// What a command did, unless it placed no order.
-    fn of(once: &Once, sequence: Sequence, time: Time, events: &[Event]) -> Option<Use> {
+    /// What a command did; `None` when it neither placed an order nor was refused.
+    fn of(once: &Once, sequence: Sequence, time: Time, decided: Result<&[Event], Rejection>) -> Option<Use> {
         let (uid, symbol) = once.placing.place();
+        let Once { key, fingerprint, .. } = *once;
+        let made = |order, statuses, kind| Use { key, fingerprint, uid, symbol, time, sequence, order, statuses, kind };
+        let none = [OrderStatus::New; ORDERS_MAX];
+        let refused = |kind| Some(made(OrderId(0), none, kind));
+        let events = match decided {
+            Ok([Event::CancelReplaceDecided { cancel, place }, ..]) if !matches!(place, Some(Ok(()))) => {
+                // The order that was canceled is gone, and asked again there is none.
+                let cancel = cancel.unwrap_or(Rejection::UnknownOrder);
+                return refused(Kind::NotReplaced { cancel, place: place.and_then(Result::err) });
+            }
+            Ok(events) => events,
+            Err(rejection) => return refused(Kind::Refused(rejection)),
+        };
         let (mut order, mut canceled, mut list) = (None, None::<(bool, OrderId)>, None);
         let cancel_name = match &once.placing {
             Placing::CancelReplace(both) => Some(both.cancel.cancel_client_order_id),
             _ => None,
         };
-        let mut statuses = [OrderStatus::New; ORDERS_MAX];
+        let mut statuses = none;
         let mut set = |first: Option<OrderId>, id: OrderId, status: OrderStatus| {
             let at = first.and_then(|first| id.0.checked_sub(first.0)).and_then(|at| usize::try_from(at).ok());
             if let Some(place) = at.and_then(|at| statuses.get_mut(at)) {
@@ -203,23 +239,28 @@ impl Use {
             }
             (Placing::CancelReplace(_), _) => Kind::CancelReplace { canceled: Ok(canceled?.1) },
         };
-        let Once { key, fingerprint, .. } = *once;
-        Some(Use { key, fingerprint, uid, symbol, time, sequence, order: order?, statuses, kind })
+        Some(made(order?, statuses, kind))
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(self.kind, Kind::Refused(_) | Kind::NotReplaced { .. })
     }
 
     fn is_recent(&self, now: Time) -> bool {
         self.time.0 + WINDOW > now.0
     }
 
-    fn repeated(&self) -> Repeated {
+    fn first(&self) -> First {
         let (mut order_list_id, mut canceled, mut orders) = (None, None, 1);
         match self.kind {
+            Kind::Refused(rejection) => return First::Refused(rejection),
+            Kind::NotReplaced { cancel, place } => return First::NotReplaced { cancel, place },
             Kind::Order => {}
             Kind::OrderList { id, orders: together } => (order_list_id, orders) = (Some(id), together),
             Kind::CancelReplace { canceled: result } => canceled = Some(result),
         }
         let numbers = (self.order.0..).map(OrderId);
-        Repeated {
+        First::Placed(Repeated {
             uid: self.uid,
             symbol: self.symbol,
             sequence: self.sequence,
@@ -227,7 +268,7 @@ impl Use {
             orders: numbers.zip(self.statuses).take(orders).collect(),
             order_list_id,
             canceled,
-        }
+        })
     }
 }
 
@@ -254,25 +295,38 @@ impl Uses {
     }
 
     /// What became of the same request before, if it was made before.
-    pub(crate) fn find(&self, once: &Once, now: Time) -> Option<Repeated> {
+    pub(crate) fn find(&self, once: &Once, now: Time) -> Option<First> {
         let first = self.at(*self.last.get(&once.key)?);
         let same = !once.answered && first.fingerprint == once.fingerprint && first.is_recent(now);
         // The hashes say so already; that nobody is told of another's order is worth looking twice.
         let own = (first.uid, first.symbol) == once.placing.place();
-        (same && own).then(|| first.repeated())
+        (same && own).then(|| first.first())
     }
 
-    /// Remembers what a command did under its name.
-    pub(crate) fn remember(&mut self, once: &Once, sequence: Sequence, now: Time, events: &[Event]) {
+    /// Remembers what a command did under its name: its events, or why it was refused.
+    pub(crate) fn remember(
+        &mut self,
+        once: &Once,
+        sequence: Sequence,
+        now: Time,
+        decided: Result<&[Event], Rejection>,
+    ) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             if self.len() == 0 || self.at(self.forgotten).is_recent(now) {
                 break;
             }
             self.forget();
         }
-        if let Some(made) = Use::of(once, sequence, now, events) {
+        if let Some(made) = Use::of(once, sequence, now, decided)
+            && !(made.is_refused() && !once.answered && self.is_placed(once.key, now))
+        {
             self.push(made);
         }
+    }
+
+    /// Whether a name stands for an order whose owner may ask for it again.
+    fn is_placed(&self, key: u64, now: Time) -> bool {
+        self.last.get(&key).is_some_and(|at| !self.at(*at).is_refused() && self.at(*at).is_recent(now))
     }
 
     fn push(&mut self, made: Use) {
@@ -328,6 +382,10 @@ pub(crate) fn write(uses: &Uses, out: &mut Writer) {
             Kind::OrderList { id, orders } => (orders as u8, id.0, 0),
             Kind::CancelReplace { canceled: Ok(order) } => (KIND_REPLACED, order.0, 0),
             Kind::CancelReplace { canceled: Err(rejection) } => (KIND_NOT_CANCELED, 0, byte_of(rejection)),
+            Kind::Refused(rejection) => (KIND_REFUSED, 0, byte_of(rejection)),
+            Kind::NotReplaced { cancel, place } => {
+                (KIND_NOT_REPLACED, place.map_or(0, |place| 1 + u64::from(byte_of(place))), byte_of(cancel))
+            }
         };
         let mut record = Record::<USE_BYTES>::default();
         for number in [used.key, used.fingerprint, used.uid.0, used.time.0, used.sequence.0, used.order.0, other] {
@@ -339,8 +397,10 @@ pub(crate) fn write(uses: &Uses, out: &mut Writer) {
     }
 }
 
+const KIND_REFUSED: u8 = 1;
 const KIND_REPLACED: u8 = 4;
 const KIND_NOT_CANCELED: u8 = 5;
+const KIND_NOT_REPLACED: u8 = 6;
 
 /// A rejection's number in postcard's encoding; there are fewer than what takes a second byte.
 fn byte_of(rejection: Rejection) -> u8 {
@@ -367,13 +427,17 @@ pub(crate) fn read(
             Kind::OrderList { orders, .. } => orders as u64,
             _ => 1,
         };
-        let known =
-            used.order.0 > 0 && used.order.0 < HIGHEST && is_order(used.symbol, OrderId(used.order.0 + orders - 1));
+        let placed = used.order.0 > 0
+            && used.order.0 < HIGHEST
+            && is_order(used.symbol, OrderId(used.order.0 + orders - 1))
+            && is_trader(used.uid);
+        // What was refused may have named an account or a symbol that there is not.
+        let known = if used.is_refused() { used.order.0 == 0 } else { placed };
         let canceled = match used.kind {
             Kind::CancelReplace { canceled: Ok(order) } => is_order(used.symbol, order),
             _ => true,
         };
-        ensure(known && canceled && is_trader(used.uid), "a use of a name that cannot be")?;
+        ensure(known && canceled, "a use of a name that cannot be")?;
         (last_time, last_sequence) = (used.time, used.sequence);
         uses.push(used);
     }
@@ -397,14 +461,27 @@ fn read_use(record: &[u8; USE_BYTES]) -> Decoded<Use> {
         2 | 3 => Kind::OrderList { id: OrderListId(other), orders: kind.into() },
         KIND_REPLACED => Kind::CancelReplace { canceled: Ok(OrderId(other)) },
         KIND_NOT_CANCELED => Kind::CancelReplace { canceled: Err(from_postcard(&[rejection])?) },
+        KIND_REFUSED => Kind::Refused(from_postcard(&[rejection])?),
+        KIND_NOT_REPLACED => Kind::NotReplaced { cancel: from_postcard(&[rejection])?, place: read_place(other)? },
         _ => return Err(DecodeError::Unsound("a use of a name of no kind")),
     };
     let orders = if let Kind::OrderList { orders, .. } = kind { orders } else { 1 };
-    let plain = matches!(kind, Kind::OrderList { .. } | Kind::CancelReplace { canceled: Ok(_) }) || other == 0;
-    let accepted = matches!(kind, Kind::CancelReplace { canceled: Err(_) }) || rejection == 0;
+    let (has_other, has_rejection) = match kind {
+        Kind::Order => (false, false),
+        Kind::OrderList { .. } | Kind::CancelReplace { canceled: Ok(_) } => (true, false),
+        Kind::CancelReplace { canceled: Err(_) } | Kind::Refused(_) => (false, true),
+        Kind::NotReplaced { .. } => (true, true),
+    };
+    let (plain, accepted) = (has_other || other == 0, has_rejection || rejection == 0);
     let unused = statuses[orders..].iter().all(|status| *status == OrderStatus::New);
     ensure(plain && accepted && unused, "a use of a name that says what it should not")?;
     Ok(Use { key, fingerprint, uid, symbol, time, sequence, order, statuses, kind })
+}
+
+fn read_place(other: u64) -> Decoded<Option<Rejection>> {
+    let Some(byte) = other.checked_sub(1) else { return Ok(None) };
+    let byte = u8::try_from(byte).map_err(|_| DecodeError::Unsound("a rejection that is none"))?;
+    Ok(Some(from_postcard(&[byte])?))
 }
 
 #[cfg(test)]
@@ -537,10 +614,10 @@ mod tests {
         let mut uses = Uses::default();
         (0..100).for_each(|number| uses.push(made(number, number)));
         let Command::Once(once) = Placing::Order(order(1, "a", 5)).once(&[name("a")]) else { panic!("it has a name") };
-        uses.remember(&once, Sequence(200), Time(WINDOW + 98), &[]);
+        uses.remember(&once, Sequence(200), Time(WINDOW + 98), Ok(&[]));
         assert_eq!(uses.len(), 100 - FORGOTTEN_AT_ONCE);
         for _ in 0..100 {
-            uses.remember(&once, Sequence(200), Time(WINDOW + 98), &[]);
+            uses.remember(&once, Sequence(200), Time(WINDOW + 98), Ok(&[]));
         }
         assert_eq!(uses.len(), 1, "the last is of within the window");
     }

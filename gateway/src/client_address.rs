@@ -2,11 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// All addresses that begin with the same bits, written `10.0.0.0/8`; one address is a network too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Network {
     /// As an address of the sixth version, where those of the fourth are mapped.
     address: u128,
@@ -28,6 +28,12 @@ impl Network {
     /// Whether the address is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         bits(address) & mask(self.prefix) == self.address
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> String {
+        network.to_string()
     }
 }
 

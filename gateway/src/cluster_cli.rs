@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use journal::{Change, ClusterClient, ClusterStatus, Role};
 
-use crate::config::{ClusterSettings, Config};
+use crate::config::ClusterSettings;
+use crate::settings;
 
 /// How often a vote is asked for a node that catches up.
 const PROMOTE_INTERVAL: Duration = Duration::from_millis(500);
@@ -179,9 +180,8 @@ async fn rebuild(common: &Common, data: &Path, node: u64) -> Result<String, Stri
 }
 
 fn client(common: &Common) -> Result<ClusterClient, String> {
-    let config = common.config.as_deref().map(Config::read).transpose()?;
-    let settings = config.and_then(|config| config.cluster);
-    let cluster = settings.as_ref().map(ClusterSettings::journal).transpose()?;
+    let (config, _) = settings::read(common.config.as_deref())?;
+    let cluster = config.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
     let (secret, tls) = cluster.map(|cluster| (cluster.secret, cluster.tls)).unwrap_or_default();
     ClusterClient::new(common.peer.clone(), secret, tls.as_ref())
 }

@@ -1,20 +1,19 @@
-//! Every setting with its default and its check. A setting comes from a flag of the command line, else from the file
-//! given with `--config`, else it has its default.
+//! Every setting with its default and its check. Where one comes from is in [`crate::settings`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::command::{ExchangeLimits, OrderCountLimit};
 use journal::{ClusterConfig, TlsFiles};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client_address::Network;
 use crate::token_bucket::BucketConfig;
 
 /// All settings of a server.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where everything is kept.
@@ -46,7 +45,7 @@ pub struct Config {
 }
 
 /// TLS on the clients' port: both files, or neither and the port speaks plain HTTP.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate, and those between it and a root, in PEM. A file that changes is read again.
@@ -56,7 +55,7 @@ pub struct TlsConfig {
 }
 
 /// The listener for operators.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
     /// Where; any free port of loopback where it is not said. `admin.address` in the data directory tells.
@@ -66,7 +65,7 @@ pub struct AdminConfig {
 }
 
 /// Logins on the web page.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoginConfig {
     /// How many minutes an access token lasts.
@@ -82,7 +81,7 @@ impl Default for LoginConfig {
 }
 
 /// The log of requests: one JSON line for each.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogConfig {
     /// The file; none is written where it is not said. One that was moved away is begun anew.
@@ -98,7 +97,7 @@ impl Default for AccessLogConfig {
 }
 
 /// Secrets at rest.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecretsConfig {
     /// The file of the keys that seal them; the same for all nodes of a cluster. Where it is not said, `rialto/secrets.key` in the
@@ -107,7 +106,7 @@ pub struct SecretsConfig {
 }
 
 /// The cluster that a node belongs to, and how it talks with the others.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClusterSettings {
     /// Which of its nodes this is, from 1.
@@ -200,7 +199,7 @@ impl ClusterSettings {
 }
 
 /// The journal.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JournalConfig {
     /// How many commands one log entry may hold.
@@ -240,7 +239,7 @@ impl Default for JournalConfig {
 }
 
 /// The lanes: who may have how many commands under way.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanesConfig {
     /// How many lanes there are.
@@ -256,7 +255,7 @@ impl Default for LanesConfig {
 }
 
 /// What clients may ask for. They are told so by exchangeInfo.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// Request weight that one address may use in a minute.
@@ -298,7 +297,7 @@ pub struct LimitsConfig {
 }
 
 /// A limit on one call.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointLimit {
     /// The HTTP method; the method of the WS API that does the same is limited with it.
@@ -360,7 +359,7 @@ impl Default for LimitsConfig {
 }
 
 /// Sockets and requests.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketsConfig {
     /// Connections that are open at once; more wait to be accepted.
@@ -426,16 +425,6 @@ impl Default for SocketsConfig {
 }
 
 impl Config {
-    /// The settings of a file.
-    pub fn read(path: &Path) -> Result<Config, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let config: Config = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        // Who and where a node is the command line may say; what comes of both is checked when it starts.
-        let but_place = Config { cluster: None, ..config.clone() };
-        but_place.check().map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(config)
-    }
-
     /// Whether every setting is one that works; which is not, otherwise.
     pub fn check(&self) -> Result<(), String> {
         let least = [

@@ -5,6 +5,7 @@
 //! Modules in the order of an order's road.
 
 pub mod config;
+pub mod settings;
 pub mod app;
 pub mod place;
 pub mod serve;

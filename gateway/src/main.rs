@@ -1,15 +1,18 @@
 //! The binary `rialto`: its subcommands. `serve` starts in order and stops in reverse.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use gateway::bootstrap::Bootstrap;
 use gateway::config::Config;
 use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
+use gateway::settings::{self, Sources};
 use gateway::{admin, cluster_cli, demo, feed_cli, journal_cli, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 /// An exchange that speaks the Binance Spot API.
 #[derive(Parser)]
 #[command(
+    name = "rialto",
     version,
     about,
     after_long_help = "\
@@ -69,6 +73,40 @@ enum Command {
     Journal(journal_cli::Arguments),
     /// See how a cluster stands, and change its members
     Cluster(cluster_cli::Arguments),
+    /// The settings that "serve" would have, and where each comes from
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print what makes a shell complete these commands, such as: rialto completions bash > /etc/bash_completion.d/rialto
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder, such as: rialto man /usr/local/share/man/man1
+    Man {
+        /// The folder, which must be there
+        folder: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Print every setting with its value and who said so: a flag, a variable of the environment, the file, or the default
+    #[command(after_long_help = "\
+A flag wins over the environment, that over the file, and that over the default. In the environment limits.orders_per_day is \
+RIALTO_LIMITS__ORDERS_PER_DAY.
+
+Example:
+  rialto config show --config /etc/rialto/rialto.toml | grep -v 'default$'
+      What differs from the defaults.")]
+    Show {
+        #[command(flatten)]
+        serve: Box<Serve>,
+        /// One JSON object a line instead
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Args)]
@@ -92,7 +130,7 @@ struct Serve {
     /// directory tells]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<SocketAddr>,
-    /// Settings; a flag given here wins over the file
+    /// Settings; a flag given here wins over the environment, and that over the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -100,41 +138,50 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    let command = match Rialto::parse().command {
-        // Needs neither a log nor a runtime.
-        Command::Sim(arguments) => return sim::run(arguments),
-        Command::Journal(arguments) => return journal_cli::run(arguments),
-        Command::Admin(arguments) => return admin::cli::run(*arguments),
-        Command::SecretsKey { file } => {
-            return match KeyRing::read_or_create(&file) {
-                Ok(_) => ExitCode::SUCCESS,
-                Err(reason) => fail(&reason),
-            };
-        }
-        Command::Cluster(arguments) => return cluster_cli::run(arguments),
-        command => command,
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error.to_string()),
-    };
-    runtime.block_on(async {
-        match command {
-            Command::Serve(arguments) => match run_server(arguments).await {
+    match Rialto::parse().command {
+        Command::Serve(arguments) => with_runtime(async {
+            match run_server(arguments).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => fail(&reason),
-            },
-            Command::Demo(arguments) => demo::run(arguments, stop_signal()).await,
-            Command::Replay(arguments) => replay::run(*arguments).await,
-            Command::Feed(arguments) => feed_cli::run(*arguments, stop_signal()).await,
-            Command::Sim(arguments) => sim::run(arguments),
-            Command::Journal(arguments) => journal_cli::run(arguments),
-            Command::Admin(_) | Command::SecretsKey { .. } => ExitCode::FAILURE,
-            Command::Cluster(arguments) => cluster_cli::run(arguments),
+            }
+        }),
+        Command::Demo(arguments) => with_runtime(async { demo::run(arguments, stop_signal()).await }),
+        Command::Replay(arguments) => with_runtime(replay::run(*arguments)),
+        Command::Feed(arguments) => with_runtime(async { feed_cli::run(*arguments, stop_signal()).await }),
+        Command::Sim(arguments) => sim::run(arguments),
+        Command::Journal(arguments) => journal_cli::run(arguments),
+        Command::Admin(arguments) => admin::cli::run(*arguments),
+        Command::SecretsKey { file } => match KeyRing::read_or_create(&file) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(reason) => fail(&reason),
+        },
+        Command::Cluster(arguments) => cluster_cli::run(arguments),
+        Command::Config { command: ConfigCommand::Show { serve, json } } => match show_settings(*serve, json) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => fail(&reason),
+        },
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Rialto::command(), "rialto", &mut script);
+            // Who closes the pipe early has read enough.
+            let _ = std::io::stdout().write_all(&script);
+            ExitCode::SUCCESS
         }
-    })
+        Command::Man { folder } => match clap_mangen::generate_to(Rialto::command(), &folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{}: {error}", folder.display())),
+        },
+    }
+}
+
+/// Does what goes on for a while, with a runtime and a log of what happens.
+fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(error) => fail(&error.to_string()),
+    }
 }
 
 fn fail(reason: &str) -> ExitCode {
@@ -142,13 +189,49 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+impl Serve {
+    /// The settings that come of flags, environment and file.
+    fn settings(self) -> Result<(Config, Sources), String> {
+        let (mut config, mut sources) = settings::read(self.config.as_deref())?;
+        self.place.apply(&mut config)?;
+        let said = [
+            ("data", self.data.is_some(), "--data"),
+            ("listen", self.listen.is_some(), "--listen"),
+            ("bootstrap", self.bootstrap.is_some(), "--bootstrap"),
+            ("admin.listen", self.admin.is_some(), "--admin"),
+        ];
+        for (path, _, flag) in said.into_iter().chain(self.place.said()).filter(|(_, is_said, _)| *is_said) {
+            sources.say(path, flag);
+        }
+        config.data = self.data.or(config.data);
+        config.listen = self.listen.or(config.listen);
+        config.admin.listen = self.admin.or(config.admin.listen);
+        config.bootstrap = self.bootstrap.or(config.bootstrap);
+        Ok((config, sources))
+    }
+}
+
+/// Prints every setting, its value and who said so.
+fn show_settings(serve: Serve, as_json: bool) -> Result<(), String> {
+    let (config, sources) = serve.settings()?;
+    config.check()?;
+    let told = sources.tell(&config);
+    let width = told.iter().map(|(path, ..)| path.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (setting, value, from) in told {
+        out += &if as_json {
+            format!("{}\n", serde_json::json!({ "setting": setting, "value": value, "from": from }))
+        } else {
+            format!("{setting:width$} = {value}  # {from}\n")
+        };
+    }
+    // Who closes the pipe early has read enough.
+    let _ = std::io::stdout().write_all(out.as_bytes());
+    Ok(())
+}
+
 async fn run_server(arguments: Serve) -> Result<(), String> {
-    let mut config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-    arguments.place.apply(&mut config)?;
-    config.data = arguments.data.or(config.data);
-    config.listen = arguments.listen.or(config.listen);
-    config.admin.listen = arguments.admin.or(config.admin.listen);
-    config.bootstrap = arguments.bootstrap.or(config.bootstrap);
+    let (config, _) = arguments.settings()?;
     let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
 
     let mut running = serve::start(config, bootstrap).await?;

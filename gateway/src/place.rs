@@ -23,6 +23,16 @@ pub struct Place {
 }
 
 impl Place {
+    /// Which settings these flags say: the setting, whether it is said, the flag.
+    pub fn said(&self) -> [(&'static str, bool, &'static str); 4] {
+        [
+            ("cluster.node", self.node.is_some(), "--node"),
+            ("cluster.members", self.cluster.is_some(), "--cluster"),
+            ("cluster.join", self.join.is_some(), "--join"),
+            ("cluster.voter", self.voter, "--voter"),
+        ]
+    }
+
     /// Lays them over the settings of the file.
     pub fn apply(&self, config: &mut Config) -> Result<(), String> {
         if self.node.is_none() && self.cluster.is_none() && self.join.is_none() {

@@ -427,10 +427,8 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
         Ok(()) => call(&app, request, peer, &mut uid).await,
         Err(refusal) => Err(refusal),
     };
-    if let Ok(reply) = &answer
-        && !is_last
-    {
-        unconfirmed.write(&reply.answers);
+    if !is_last {
+        unconfirmed.write(answer.as_ref().map_or_else(|error| &error.answers, |reply| &reply.answers));
         // The next request is read after this answer is written.
         unconfirmed.flushed();
     }

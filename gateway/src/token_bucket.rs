@@ -1,12 +1,12 @@
 //! A bucket of tokens: it fills at a steady rate up to its size, and whoever finds too little in it waits.
 
 use engine::Time;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 const SECOND: u64 = 1_000_000;
 
 /// How fast a bucket fills and how much it holds, in credits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BucketConfig {
     /// What comes in each second; 0 is no limit.

@@ -621,7 +621,7 @@ impl OrderFlow {
         let mut config = self.configs[symbol.0 as usize].clone();
         let (tick, step) = (config.tick_size.0, config.step_size.0);
         match self.below(24) {
-            0 => config.max_num_orders = 10 + self.below(20) as u32,
+            0 => config.max_num_orders = 8 + self.below(16) as u32,
             1 => config.max_num_algo_orders = 3 + self.below(8) as u32,
             2 => config.max_num_order_lists = 2 + self.below(5) as u32,
             3 => config.tick_size = Amount(0),
@@ -898,7 +898,7 @@ fn symbols() -> Vec<SymbolConfig> {
             execution_range: Some(range(101_000_000, 99_000_000)),
             iceberg_parts: 10,
             trailing_delta: Some(TrailingDeltaFilter { min_above: 20, max_above: 200, min_below: 10, max_below: 300 }),
-            max_num_orders: 25,
+            max_num_orders: 18,
             max_num_algo_orders: 8,
             max_num_iceberg_orders: 2,
             max_num_order_amends: 2,

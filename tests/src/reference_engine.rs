@@ -91,7 +91,11 @@ impl ReferenceEngine {
         let decision = self.decide(command);
         if let Err(rejection) = decision {
             assert!(self.events.is_empty() && self.before.is_empty(), "a refused command changes nothing");
-            return vec![Event::Rejected(rejection)];
+            let events = vec![Event::Rejected(rejection)];
+            if let Command::Once(once) = command {
+                self.remember(once, time, &events);
+            }
+            return events;
         }
         self.run_tasks();
         self.show_house_of(command);

@@ -230,7 +230,7 @@ async fn who_has_the_answer_may_use_the_name_again_as_at_binance() {
     let first = connection.post(ORDER, &wanted).await;
     let duplicate = json!({ "code": -2010, "msg": "Duplicate order sent." });
     assert_eq!(connection.post(ORDER, &wanted).await.body, duplicate);
-    // A refusal is no use of the name.
+    // Who knows of a refusal may ask again.
     assert_eq!(connection.post(ORDER, &wanted).await.body, duplicate);
     connection.cancel("a").await;
     let second = connection.post(ORDER, &wanted).await;
@@ -247,6 +247,37 @@ async fn who_has_the_answer_may_use_the_name_again_as_at_binance() {
         answer = server.ask_and_fall_silent(ORDER, &wanted).await;
     }
     assert_eq!(answer.body, duplicate);
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn who_was_told_that_an_order_is_refused_does_not_find_it_placed_by_an_attempt_that_came_late() {
+    let mut server = Server::start().await;
+    let maker = "symbol=BTCUSD&side=BUY&type=LIMIT_MAKER&quantity=1&price=100&newClientOrderId=a";
+    server.other("POST", ORDER, &limit("SELL", "1", "100", "&newClientOrderId=there")).await;
+    let refused = server.ask_and_fall_silent(ORDER, maker).await;
+    assert_eq!(refused.body, json!({ "code": -2010, "msg": "Order would immediately match and take." }));
+    server.other("DELETE", ORDER, "symbol=BTCUSD&origClientOrderId=there").await;
+    // By now it would be accepted.
+    assert_eq!(server.ask_and_fall_silent(ORDER, maker).await.body, refused.body);
+    assert_eq!(server.orders().await, (0, 0));
+    // Who has the answer asks anew.
+    let mut connection = server.connect().await;
+    assert_eq!(connection.post(ORDER, maker).await.body, refused.body);
+    assert_eq!(connection.post(ORDER, maker).await.status, 200);
+    assert_eq!(server.orders().await, (1, 1));
+    server.running.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_hide_the_order_that_its_name_stands_for() {
+    let mut server = Server::start().await;
+    let wanted = limit("BUY", "1", "100", "&newClientOrderId=a");
+    let first = server.ask_and_fall_silent(ORDER, &wanted).await;
+    let other = limit("BUY", "2", "100", "&newClientOrderId=a");
+    let duplicate = json!({ "code": -2010, "msg": "Duplicate order sent." });
+    assert_eq!(server.ask_and_fall_silent(ORDER, &other).await.body, duplicate);
+    assert_eq!(server.ask_and_fall_silent(ORDER, &wanted).await, first);
     server.running.stop().await;
 }
 

@@ -121,6 +121,48 @@ async fn demo_trades_on_its_own_serves_its_accounts_and_stops_cleanly() {
     assert!(demo.wait().expect("it was started").success());
 }
 
+#[test]
+fn shells_complete_every_command_and_every_command_has_its_manual_page() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(binary()).args(["completions", shell]).output().expect("the binary can be started");
+        let script = String::from_utf8(output.stdout).expect("a script is text");
+        assert!(output.status.success() && script.contains("transfer-leader"), "{shell}: {script}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(binary()).arg("man").arg(folder.path()).output().expect("the binary can be started");
+    assert!(output.status.success(), "{output:?}");
+    for page in ["rialto.1", "rialto-serve.1", "rialto-journal-explain.1"] {
+        let text = std::fs::read_to_string(folder.path().join(page)).unwrap_or_else(|error| panic!("{page}: {error}"));
+        assert!(text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    let output = Command::new(binary()).args(["man", "/nowhere"]).output().expect("the binary can be started");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("/nowhere"), "{told}");
+}
+
+#[test]
+fn config_show_says_where_each_setting_comes_from() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/public-venue.toml");
+    let show = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let mut command = Command::new(binary());
+        command.args(["config", "show", "--json", "--config"]).arg(&file).args(arguments);
+        command.envs(environment.iter().copied()).output().expect("the binary can be started")
+    };
+    let output = show(&["--data", "/somewhere"], &[("RIALTO_LIMITS__ORDERS_PER_DAY", "9")]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("settings are text");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let of = |setting: &str| lines.iter().find(|line| line["setting"] == setting).expect("it is a setting");
+    let told = |setting: &str| (of(setting)["value"].clone(), of(setting)["from"].as_str().expect("a text").to_owned());
+    assert_eq!(told("data"), (json!("/somewhere"), "--data".to_owned()));
+    assert_eq!(told("limits.orders_per_day"), (json!(9), "RIALTO_LIMITS__ORDERS_PER_DAY".to_owned()));
+    assert_eq!(told("limits.orders_per_10_seconds"), (json!(50), file.display().to_string()));
+    assert_eq!(told("lanes.count"), (json!(16), "default".to_owned()));
+    let output = show(&[], &[("RIALTO_LANES__COUNT", "none")]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && told.contains("RIALTO_LANES__COUNT"), "{told}");
+}
+
 fn summary(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
 }

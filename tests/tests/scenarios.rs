@@ -1574,10 +1574,12 @@ fn a_name_is_used_anew_with_other_terms_or_by_who_has_the_answer() {
          alice USD: 700 free, 300 locked
          > alice once buy 2 @ 100 as a
          rejected: DuplicateOrder
+         > alice once buy 3 @ 100 as a
+         repeated: #1 New
          > alice anew buy 3 @ 100 as a
          rejected: DuplicateOrder
          > alice once buy 3 @ 100 as a
-         repeated: #1 New
+         rejected: DuplicateOrder
          > alice cancel a
          canceled #1 with 3 open
          bids 100: 0
@@ -1600,7 +1602,7 @@ fn a_name_is_used_anew_with_other_terms_or_by_who_has_the_answer() {
 }
 
 #[test]
-fn what_was_refused_is_not_remembered_and_nobody_gets_anothers_order() {
+fn a_refusal_is_remembered_until_who_has_it_asks_anew_and_nobody_gets_anothers_order() {
     check(
         "> deposit bob 1000 USD
          bob USD: 1000 free, 0 locked
@@ -1609,6 +1611,8 @@ fn what_was_refused_is_not_remembered_and_nobody_gets_anothers_order() {
          > deposit alice 400 USD
          alice USD: 400 free, 0 locked
          > alice once buy 3 @ 100 as a
+         rejected: InsufficientBalance
+         > alice anew buy 3 @ 100 as a
          accepted #1
          bids 100: 3
          alice USD: 100 free, 300 locked

@@ -20,14 +20,20 @@ pub struct ApiError {
     pub data: Option<String>,
     /// The sequence of the command that was refused, where the engine did.
     pub sequence: Option<Sequence>,
+    /// As in [`super::Reply::answers`].
+    pub answers: Vec<u64>,
+}
+
+const fn error(status: u16, code: i32, message: Cow<'static, str>) -> ApiError {
+    ApiError { status, code, message, retry_after: None, data: None, sequence: None, answers: Vec::new() }
 }
 
 const fn fixed(status: u16, code: i32, message: &'static str) -> ApiError {
-    ApiError { status, code, message: Cow::Borrowed(message), retry_after: None, data: None, sequence: None }
+    error(status, code, Cow::Borrowed(message))
 }
 
 fn bad_request(code: i32, message: String) -> ApiError {
-    ApiError { status: 400, code, message: Cow::Owned(message), retry_after: None, data: None, sequence: None }
+    error(400, code, Cow::Owned(message))
 }
 
 impl ApiError {
@@ -86,14 +92,7 @@ impl ApiError {
             "Too much request weight used; current limit is {limit} request weight per 1 MINUTE. \
              Please use WebSocket Streams for live updates to avoid polling the API."
         );
-        ApiError {
-            status: 429,
-            code: -1003,
-            message: Cow::Owned(message),
-            retry_after: Some(retry_after),
-            data: None,
-            sequence: None,
-        }
+        ApiError { retry_after: Some(retry_after), ..error(429, -1003, Cow::Owned(message)) }
     }
 
     /// A limit on requests, whatever they weigh, is reached.
@@ -109,33 +108,19 @@ impl ApiError {
             until.millis()
         );
         let retry_after = Some(until.0.saturating_sub(now.0).div_ceil(1_000_000));
-        ApiError { status: 418, code: -1003, message: Cow::Owned(message), retry_after, data: None, sequence: None }
+        ApiError { retry_after, ..error(418, -1003, Cow::Owned(message)) }
     }
 
     /// The account has as many unfilled orders as it may in a window that lasts for another `retry_after` seconds.
     pub fn too_many_orders(limit: u32, interval: &str, retry_after: u64) -> ApiError {
         let message = format!("Too many new orders; current limit is {limit} orders per {interval}.");
-        ApiError {
-            status: 429,
-            code: -1015,
-            message: Cow::Owned(message),
-            retry_after: Some(retry_after),
-            data: None,
-            sequence: None,
-        }
+        ApiError { retry_after: Some(retry_after), ..error(429, -1015, Cow::Owned(message)) }
     }
 
     /// The address opened as many sockets as it may in an interval that lasts for another `retry_after` seconds.
     pub fn too_many_connections(limit: u32, interval: &str, retry_after: u64) -> ApiError {
         let message = format!("Too many connection attempts from IP; current limit is {limit} per '{interval}'.");
-        ApiError {
-            status: 429,
-            code: -1034,
-            message: Cow::Owned(message),
-            retry_after: Some(retry_after),
-            data: None,
-            sequence: None,
-        }
+        ApiError { retry_after: Some(retry_after), ..error(429, -1034, Cow::Owned(message)) }
     }
 
     /// A head beyond the limit.

@@ -37,8 +37,6 @@ struct Asked {
     placing: Placing,
     given: Vec<ClientOrderId>,
     key: u64,
-    /// Whether the last use of the name was answered when this one came.
-    is_anew: bool,
 }
 
 /// What an answer is written with.
@@ -79,7 +77,7 @@ pub fn send_new(
     let Command::Once(once) = &mut command else { return send(app, call, catalog, symbol, command) };
     let (key, is_anew) = (once.key, app.answered.take(once.key));
     once.answered = is_anew;
-    let asked = Asked { placing: once.placing.clone(), given, key, is_anew };
+    let asked = Asked { placing: once.placing.clone(), given, key };
     let sent = send(app, call, catalog, symbol, command);
     if sent.is_err() && is_anew {
         // It was not used again after all.
@@ -106,13 +104,13 @@ pub fn answer_with(
             if let Some(Event::OrderRepeated(first)) = answer.events().first() {
                 answer =
                     first_result(&app, &catalog.symbols[symbol.0 as usize], asked.placing, asked.given, first).await?;
-            } else if asked.is_anew && !places(&answer) {
-                // The last use of the name is the one that was answered.
-                app.answered.put(asked.key, now);
             }
         }
         let telling = Telling { numbers: numbers_of(&catalog, symbol, unit), now, app: &app, uid };
-        let json = body(&answer, &telling).map_err(|error| ApiError { sequence: Some(answer.sequence()), ..error })?;
+        let json = match body(&answer, &telling) {
+            Ok(json) => json,
+            Err(error) => return Err(ApiError { sequence: Some(answer.sequence()), answers, ..error }),
+        };
         let placed_by = places(&answer).then_some(uid);
         Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers })
     })

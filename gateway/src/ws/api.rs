@@ -390,6 +390,7 @@ impl Answering {
             Err(error) => {
                 self.app.metrics.count_error(error.code.into());
                 self.push_error(&mut out, &error);
+                self.unconfirmed.write(&error.answers);
             }
         }
         if self.shape.has_sequence {

@@ -26,6 +26,8 @@ use crate::ws::hub::{Inbox, Outbox, SlowSignal, outbox};
 const BEFORE_FLUSH_MAX: usize = 256;
 /// How long a peer may take to answer our close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a server that stops waits for the answers to what is under way; less than it waits for its connections.
+const LAST_REPLIES_TIMEOUT: Duration = Duration::from_secs(8);
 /// How many of our pings a pong may answer.
 const PINGS_REMEMBERED: usize = 4;
 /// Over how many seconds the limit on incoming messages is averaged: clients subscribe in bursts.
@@ -235,6 +237,9 @@ impl<S: Session> Driver<S> {
                     if let Some(event) = self.session.shutdown() {
                         self.write(Message::Text(event)).await?;
                     }
+                    self.flush().await?;
+                    // A peer that gets no more answers in time has to ask elsewhere what became of its requests.
+                    timeout(LAST_REPLIES_TIMEOUT, self.last_replies()).await.unwrap_or(Ok(()))?;
                     return Err(End::Close(1001, "the server is stopping"));
                 }
             }
@@ -242,6 +247,22 @@ impl<S: Session> Driver<S> {
             self.flush().await?;
             self.session.flushed();
         }
+    }
+
+    /// Answers what is under way; nothing more is read.
+    async fn last_replies(&mut self) -> Result<(), End> {
+        while !self.replies.later.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.slow.wait() => return Err(SLOW),
+                Some(reply) = self.replies.later.next() => self.replies.send(reply),
+                Some(batch) = self.inbox.next() => self.write_all(&batch).await?,
+            }
+            self.write_replies().await?;
+            self.flush().await?;
+            self.session.flushed();
+        }
+        Ok(())
     }
 
     /// Takes and writes what is there without waiting.

@@ -12,22 +12,22 @@ use super::ReferenceEngine;
 const REMEMBERED_FOR: u64 = 300_000_000;
 const REMEMBERED: usize = 1_048_576;
 
-/// Something that was placed under a name.
+/// What became of a use of a name.
 pub(super) struct Placed {
     key: u64,
     fingerprint: u64,
-    result: Repeated,
+    time: Time,
+    /// The event that a repeat is answered with.
+    result: Event,
 }
 
 impl ReferenceEngine {
     pub(super) fn place_once(&mut self, once: &Once) -> Result<(), Rejection> {
-        let of_that_name = self.placed.iter().rev().find(|placed| placed.key == once.key);
-        if let Some(placed) = of_that_name
-            && !once.answered
-            && placed.fingerprint == once.fingerprint
-            && self.now.0 - placed.result.time.0 < REMEMBERED_FOR
-        {
-            self.events.push(Event::OrderRepeated(Box::new(placed.result.clone())));
+        if let Some(first) = self.first_result(once) {
+            match first.clone() {
+                Event::Rejected(rejection) => return Err(rejection),
+                first => self.events.push(first),
+            }
             return Ok(());
         }
         match &once.placing {
@@ -37,8 +37,41 @@ impl ReferenceEngine {
         }
     }
 
+    /// The last use of a name, if it is not too long ago.
+    fn last_use(&self, key: u64) -> Option<&Placed> {
+        let last = self.placed.iter().rev().find(|placed| placed.key == key)?;
+        (self.now.0 - last.time.0 < REMEMBERED_FOR).then_some(last)
+    }
+
+    /// What became of the same request before.
+    pub(super) fn first_result(&self, once: &Once) -> Option<&Event> {
+        let last = self.last_use(once.key)?;
+        (!once.answered && last.fingerprint == once.fingerprint).then_some(&last.result)
+    }
+
     /// Remembers what a command under a name came to, once all its events are there.
     pub(super) fn remember(&mut self, once: &Once, time: Time, events: &[Event]) {
+        if self.first_result(once).is_some() {
+            return;
+        }
+        let refused = events.iter().find_map(|event| match event {
+            Event::CancelReplaceDecided { place: Some(Ok(())), .. } => None,
+            // What was canceled cannot be canceled again.
+            Event::CancelReplaceDecided { cancel, place } => Some(Event::CancelReplaceDecided {
+                cancel: Some(cancel.unwrap_or(Rejection::UnknownOrder)),
+                place: *place,
+            }),
+            Event::Rejected(_) => Some(event.clone()),
+            _ => None,
+        });
+        if let Some(refused) = refused {
+            let last = self.last_use(once.key);
+            let hides_an_order = last.is_some_and(|last| matches!(last.result, Event::OrderRepeated(_)));
+            if !hides_an_order || once.answered {
+                self.keep(once, time, refused);
+            }
+            return;
+        }
         let own: Vec<&Event> = events.iter().take_while(|event| !matches!(event, Event::OrderTriggered(_))).collect();
         // In a quote-driven symbol the house has orders too.
         let (asker, _) = once.placing.place();
@@ -83,7 +116,11 @@ impl ReferenceEngine {
         );
         let sequence = self.sequence;
         let result = Repeated { uid, symbol, sequence, time, orders, order_list_id, canceled };
-        self.placed.push_back(Placed { key: once.key, fingerprint: once.fingerprint, result });
+        self.keep(once, time, Event::OrderRepeated(Box::new(result)));
+    }
+
+    fn keep(&mut self, once: &Once, time: Time, result: Event) {
+        self.placed.push_back(Placed { key: once.key, fingerprint: once.fingerprint, time, result });
         if self.placed.len() > REMEMBERED {
             self.placed.pop_front();
         }

@@ -276,8 +276,7 @@ impl ReferenceEngine {
             Command::ReplaceOrder(replace) => replace.symbol,
             Command::SetQuoteDriven { symbol, .. } => *symbol,
             Command::ReferenceQuote(quote) => quote.symbol,
-            Command::Once(once) if !matches!(self.events.first(), Some(Event::OrderRepeated(_))) => match &once.placing
-            {
+            Command::Once(once) if self.first_result(once).is_none() => match &once.placing {
                 Placing::Order(place) => place.symbol,
                 Placing::OrderList(list) => list.symbol,
                 Placing::CancelReplace(both) => both.place.symbol,
