@@ -456,6 +456,9 @@ impl Key {
 /// A symbol by what stands under `[[symbol]]`; `find` knows the assets.
 pub fn symbol(text: &str, find: impl Fn(&str) -> Result<(AssetId, u8), String>) -> Result<SymbolConfig, String> {
     let symbol: Symbol = toml::from_str(text).map_err(|error| error.to_string())?;
+    if symbol.quote_driven.is_some() {
+        return Err("quote_driven is for set-quote-driven, once the symbol is listed".to_owned());
+    }
     symbol.config(find)
 }
 

@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
+use tests::cluster::Cluster;
 use tests::exchange::{Exchange, binary, number_from};
 use tests::shared_data::{gzip_lines, shared_file};
 
@@ -481,4 +482,58 @@ async fn the_book_of_another_rialto_is_mirrored_and_gone_with_the_mirror() {
     let (status, summary) = mirror.end();
     assert_eq!((status, &summary["refused"]), (0, &json!({})), "{summary}");
     assert_eq!(levels(&here).await, json!([[], []]), "all is canceled when it stops");
+}
+
+#[tokio::test]
+async fn an_operator_makes_a_symbol_quote_driven_and_a_book_again() {
+    let server = Exchange::start(&market(), &[]);
+    let admin = |arguments: &[&str]| {
+        let output = Command::new(binary()).arg("admin").arg("--data").arg(server.data()).args(arguments).output();
+        let output = output.expect("the binary can be started");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let on = ["set-quote-driven", "BTCUSD", "--house", "9", "--spread", "0.01", "--stale-after-ms", "60000"];
+    let on = [&on[..], &["--max-exposure", "1"]].concat();
+    assert_eq!(admin(&["set-quote-driven", "BTCUSD"]).0, Some(1), "neither terms nor --off");
+    assert_eq!(admin(&on[..on.len() - 2]).0, Some(2), "terms that are not whole");
+
+    set_book(&server, &[("BUY", "1", "100")]).await;
+    let (status, said) = admin(&on);
+    assert!(status == Some(1) && said.contains("orders are open"), "{said}");
+    set_book(&server, &[]).await;
+    assert_eq!(admin(&on), (Some(0), String::new()));
+    assert_eq!(quote(&server, 10, "BTCUSD", "1000").await["askPrice"], "1010.00000000");
+    let parameters = [("symbol", "BTCUSD"), ("side", "BUY"), ("type", "MARKET"), ("quantity", "3")];
+    let answer = signed(&server, 1, Method::POST, "/api/v3/order", &parameters).await;
+    assert_eq!((&answer["status"], &answer["executedQty"]), (&json!("EXPIRED"), &json!("1.00000000")), "{answer}");
+
+    assert_eq!(admin(&["set-quote-driven", "BTCUSD", "--off"]), (Some(0), String::new()));
+    assert_eq!(quote(&server, 10, "BTCUSD", "1000").await["code"], -2043);
+    set_book(&server, &[("BUY", "1", "100")]).await;
+    assert_eq!(levels(&server).await, json!([[["100.00000000", "1.00000000"]], []]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prices_come_in_at_any_node_of_a_cluster_and_hold_on_all() {
+    let cluster = Cluster::start(3, &market(), "[journal]\nballast_bytes = 0\nlow_space_bytes = 0\n");
+    let leader = cluster.wait_leader(&[1, 2, 3]);
+    let followers: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    let said = [("symbol", "BTCUSDT"), ("price", "60000")];
+    let answer = cluster.rest(followers[0]).signed(Method::POST, "/api/v3/referenceQuote", &said, &key(10)).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.body["bidPrice"], "59970.00000000", "{answer:?}");
+    let asked = [("symbol", "BTCUSDT"), ("side", "SELL"), ("type", "MARKET"), ("quantity", "0.5")];
+    let filled = cluster.rest(followers[1]).signed(Method::POST, "/api/v3/order", &asked, &key(1)).await;
+    let filled = filled.expect("an answer");
+    // The price may be too old by then where the machine is busy: then that is said.
+    let is_late = filled.body["code"] == -2043;
+    assert!(is_late || filled.body["fills"][0]["price"] == "59970.00000000", "{filled:?}");
+    for id in 1..=3 {
+        until("the end of the price on every node", async || {
+            let answer = cluster.rest(id).get("/api/v3/referencePrice", &[("symbol", "BTCUSDT")]).await;
+            answer.expect("an answer").code() == -2043
+        })
+        .await;
+    }
+    cluster.wait_agreed(&[1, 2, 3]);
 }

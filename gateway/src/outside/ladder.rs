@@ -62,7 +62,7 @@ impl Rules {
     pub fn wanted(&self, side: Side, outside: impl Iterator<Item = Level>) -> Vec<Level> {
         let mut wanted: Vec<Level> = Vec::new();
         for (price, quantity) in outside {
-            let Some(price) = self.to_tick(side, price) else { continue };
+            let Some(price) = self.rounded(side, price) else { continue };
             let is_full = wanted.len() == self.levels;
             match wanted.last_mut() {
                 Some((last, sum)) if *last == price => *sum = sum.saturating_add(quantity),
@@ -70,17 +70,17 @@ impl Rules {
                 _ => wanted.push((price, quantity)),
             }
         }
-        let sized = wanted.into_iter().map(|(price, quantity)| (price, self.to_step(quantity)));
-        sized.filter(|&(price, quantity)| self.is_order(price, quantity)).collect()
+        let orders = wanted.into_iter().map(|(price, quantity)| (price, self.sized(quantity)));
+        orders.filter(|&(price, quantity)| self.is_order(price, quantity)).collect()
     }
 
-    fn to_tick(&self, side: Side, price: Decimal) -> Option<Decimal> {
+    fn rounded(&self, side: Side, price: Decimal) -> Option<Decimal> {
         let ticks = price.checked_div(self.tick)?;
         let ticks = if side == Side::Buy { ticks.floor() } else { ticks.ceil() };
         ticks.checked_mul(self.tick).filter(|price| !price.is_zero()).map(|price| price.normalize())
     }
 
-    fn to_step(&self, quantity: Decimal) -> Decimal {
+    fn sized(&self, quantity: Decimal) -> Decimal {
         let scaled = quantity.checked_mul(self.scale).unwrap_or(Decimal::MAX).min(self.max_quantity);
         let steps = scaled.checked_div(self.step).map(|steps| steps.floor());
         steps.and_then(|steps| steps.checked_mul(self.step)).unwrap_or_default().normalize()
