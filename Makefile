@@ -30,6 +30,7 @@ simulate: ## the cluster in simulation; SEEDS=20000 for more of it, SEED=7 for t
 
 # Some tests and benchmarks run the binary.
 test: build ## every test; ARGS="name" runs those of that name
+	@scripts/setup tests
 	@$(cargo) test --release --locked --workspace --no-fail-fast $(if $(ARGS),-- $(ARGS))
 
 check: setup ## the gate: formatting, lints, documentation; changes nothing

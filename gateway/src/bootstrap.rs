@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use engine::access::{Access, Role, UserTerms};
 use engine::command::{AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, Permission, Transfer};
 use engine::commission::{Commission, CommissionRates, Discount, FeeRate};
 use engine::order::SelfTradePrevention;
@@ -13,7 +14,9 @@ use engine::{Amount, AssetId, SymbolId, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::params::parse_decimal;
+use crate::passwords;
 use crate::public_keys;
+use crate::tokens::parse_role;
 use crate::wire::parse_self_trade_prevention;
 
 /// Decimals of a fee rate.
@@ -212,6 +215,8 @@ struct Account {
     balances: BTreeMap<String, String>,
     #[serde(default)]
     key: Vec<Key>,
+    #[serde(default)]
+    user: Vec<User>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -231,6 +236,24 @@ impl std::fmt::Debug for Key {
     /// Never shows the secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Key({})", self.api_key)
+    }
+}
+
+/// Who may log in to the web page on behalf of an account.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct User {
+    name: String,
+    password: String,
+    /// Trader, where it is not said.
+    #[serde(default)]
+    role: Option<String>,
+}
+
+impl std::fmt::Debug for User {
+    /// Never shows the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "User({})", self.name)
     }
 }
 
@@ -291,6 +314,11 @@ impl Bootstrap {
                 let api_key = key.command(uid).map_err(|error| format!("{what}: {error}"))?;
                 commands.push((what, Command::AddApiKey(api_key)));
             }
+            for user in &account.user {
+                let what = format!("{what}: user {}", user.name);
+                let terms = user.terms(uid).map_err(|error| format!("{what}: {error}"))?;
+                commands.push((what, Command::Access(Box::new(Access::SetUser(terms)))));
+            }
         }
         for (id, symbol) in (0..).zip(&self.symbol) {
             let Some(terms) = &symbol.quote_driven else { continue };
@@ -300,6 +328,23 @@ impl Bootstrap {
             commands.push((what, Command::SetQuoteDriven { symbol: SymbolId(id), terms }));
         }
         Ok(commands)
+    }
+}
+
+impl User {
+    fn terms(&self, uid: Uid) -> Result<UserTerms, String> {
+        let role = self.role.as_deref().map_or(Some(Role::Trader), parse_role);
+        if !passwords::PASSWORD_BYTES.contains(&self.password.len()) {
+            return Err(format!("a password has {:?} bytes", passwords::PASSWORD_BYTES));
+        }
+        Ok(UserTerms {
+            name: self.name.clone(),
+            uid: Some(uid),
+            role: role.ok_or("the role is none of trader, read-only, operator")?,
+            password_hash: passwords::hash(&self.password),
+            one_time_secret: None,
+            is_enabled: true,
+        })
     }
 }
 
@@ -510,6 +555,19 @@ mod tests {
         secret = "secret"
         permissions = ["USER_DATA", "TRADE"]
     "#;
+
+    #[test]
+    fn a_user_trades_unless_it_is_said_otherwise_and_has_a_password_of_some_length() {
+        let with = |user: &str| Bootstrap::parse(&format!("{FILE}[[account.user]]\n{user}")).unwrap().commands();
+        let last = with("name = \"ann\"\npassword = \"long enough\"").unwrap().pop().unwrap();
+        let Command::Access(access) = last.1 else { panic!("{}", last.0) };
+        let Access::SetUser(terms) = *access else { panic!("{}", last.0) };
+        assert_eq!((terms.uid, terms.role), (Some(Uid(1001)), Role::Trader));
+        assert!(passwords::verify("long enough", &terms.password_hash));
+        let refused = |user: &str, why: &str| assert!(with(user).unwrap_err().contains(why), "{user}");
+        refused("name = \"ann\"\npassword = \"short\"", "bytes");
+        refused("name = \"ann\"\npassword = \"long enough\"\nrole = \"king\"", "role");
+    }
 
     #[test]
     fn a_file_becomes_commands_in_order() {

@@ -124,7 +124,8 @@ fn greeting(running: &Running, seed: u64) -> String {
          symbols   BTCUSDT ETHUSDT SOLUSDT, quoted and traded by demo-maker and demo-taker (seed {seed})\n\
          accounts  API key        secret\n\
          \x20         demo-trader-1  demo-trader-1-secret\n\
-         \x20         demo-trader-2  demo-trader-2-secret\n"
+         \x20         demo-trader-2  demo-trader-2-secret\n\
+         logins    on the page demo-trader-1 with demo-trader-1-password, demo-trader-2 with demo-trader-2-password\n"
     )
 }
 

@@ -36,6 +36,7 @@ pub mod feed;
 pub mod views;
 pub mod klines;
 pub mod ws;
+pub mod web;
 pub mod metrics;
 pub mod admin;
 pub mod cluster_metrics;

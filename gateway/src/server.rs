@@ -40,6 +40,7 @@ use crate::params::Params;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
 use crate::tls::Tls;
+use crate::web;
 use crate::ws;
 use crate::ws::hub::TimeUnit;
 
@@ -58,9 +59,6 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
-/// What the page may load and whom it may ask: its own server alone.
-const CONTENT_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-                              connect-src 'self' ws: wss:; frame-ancestors 'none'";
 /// What a question of logins weighs.
 const LOGIN_WEIGHT: u32 = 10;
 /// Bytes of it.
@@ -329,9 +327,6 @@ impl Drop for PlaceOfAddress {
 /// Every path there is.
 fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/", get(|| asset("text/html; charset=utf-8", include_bytes!("../web/index.html"))))
-        .route("/app.js", get(|| asset("text/javascript; charset=utf-8", include_bytes!("../web/app.js"))))
-        .route("/style.css", get(|| asset("text/css; charset=utf-8", include_bytes!("../web/style.css"))))
         .route("/health", get(|| async { "alive\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
@@ -342,22 +337,11 @@ fn router(app: Arc<App>) -> Router {
         .route("/rialto/v1/me", get(|state, request| logins(state, request, Asked::Me)))
         .route("/openapi.json", get(|| described(description::openapi())))
         .route("/asyncapi.json", get(|| described(description::asyncapi())))
+        .merge(web::routes())
         .merge(ws::routes().layer(map_response(refusal_as_json)))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(rest)
         .with_state(app)
-}
-
-/// A file of the page, which is built into the binary.
-async fn asset(kind: &'static str, bytes: &'static [u8]) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, CONTENT_POLICY),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, bytes)
 }
 
 async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {

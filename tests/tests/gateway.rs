@@ -626,7 +626,7 @@ async fn what_clients_ask_at_start_is_there() {
     assert_eq!(account["commissionRates"]["maker"], "0.00100000");
     let limits = server.signed(&a, "GET", "/api/v3/rateLimit/order", "").await.good();
     assert_eq!(limits[0]["count"], 0);
-    for path in ["/", "/app.js", "/style.css", "/health", "/ready", "/metrics"] {
+    for path in ["/", "/trade/BTCUSDT", "/health", "/ready", "/metrics"] {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     server.stop().await;
