@@ -5,8 +5,10 @@ use serde::de::DeserializeOwned;
 
 /// The newest version of the bytes of a snapshot. A state that needs nothing of it is written as the one before, so that the
 /// snapshots of an exchange that was upgraded are those that it would write itself.
-pub const VERSION: u32 = 5;
-/// The one before: it does not know users and what binds keys.
+pub const VERSION: u32 = 6;
+/// The one before: it does not know quote-driven symbols.
+pub(crate) const VERSION_WITHOUT_DESKS: u32 = 5;
+/// The one before that: it does not know users and what binds keys.
 pub(crate) const VERSION_WITHOUT_ACCESS: u32 = 4;
 /// The oldest that is written and read: it does not know names that are used once.
 pub(crate) const VERSION_WITHOUT_USES: u32 = 3;

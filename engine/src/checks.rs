@@ -74,7 +74,8 @@ impl Market {
             }
         };
         self.check_trading(trader)?;
-        Ok(trader)
+        let is_house = self.desk.as_ref().is_some_and(|desk| desk.terms.house == uid);
+        if is_house { Err(Rejection::AccountDisabled) } else { Ok(trader) }
     }
 
     /// The account may trade, and the symbol does.
@@ -170,6 +171,15 @@ impl Market {
         terms: &SpecialTerms,
         quantity: Quantity,
     ) -> Result<Option<Box<Special>>, Rejection> {
+        if self.desk.is_some() {
+            // Nothing of an order is shown, and there are no levels to follow.
+            if terms.iceberg_quantity.is_some_and(|part| !part.is_zero()) {
+                return Err(Rejection::IcebergNotSupported);
+            }
+            if terms.peg.is_some() {
+                return Err(Rejection::PegNotSupported);
+            }
+        }
         let iceberg_quantity = match terms.iceberg_quantity.filter(|part| !part.is_zero()) {
             None => None,
             Some(part) => Some(self.symbol.check_iceberg(part, quantity)?),
@@ -327,6 +337,7 @@ impl Market {
     fn working_hold(&mut self, taker: &mut Taker, floor: &Floor) -> Result<Amount, Rejection> {
         let Order { side, price, quantity, order_type, time_in_force, .. } = taker.order;
         if order_type.is_market() {
+            self.check_house_price(side)?;
             let preview = self.preview(taker, Goal::Quantity(quantity), floor).ok_or(Rejection::Overflow)?;
             return Ok(if side == Side::Buy { preview.cost } else { self.symbol.scale.base_amount(quantity) });
         }
@@ -338,9 +349,16 @@ impl Market {
         Ok(self.need(side, price, quantity))
     }
 
+    /// A market order in a quote-driven symbol needs a price that holds.
+    fn check_house_price(&self, side: Side) -> Result<(), Rejection> {
+        let missing = self.desk.is_some() && self.opposite_best(side).is_none();
+        if missing { Err(Rejection::NoReferencePrice) } else { Ok(()) }
+    }
+
     /// A market order by quote amount learns how many lots that is.
     fn check_quote_order(&mut self, taker: &mut Taker, budget: Amount, floor: &Floor) -> Result<Amount, Rejection> {
         let side = taker.order.side;
+        self.check_house_price(side)?;
         let trader = self.book.traders.at(taker.trader);
         if side == Side::Buy && floor.accounts.at(trader.quote).free < budget {
             return Err(Rejection::InsufficientBalance);

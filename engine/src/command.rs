@@ -9,6 +9,7 @@ use crate::access::Access;
 use crate::commission::CommissionRates;
 pub use crate::once::{Once, Placing};
 use crate::order::{ClientOrderId, OrderType, Peg, SelfTradePrevention, Side, TimeInForce};
+pub use crate::quotes::{QuoteTerms, ReferenceQuote};
 use crate::symbol::{SymbolConfig, SymbolStatus};
 use crate::units::{Amount, AssetId, OrderId, OrderListId, SymbolId, TradeGroup, Uid};
 
@@ -132,6 +133,16 @@ pub enum Command {
     Once(Box<Once>),
     /// Change keys or users, or note who asks.
     Access(Box<Access>),
+    /// Let a reference price decide in a symbol instead of its book, on these terms; `None` makes it a book again. Only with
+    /// no order open can it become the one or the other.
+    SetQuoteDriven {
+        /// Which one.
+        symbol: SymbolId,
+        /// How.
+        terms: Option<QuoteTerms>,
+    },
+    /// A price from outside for a quote-driven symbol.
+    ReferenceQuote(ReferenceQuote),
 }
 
 /// Limits over all symbols of one account; zero is no limit.
@@ -278,6 +289,8 @@ pub enum Permission {
     UserData,
     /// Place, amend and cancel orders.
     Trade,
+    /// Say what quote-driven symbols are worth outside.
+    Feed,
 }
 
 /// An asset moved into or out of the exchange.

@@ -40,6 +40,8 @@ pub(crate) enum Deadline {
     Countdown(SymbolId, Uid),
     /// A halt by the circuit breaker ends.
     Resume(SymbolId),
+    /// The house's price in a quote-driven symbol is too old.
+    Stale(SymbolId),
 }
 
 /// The whole exchange, between two commands.
@@ -143,6 +145,7 @@ impl Engine {
         };
         for market in &self.markets {
             market.book.validate();
+            assert!(market.desk.is_some() || !market.book.is_crossed(), "a book at rest is not crossed");
             let config = &market.symbol.config;
             let asset = |side| if side == Side::Buy { config.quote } else { config.base };
             let mut held_by_pair = BTreeSet::new();
@@ -223,6 +226,12 @@ impl Engine {
                 Ok(())
             }
             Command::Once(once) => self.place_once(once, events),
+            Command::SetQuoteDriven { symbol, terms } => {
+                self.requote(*symbol, events, |market, floor, events| market.set_quote_driven(*terms, floor, events))
+            }
+            Command::ReferenceQuote(quote) => {
+                self.requote(quote.symbol, events, |market, floor, events| market.quote(quote, floor, events))
+            }
         }
     }
 
@@ -316,6 +325,9 @@ impl Engine {
 
     fn set_reference_price(&mut self, symbol: SymbolId, price: Option<Amount>, events: &mut Vec<Event>) -> Decision {
         let market = self.markets.get_mut(symbol.0 as usize).ok_or(Rejection::UnknownSymbol)?;
+        if market.desk.is_some() {
+            return Err(Rejection::InvalidConfiguration);
+        }
         let price = price.map(|price| market.symbol.check_price(price)).transpose()?;
         market.reference_price = price;
         events.push(Event::ReferencePriceChanged { symbol, price });
@@ -511,11 +523,39 @@ impl Engine {
         decide: impl FnOnce(&mut Market, &mut Floor, &mut Vec<Event>) -> Decision,
     ) -> Decision {
         let market = self.markets.get_mut(symbol.0 as usize).ok_or(Rejection::UnknownSymbol)?;
+        if let Some(desk) = &mut market.desk {
+            desk.look(self.floor.now);
+        }
         decide(market, &mut self.floor, events)?;
+        if market.desk.is_some() {
+            market.show_quote(&self.floor, events);
+        }
         if market.symbol.config.circuit_breaker.is_some() {
             self.check_breaker(symbol, events);
         } else {
             market.walks.clear();
+        }
+        Ok(())
+    }
+
+    /// The same where the house's price changes, and with it when it is too old.
+    fn requote(
+        &mut self,
+        symbol: SymbolId,
+        events: &mut Vec<Event>,
+        decide: impl FnOnce(&mut Market, &mut Floor, &mut Vec<Event>) -> Decision,
+    ) -> Decision {
+        let stale_at = |engine: &Engine| engine.markets.get(symbol.0 as usize)?.desk.as_ref()?.stale_at();
+        let before = stale_at(self);
+        self.trade(symbol, events, decide)?;
+        let now = stale_at(self);
+        if now != before {
+            if let Some(at) = before {
+                self.timers.clear(at, Deadline::Stale(symbol));
+            }
+            if let Some(at) = now {
+                self.timers.set(at, Deadline::Stale(symbol));
+            }
         }
         Ok(())
     }
@@ -607,6 +647,9 @@ impl Engine {
                     market.symbol.status = SymbolStatus::Trading;
                     let cause = StatusCause::CircuitBreakerEnded;
                     events.push(Event::SymbolStatusChanged { symbol, status: SymbolStatus::Trading, cause });
+                }
+                Deadline::Stale(symbol) => {
+                    self.markets[symbol.0 as usize].become_stale(&self.floor, events);
                 }
             }
         }

@@ -9,6 +9,8 @@
 //! 2. What that set off, each thing whole before the next: first what the trades and ends of the walk did to order lists, in
 //!    their order; then the stops that its prices triggered, oldest first: `OrderTriggered`, then as a taker or resting as
 //!    above; and so on with what these set off.
+//!    In a quote-driven symbol a walk begins with the `OrderAccepted` of the house's own order, and there are no levels of
+//!    orders; behind all else the levels of the house, where they changed.
 //! 3. A `SymbolStatusChanged` where the circuit breaker tripped.
 //! 4. One `OrderCountChanged` for each account whose counts changed, if counts are limited.
 //! 5. One `BalanceChanged` for each balance that moved, in the order of their first move.
@@ -19,6 +21,7 @@ use crate::access::AccessChange;
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits, OrderListKind, Transfer};
 use crate::commission::CommissionRates;
 use crate::order::{ClientOrderId, Order, OrderStatus, SelfTradePrevention, Side};
+use crate::quotes::QuoteTerms;
 use crate::symbol::{Symbol, SymbolStatus};
 use crate::units::{
     Amount, AssetId, OrderId, OrderListId, PreventedMatchId, Price, Quantity, Sequence, SymbolId, Time, TradeGroup,
@@ -188,6 +191,35 @@ pub enum Event {
         /// What open orders hold.
         locked: Amount,
     },
+    /// A symbol is quote-driven on these terms from now on, or no more.
+    QuoteDrivenChanged {
+        /// Which one.
+        symbol: SymbolId,
+        /// How.
+        terms: Option<QuoteTerms>,
+    },
+    /// The house has these prices from now on.
+    QuoteChanged(Box<HouseQuote>),
+    /// The house's prices are too old: nothing trades until the next come.
+    QuoteStale {
+        /// Where.
+        symbol: SymbolId,
+    },
+}
+
+/// What a price from outside comes to at the house.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HouseQuote {
+    /// Where.
+    pub symbol: SymbolId,
+    /// What it buys at; nothing where the spread leaves nothing.
+    pub bid: Option<Price>,
+    /// What it sells at.
+    pub ask: Price,
+    /// Who said the price outside.
+    pub source: ClientOrderId,
+    /// And when.
+    pub outside_time: Time,
 }
 
 /// Write an event where it belongs. An event is as large as its largest kind; pushed, it would first be made elsewhere and then
@@ -453,4 +485,18 @@ pub enum Rejection {
     UnknownApiKey,
     /// No such user.
     UnknownUser,
+    /// A reference quote for a symbol that has a book.
+    NotQuoteDriven,
+    /// A reference quote that is no price, or whose bid is above its ask.
+    InvalidQuote,
+    /// A reference quote from before the one that holds.
+    QuoteOutdated,
+    /// A market order in a quote-driven symbol that has no price, or none that is young enough.
+    NoReferencePrice,
+    /// An iceberg in a quote-driven symbol.
+    IcebergNotSupported,
+    /// A pegged order in a quote-driven symbol.
+    PegNotSupported,
+    /// What can only be changed while no order is open.
+    OpenOrders,
 }

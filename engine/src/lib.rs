@@ -30,6 +30,7 @@ mod placing;
 mod preview;
 mod matching;
 mod trigger;
+pub mod quotes;
 pub mod order_list;
 mod changing;
 pub mod average;

@@ -11,6 +11,7 @@ use crate::commission::Desk;
 use crate::event::{Event, Rejection, emit};
 use crate::order::Side;
 use crate::order_list::{Lists, OrderEnd};
+use crate::quotes::QuoteDesk;
 use crate::symbol::Symbol;
 use crate::trader::Opening;
 use crate::trigger::Trackers;
@@ -85,6 +86,8 @@ pub struct Market {
     pub tasks: VecDeque<Task>,
     /// The first and last price of each walk of this command.
     pub walks: Vec<(Price, Price)>,
+    /// What makes it quote-driven.
+    pub(crate) desk: Option<Box<QuoteDesk>>,
 }
 
 /// Something that happened to an order of a list.
@@ -141,6 +144,7 @@ impl Market {
             effects: Vec::new(),
             tasks: VecDeque::new(),
             walks: Vec::new(),
+            desk: None,
         }
     }
 
@@ -160,7 +164,10 @@ impl Market {
     /// The price of the next trade, if a taker of that side came.
     #[inline]
     pub fn opposite_best(&self, side: Side) -> Option<Price> {
-        self.book.best_price(Ladder::of(side.opposite()))
+        match &self.desk {
+            None => self.book.best_price(Ladder::of(side.opposite())),
+            Some(desk) => desk.price(side),
+        }
     }
 
     /// Whether an order on `side` at `price` would trade at once.
@@ -176,9 +183,17 @@ impl Market {
         self.report_level_at(side, price, quantity, events);
     }
 
-    /// The same where that is known.
+    /// The same where that is known. Of a quote-driven symbol the orders that rest are not shown.
     #[inline]
     pub fn report_level_at(&mut self, side: Side, price: Price, quantity: Quantity, events: &mut Vec<Event>) {
+        if self.desk.is_none() {
+            self.tell_level(side, price, quantity, events);
+        }
+    }
+
+    /// A level is this now.
+    #[inline]
+    pub(crate) fn tell_level(&mut self, side: Side, price: Price, quantity: Quantity, events: &mut Vec<Event>) {
         self.counters.update += 1;
         let (symbol, update_id) = (self.symbol.id, self.counters.update);
         emit(events, || Event::LevelChanged { symbol, side, price, quantity, update_id });

@@ -216,8 +216,6 @@ pub(crate) fn read(input: &mut Reader, id: SymbolId, engine: &mut Engine, needs:
 
     let (traders, levels_of) = (read_traders(input, traders as usize, config, &mut engine.floor.accounts)?, levels);
     let levels = read_levels(input, levels_of, is_price)?;
-    let crossed = levels[0].first().zip(levels[1].first()).is_some_and(|(bid, ask)| bid >= ask);
-    ensure(!crossed, "a crossed book")?;
 
     let count = orders as usize;
     ensure(count <= input.0.len() / ORDER_BYTES, "fewer orders than it says")?;

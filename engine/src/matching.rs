@@ -54,6 +54,9 @@ impl Market {
     /// The taker trades with what it reaches until it is filled or nothing more is in reach. Says how it ended; says
     /// nothing of what becomes of the rest.
     pub fn walk(&mut self, taker: &mut Taker, floor: &mut Floor, events: &mut Vec<Event>) -> Stopped {
+        if self.desk.is_some() {
+            return self.walk_house(taker, floor, events);
+        }
         let side = taker.order.side;
         let against = Ladder::of(side.opposite());
         let is_market = taker.order.order_type.is_market();
@@ -100,7 +103,8 @@ impl Market {
         self.reference(floor.now).map_or(everything, |reference| range.bounds(side, reference))
     }
 
-    fn set_last_price(&mut self, price: Price, floor: &mut Floor) {
+    /// What stops and conversions of commissions go by from now on.
+    pub(crate) fn set_last_price(&mut self, price: Price, floor: &mut Floor) {
         if self.last_price != Some(price) {
             self.last_price = Some(price);
             floor.desk.quotes[self.symbol.id.0 as usize].last_price = Some(self.symbol.scale.price_amount(price));
@@ -160,9 +164,16 @@ impl Market {
         group.is_some() && group == self.book.traders.at(other).settings.trade_group
     }
 
-    /// One match of the taker with a maker, at the maker's price.
+    /// One match of the taker with a maker, at the maker's price or, in a quote-driven symbol, the house's.
     #[inline]
-    fn trade(&mut self, taker: &mut Taker, maker: Slot, price: Price, floor: &mut Floor, events: &mut Vec<Event>) {
+    pub(crate) fn trade(
+        &mut self,
+        taker: &mut Taker,
+        maker: Slot,
+        price: Price,
+        floor: &mut Floor,
+        events: &mut Vec<Event>,
+    ) {
         let quantity = taker.order.open_quantity().min(self.book.shown(maker));
         // Fits: it is at most what the maker's own price × quantity came to when it was accepted.
         let notional = Notional::of(price, quantity).expect("checked when the maker was accepted");

@@ -34,7 +34,7 @@ pub struct Preview {
 }
 
 /// A preview under way.
-struct Steps {
+pub(crate) struct Steps {
     preview: Preview,
     goal: Goal,
 }
@@ -42,19 +42,16 @@ struct Steps {
 impl Market {
     /// What the taker's walk would bring; `None` when its worth does not fit.
     pub fn preview(&mut self, taker: &Taker, goal: Goal, floor: &Floor) -> Option<Preview> {
+        if self.desk.is_some() {
+            return self.preview_house(taker, goal, floor);
+        }
         let side = taker.order.side;
         let limit = (!taker.order.order_type.is_market()).then_some(taker.order.price);
         let (low, high) = self.execution_range(side, floor);
-        let nothing = Preview {
-            traded: Quantity::ZERO,
-            prevented: Quantity::ZERO,
-            cost: Amount::ZERO,
-            stopped: Stopped::BookEmpty,
-        };
         let trader = self.book.traders.at(taker.trader);
         let may_prevent = taker.order.self_trade_prevention != SelfTradePrevention::None
             && (trader.open_by_side[side.opposite() as usize] > 0 || trader.settings.trade_group.is_some());
-        let mut steps = Steps { preview: nothing, goal };
+        let mut steps = Steps::new(goal);
         for level in self.book.levels(Ladder::of(side.opposite())) {
             if limit.is_some_and(|limit| !reaches(side, limit, level.price)) {
                 steps.preview.stopped = Stopped::OutOfReach;
@@ -127,8 +124,24 @@ impl Market {
 }
 
 impl Steps {
+    /// Before the first.
+    pub(crate) fn new(goal: Goal) -> Steps {
+        let preview = Preview {
+            traded: Quantity::ZERO,
+            prevented: Quantity::ZERO,
+            cost: Amount::ZERO,
+            stopped: Stopped::BookEmpty,
+        };
+        Steps { preview, goal }
+    }
+
+    /// There it ends.
+    pub(crate) fn end(self, stopped: Stopped) -> Preview {
+        Preview { stopped, ..self.preview }
+    }
+
     /// How much more may be met at this price.
-    fn left(&self, market: &Market, side: Side, price: Price) -> Quantity {
+    pub(crate) fn left(&self, market: &Market, side: Side, price: Price) -> Quantity {
         let met = Quantity(self.preview.traded.0 + self.preview.prevented.0);
         match self.goal {
             Goal::Quantity(quantity) => quantity.minus(met),
@@ -145,7 +158,7 @@ impl Steps {
         }
     }
 
-    fn is_reached(&self) -> bool {
+    pub(crate) fn is_reached(&self) -> bool {
         let met = Quantity(self.preview.traded.0 + self.preview.prevented.0);
         match self.goal {
             Goal::Quantity(quantity) => met == quantity,
@@ -153,7 +166,7 @@ impl Steps {
         }
     }
 
-    fn take(&mut self, market: &Market, side: Side, price: Price, quantity: Quantity) -> Option<()> {
+    pub(crate) fn take(&mut self, market: &Market, side: Side, price: Price, quantity: Quantity) -> Option<()> {
         let notional = Notional::of(price, quantity)?;
         self.preview.traded = self.preview.traded.checked_add(quantity)?;
         let quote = market.symbol.scale.quote_amount(notional);

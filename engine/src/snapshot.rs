@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::access::{KeyRules, User};
 pub use crate::account::AccountState;
-use crate::book::{Ladder, Slot};
+use crate::book::{Ladder, Level, Slot};
 use crate::command::{AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::Engine;
@@ -15,6 +15,7 @@ pub use crate::market::Counters;
 use crate::market::Market;
 use crate::order::{Order, Side};
 use crate::order_list::List;
+use crate::quotes::QuoteTerms;
 use crate::snapshot_bytes::{self, DecodeError};
 use crate::symbol::Symbol;
 use crate::units::{Amount, OrderId, Price, Quantity, Sequence, Time};
@@ -155,7 +156,25 @@ impl<'a> SymbolState<'a> {
 
     /// What the levels of a side show, best first.
     pub fn levels(self, side: Side) -> impl Iterator<Item = (Price, Quantity)> {
-        self.0.book.levels(Ladder::of(side)).map(|level| (level.price, level.shown))
+        let (levels, shown) = self.shown(side);
+        levels.map(|level| (level.price, level.shown)).chain(shown)
+    }
+
+    /// What depth shows: the levels of the book, or of a quote-driven symbol the house.
+    fn shown(self, side: Side) -> (impl Iterator<Item = &'a Level>, Option<(Price, Quantity)>) {
+        let desk = self.0.desk.as_ref();
+        let levels = desk.is_none().then(|| self.0.book.levels(Ladder::of(side)));
+        (levels.into_iter().flatten(), desk.and_then(|desk| desk.shown[side as usize]))
+    }
+
+    /// How it is quote-driven, if it is.
+    pub fn quote_terms(self) -> Option<QuoteTerms> {
+        self.0.desk.as_ref().map(|desk| desk.terms)
+    }
+
+    /// What the house of a quote-driven symbol has bought here less what it has sold, in smallest base units.
+    pub fn house_position(self) -> Option<i128> {
+        self.0.desk.as_ref().map(|desk| desk.position)
     }
 
     /// All open orders: the bids and then the asks, each best price first and then in the order in which they would trade;
@@ -175,7 +194,8 @@ impl<'a> SymbolState<'a> {
 
     /// How many orders stand at each level of a side, best first.
     pub fn orders_at_levels(self, side: Side) -> impl Iterator<Item = u32> {
-        self.0.book.levels(Ladder::of(side)).map(|level| level.orders)
+        let (levels, shown) = self.shown(side);
+        levels.map(|level| level.orders).chain(shown.map(|_| 1))
     }
 
     /// What a waiting stop that will be a market buy holds.

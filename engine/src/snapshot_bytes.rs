@@ -10,6 +10,7 @@
 //! transfers   by uid and external id: uid, length of the id, the id
 //! symbols     by id, as market_bytes.rs has them
 //! block       what binds keys, and users: AccessBlock; without any the version is lower and this is not there
+//! block       the quote-driven symbols, by id: DeskBlock; without any the version is lower and this is not there
 //! uses        of the names that clients gave to new orders, oldest first, as once.rs has them; without any it ends before
 //! ```
 //!
@@ -29,15 +30,18 @@ use crate::access::{KeyRules, User};
 use crate::account::{AccountState, Accounts, FEE_ACCOUNT, Needs, OrderCount};
 pub use crate::bytes::{DecodeError, VERSION};
 use crate::bytes::{
-    Decoded, HIGHEST, Reader, Record, VERSION_WITHOUT_ACCESS, VERSION_WITHOUT_USES, Writer, ensure, found,
+    Decoded, HIGHEST, Reader, Record, VERSION_WITHOUT_ACCESS, VERSION_WITHOUT_DESKS, VERSION_WITHOUT_USES, Writer,
+    ensure, found,
 };
 use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::{Deadline, Engine};
+use crate::market::Market;
 use crate::market_bytes;
 use crate::once;
+use crate::quotes::QuoteDesk;
 use crate::timer::Timers;
-use crate::units::{Amount, AssetId, OrderId, Sequence, SymbolId, Time, TradeGroup, Uid};
+use crate::units::{Amount, AssetId, OrderId, Price, Sequence, SymbolId, Time, TradeGroup, Uid};
 
 /// An account: uid, flags, tier, group, two order counts, how many balances.
 const ACCOUNT_BYTES: usize = 8 + 1 + 2 + 4 + 2 * 12 + 4;
@@ -71,6 +75,12 @@ struct AccessBlock {
     has_uses: bool,
 }
 
+/// The quote-driven symbols.
+#[derive(Serialize, Deserialize)]
+struct DeskBlock {
+    desks: Vec<(SymbolId, QuoteDesk)>,
+}
+
 /// About how many bytes there will be: not fewer by much.
 pub(crate) fn about(engine: &Engine) -> usize {
     let orders: usize = engine.markets.iter().map(|market| market.book.len()).sum();
@@ -85,8 +95,11 @@ pub(crate) fn about(engine: &Engine) -> usize {
 pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
     let mut out = Writer::new(sink);
     let (has_access, has_uses) = (engine.access.has_more(), engine.uses.len() > 0);
+    let desks = engine.markets.iter().filter_map(|market| Some((market.symbol.id, (**market.desk.as_ref()?).clone())));
+    let desks: Vec<(SymbolId, QuoteDesk)> = desks.collect();
     let version = match (has_access, has_uses) {
-        (true, _) => VERSION,
+        _ if !desks.is_empty() => VERSION,
+        (true, _) => VERSION_WITHOUT_DESKS,
         (false, true) => VERSION_WITHOUT_ACCESS,
         (false, false) => VERSION_WITHOUT_USES,
     };
@@ -111,12 +124,15 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
         out.put(name.as_bytes());
     }
     engine.markets.iter().for_each(|market| market_bytes::write(market, &mut out));
-    if has_access {
+    if has_access || version == VERSION {
         out.block(&AccessBlock {
             rules: engine.access.rules.clone().into_iter().collect(),
             users: engine.access.users.values().cloned().collect(),
             has_uses,
         });
+    }
+    if version == VERSION {
+        out.block(&DeskBlock { desks });
     }
     if has_uses {
         once::write(&engine.uses, &mut out);
@@ -168,7 +184,7 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
         market_bytes::read(&mut input, SymbolId(id), &mut engine, &mut needs)?;
     }
     let mut has_uses = version == VERSION_WITHOUT_ACCESS;
-    if version == VERSION {
+    if version >= VERSION_WITHOUT_DESKS {
         let block: AccessBlock = input.block()?;
         has_uses = block.has_uses;
         for (api_key, rules) in block.rules {
@@ -177,8 +193,13 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
         for user in block.users {
             ensure(engine.access.restore_user(user, &engine.floor.accounts), "a user that cannot be")?;
         }
-        ensure(engine.access.has_more(), "a later version than it needs")?;
+        ensure(version == VERSION || engine.access.has_more(), "a later version than it needs")?;
     }
+    if version == VERSION {
+        read_desks(&mut input, &mut engine)?;
+    }
+    let sound = |market: &Market| market.desk.is_some() || !market.book.is_crossed();
+    ensure(engine.markets.iter().all(sound), "a crossed book")?;
     if has_uses {
         let is_trader = |uid| engine.floor.trader(uid).is_ok();
         let last = |symbol: SymbolId| engine.markets.get(symbol.0 as usize).map(|market| market.counters.order);
@@ -195,6 +216,28 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
     engine.countdowns = BTreeMap::from_iter(head.countdowns);
     ensure(engine.floor.accounts.is_locked(&needs), "an account that does not hold what its orders need")?;
     Ok(engine)
+}
+
+/// The quote-driven symbols take up their desks.
+fn read_desks(input: &mut Reader, engine: &mut Engine) -> Decoded<()> {
+    let DeskBlock { desks } = input.block()?;
+    ensure(!desks.is_empty() && desks.is_sorted_by(|a, b| a.0 < b.0), "a later version than it needs")?;
+    for (symbol, desk) in desks {
+        ensure(engine.floor.trader(desk.terms.house).is_ok(), "a house without an account")?;
+        let market = found(engine.markets.get_mut(symbol.0 as usize), "a desk of no symbol")?;
+        let tick = market.symbol.scale.tick_size().0;
+        let highest = Price(u64::try_from(u128::MAX / tick).unwrap_or(u64::MAX));
+        ensure(desk.is_sound(engine.floor.now, highest), "a desk that cannot be")?;
+        let reference = desk.quote.map(|quote| quote.reference);
+        ensure(market.reference_price == reference, "a reference price that nobody said")?;
+        let is_house = |uid| uid == desk.terms.house;
+        ensure(!market.book.slots().any(|slot| is_house(market.book.uid_of(slot))), "an order of the house")?;
+        if let Some(at) = desk.stale_at() {
+            engine.timers.set(at, Deadline::Stale(symbol));
+        }
+        market.desk = Some(Box::new(desk));
+    }
+    Ok(())
 }
 
 fn write_account(state: &AccountState, out: &mut Writer) {

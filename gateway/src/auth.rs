@@ -42,6 +42,8 @@ pub enum Security {
     UserData,
     /// A signature by a key that may trade.
     Trade,
+    /// A signature by a key that may say reference prices.
+    Feed,
 }
 
 /// Who asked.
@@ -101,6 +103,7 @@ pub fn authenticate(
         Security::Signed => None,
         Security::UserData => Some(Permission::UserData),
         Security::Trade => Some(Permission::Trade),
+        Security::Feed => Some(Permission::Feed),
     };
     let key = find_key(catalog, by.api_key.or(by.session))?;
     let timestamp = params.required_integer("timestamp")?;

@@ -7,10 +7,11 @@ use engine::access::{Access, Role, UserTerms};
 use engine::command::{AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, Permission, Transfer};
 use engine::commission::{Commission, CommissionRates, Discount, FeeRate};
 use engine::order::SelfTradePrevention;
+use engine::quotes;
 use engine::symbol::{CircuitBreaker, PriceRange, SymbolConfig, TrailingDeltaFilter};
 use engine::units::{Multiplier, TradeGroup};
-use engine::{Amount, AssetId, Uid};
-use serde::Deserialize;
+use engine::{Amount, AssetId, SymbolId, Uid};
+use serde::{Deserialize, Serialize};
 
 use crate::params::parse_decimal;
 use crate::passwords;
@@ -117,6 +118,40 @@ struct Symbol {
     discount: Option<DiscountTerms>,
     #[serde(default)]
     circuit_breaker: Option<Breaker>,
+    /// A reference price decides, and not the book.
+    #[serde(default)]
+    quote_driven: Option<QuoteTerms>,
+}
+
+/// How a symbol is quote-driven: in the file, and on the command line of operators.
+#[derive(Clone, Debug, Deserialize, Serialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+#[group(id = "QuoteTerms")]
+pub struct QuoteTerms {
+    /// Whose account every trade is with
+    #[arg(long, value_name = "UID", required = false)]
+    pub house: u64,
+    /// The part of the outside price by which the house's is worse on each side, such as 0.0005
+    #[arg(long, value_name = "PART", required = false)]
+    pub spread: String,
+    /// For how long a price holds
+    #[arg(long, value_name = "MS", required = false)]
+    pub stale_after_ms: u64,
+    /// How much base the house may have bought more than sold, or sold more than bought
+    #[arg(long, value_name = "QUANTITY", required = false)]
+    pub max_exposure: String,
+}
+
+impl QuoteTerms {
+    /// What it comes to, where the base has so many decimals.
+    pub fn parse(&self, base_scale: u8) -> Result<quotes::QuoteTerms, String> {
+        Ok(quotes::QuoteTerms {
+            house: Uid(self.house),
+            spread: multiplier("spread", &self.spread)?,
+            stale_after_ms: self.stale_after_ms,
+            max_exposure: decimal("max_exposure", &self.max_exposure, base_scale)?,
+        })
+    }
 }
 
 /// The four rates of a commission; what is not said is nothing.
@@ -285,6 +320,13 @@ impl Bootstrap {
                 commands.push((what, Command::Access(Box::new(Access::SetUser(terms)))));
             }
         }
+        for (id, symbol) in (0..).zip(&self.symbol) {
+            let Some(terms) = &symbol.quote_driven else { continue };
+            let what = format!("symbol {}: quote_driven", symbol.name);
+            let terms = find(&symbol.base).and_then(|(_, scale)| terms.parse(scale));
+            let terms = Some(terms.map_err(|error| format!("{what}: {error}"))?);
+            commands.push((what, Command::SetQuoteDriven { symbol: SymbolId(id), terms }));
+        }
         Ok(commands)
     }
 }
@@ -435,7 +477,8 @@ impl Key {
         let permission = |word: &String| match word.as_str() {
             "USER_DATA" => Ok(Permission::UserData),
             "TRADE" => Ok(Permission::Trade),
-            other => Err(format!("permission {other} is neither USER_DATA nor TRADE")),
+            "FEED" => Ok(Permission::Feed),
+            other => Err(format!("permission {other} is none of USER_DATA, TRADE, FEED")),
         };
         let permissions = self.permissions.iter().map(permission).collect::<Result<_, _>>()?;
         Ok(ApiKey { uid, api_key: self.api_key.clone(), kind, permissions })
@@ -458,6 +501,9 @@ impl Key {
 /// A symbol by what stands under `[[symbol]]`; `find` knows the assets.
 pub fn symbol(text: &str, find: impl Fn(&str) -> Result<(AssetId, u8), String>) -> Result<SymbolConfig, String> {
     let symbol: Symbol = toml::from_str(text).map_err(|error| error.to_string())?;
+    if symbol.quote_driven.is_some() {
+        return Err("quote_driven is for set-quote-driven, once the symbol is listed".to_owned());
+    }
     symbol.config(find)
 }
 

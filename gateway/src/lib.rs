@@ -45,6 +45,8 @@ pub mod cluster_metrics;
 pub mod client;
 pub mod book_sync;
 pub mod recorded;
+pub mod outside;
+pub mod feed_cli;
 pub mod replay;
 pub mod demo;
 pub mod demo_market;

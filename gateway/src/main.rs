@@ -13,7 +13,7 @@ use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
 use gateway::settings::{self, Sources};
-use gateway::{admin, cluster_cli, demo, journal_cli, replay, sim};
+use gateway::{admin, cluster_cli, demo, feed_cli, journal_cli, replay, sim};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -31,6 +31,8 @@ Examples:
       A venue of your own; market.toml lists its assets, symbols, accounts and keys, and is applied once.
   rialto replay --orders flow.csv.gz --symbol BTCUSD --accounts market.toml
       Drives recorded orders through a running venue.
+  rialto feed follow --source wss://stream.binance.com:9443 --symbol BTCUSDT --to http://127.0.0.1:8080
+      Prices of a venue outside for a quote-driven symbol; \"rialto feed mirror\" brings in a whole book.
   rialto sim < commands.jsonl
       The engine alone in a pipe, one JSON command a line; \"rialto sim --help\" shows them.
   rialto serve --data /var/lib/rialto --node 1 --cluster 1=10.0.0.1:7081,2=10.0.0.2:7081,3=10.0.0.3:7081
@@ -56,6 +58,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Drive recorded orders through a running exchange and compare what it does
     Replay(Box<replay::Arguments>),
+    /// Bring in prices and books of venues outside
+    Feed(Box<feed_cli::Arguments>),
     /// Drive the engine with JSON commands on standard input
     Sim(sim::Arguments),
     /// Accounts, keys, deposits, symbols and users of a running exchange
@@ -143,6 +147,7 @@ fn main() -> ExitCode {
         }),
         Command::Demo(arguments) => with_runtime(async { demo::run(arguments, stop_signal()).await }),
         Command::Replay(arguments) => with_runtime(replay::run(*arguments)),
+        Command::Feed(arguments) => with_runtime(async { feed_cli::run(*arguments, stop_signal()).await }),
         Command::Sim(arguments) => sim::run(arguments),
         Command::Journal(arguments) => journal_cli::run(arguments),
         Command::Admin(arguments) => admin::cli::run(*arguments),

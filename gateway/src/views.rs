@@ -15,6 +15,7 @@ use engine::command::{AccountSettings, ApiKey, ApiKeyKind, ExchangeLimits, Order
 use engine::commission::CommissionRates;
 use engine::event::{OrderList, OrderListStatus, Trade};
 use engine::order::Side;
+use engine::quotes::QuoteTerms;
 use engine::snapshot::{AccountState, SymbolState};
 use engine::symbol::Symbol;
 use engine::{Amount, AssetId, Event, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
@@ -67,8 +68,8 @@ pub struct Catalog {
     pub limits: ExchangeLimits,
     /// What tier n pays is at n - 1.
     pub commission_tiers: Vec<Option<CommissionRates>>,
-    /// What an operator says that symbols are worth.
-    pub reference_prices: BTreeMap<SymbolId, Price>,
+    /// The symbols that are quote-driven, and how.
+    pub quote_driven: BTreeMap<SymbolId, QuoteTerms>,
 }
 
 impl Catalog {
@@ -251,6 +252,8 @@ pub struct Views {
     markets: ArcSwap<Vec<Arc<RwLock<Market>>>>,
     accounts: [RwLock<BTreeMap<Uid, Account>>; ACCOUNT_GROUPS],
     totals: RwLock<Totals>,
+    /// What an operator or a source outside says that symbols are worth. Not in the catalog, which is copied when it changes.
+    reference_prices: RwLock<BTreeMap<SymbolId, Price>>,
     sequence: AtomicU64,
     time: AtomicU64,
     secrets: OnceLock<Arc<KeyRing>>,
@@ -309,6 +312,7 @@ impl Views {
             markets: ArcSwap::default(),
             accounts: std::array::from_fn(|_| RwLock::default()),
             totals: RwLock::default(),
+            reference_prices: RwLock::default(),
             sequence: AtomicU64::new(0),
             time: AtomicU64::new(0),
             secrets: OnceLock::new(),
@@ -336,6 +340,11 @@ impl Views {
         }
     }
 
+    /// What an operator or a source outside says that a symbol is worth.
+    pub fn reference_price(&self, symbol: SymbolId) -> Option<Price> {
+        self.reference_prices.read().get(&symbol).copied()
+    }
+
     // What the feed does.
 
     /// Forgets everything; this is the state now. Trades and candles are the history's to give: [`Views::recall`].
@@ -348,7 +357,9 @@ impl Views {
         catalog.key_rules = snapshot.key_rules().map(|(key, rules)| (key.clone(), rules.clone())).collect();
         catalog.users = snapshot.users().map(|user| (user.terms.name.clone(), user.clone())).collect();
         let referenced = |state: SymbolState| Some((state.symbol().id, state.reference_price()?));
-        catalog.reference_prices = snapshot.symbols().filter_map(referenced).collect();
+        *self.reference_prices.write() = snapshot.symbols().filter_map(referenced).collect();
+        let driven = |state: SymbolState| Some((state.symbol().id, state.quote_terms()?));
+        catalog.quote_driven = snapshot.symbols().filter_map(driven).collect();
         self.klines.reset(catalog.symbols.iter());
         self.catalog.store(Arc::new(catalog));
         self.markets.store(Arc::new(snapshot.symbols().map(restore_market).collect()));
@@ -425,6 +436,13 @@ impl Views {
     /// Only when something is listed is the catalog copied, once for all of an entry.
     fn apply_to_catalog(&self, events: &[Event], catalog: &mut Option<Catalog>, totals: &mut Totals) {
         for event in events {
+            if let &Event::ReferencePriceChanged { symbol, price } = event {
+                let mut prices = self.reference_prices.write();
+                match price {
+                    Some(price) => prices.insert(symbol, price),
+                    None => prices.remove(&symbol),
+                };
+            }
             let listed = matches!(
                 event,
                 Event::AssetAdded { .. }
@@ -433,7 +451,7 @@ impl Views {
                     | Event::SymbolStatusChanged { .. }
                     | Event::ExchangeConfigured(_)
                     | Event::CommissionTierChanged { .. }
-                    | Event::ReferencePriceChanged { .. }
+                    | Event::QuoteDrivenChanged { .. }
                     | Event::ApiKeyAdded(_)
                     | Event::AccessChanged(_)
             );
@@ -466,11 +484,11 @@ impl Views {
                         symbol.status = *status;
                     }
                 }
-                &Event::ReferencePriceChanged { symbol, price: Some(price) } => {
-                    next.reference_prices.insert(symbol, price);
+                &Event::QuoteDrivenChanged { symbol, terms: Some(terms) } => {
+                    next.quote_driven.insert(symbol, terms);
                 }
-                Event::ReferencePriceChanged { symbol, price: None } => {
-                    next.reference_prices.remove(symbol);
+                Event::QuoteDrivenChanged { symbol, terms: None } => {
+                    next.quote_driven.remove(symbol);
                 }
                 Event::ApiKeyAdded(key) => {
                     next.api_keys.insert(key.api_key.clone(), self.opened(key));
@@ -928,8 +946,8 @@ mod tests {
             );
             let restored = Views::new(Arc::new(Klines::new()));
             restored.restore(&engine.snapshot());
-            let price = views.symbols().reference_prices.get(&SymbolId(0)).copied();
-            assert_eq!(restored.symbols().reference_prices.get(&SymbolId(0)).copied(), price);
+            let price = views.reference_price(SymbolId(0));
+            assert_eq!(restored.reference_price(SymbolId(0)), price);
             price
         };
         assert_eq!(told(&set(None)), None);

@@ -8,7 +8,7 @@ use engine::access::{Access, AddressRange, KeyRules, Note, Role, UserTerms};
 use engine::command::{
     AccountSettings, AddAsset, AmendOrder, ApiKey, ApiKeyKind, CancelOrder, CancelOrderList, CancelReplace,
     CancelRestriction, ExchangeLimits, Once, OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, Permission,
-    PlaceOrder, PlaceOrderList, Placing, ReplaceOrder, SpecialTerms, Transfer,
+    PlaceOrder, PlaceOrderList, Placing, QuoteTerms, ReferenceQuote, ReplaceOrder, SpecialTerms, Transfer,
 };
 use engine::commission::{Commission, CommissionRates, Discount, FeeRate, FeeRounding, LotFee};
 use engine::order::{ClientOrderId, OrderType, Peg, PegPrice, SelfTradePrevention, Side, TimeInForce};
@@ -24,6 +24,8 @@ pub const USERS: u64 = 7;
 pub const SYMBOLS: u32 = 3;
 /// The assets of a flow are 0 to one less than this.
 const ASSETS: u32 = 4;
+/// The house of the symbols that are quote-driven.
+pub const HOUSE: Uid = Uid(USERS + 1);
 /// How many names of orders, and how many numbers of orders and lists, a flow remembers.
 const REMEMBERED: usize = 64;
 /// Around which price, in ticks, a symbol begins.
@@ -51,6 +53,8 @@ pub struct OrderFlow {
     transfers: u64,
     /// What this seed does more of than others.
     mood: u64,
+    /// Whether symbols are quote-driven.
+    is_quoted: bool,
 }
 
 impl OrderFlow {
@@ -72,7 +76,23 @@ impl OrderFlow {
             middles: vec![MIDDLE; SYMBOLS as usize],
             placed: 0,
             transfers: 0,
+            is_quoted: false,
         }
+    }
+
+    /// The same with symbols that are quote-driven, most of the time: prices come in between the orders.
+    pub fn quoted(seed: u64) -> OrderFlow {
+        let flow = OrderFlow::new(seed);
+        let mut setup: Vec<Command> = flow.setup.collect();
+        setup.push(Command::OpenAccount { uid: HOUSE });
+        for asset in (0..ASSETS).map(AssetId) {
+            let external_id = format!("first-{asset}");
+            setup.push(Command::Deposit(Transfer { uid: HOUSE, asset, amount: Amount(3_000_000_000), external_id }));
+        }
+        let mut flow = OrderFlow { is_quoted: true, setup: setup.into_iter(), ..flow };
+        let driven: Vec<Command> = (0..SYMBOLS).map(|symbol| flow.quote_driven(SymbolId(symbol), true)).collect();
+        flow.setup = flow.setup.chain(driven).collect::<Vec<Command>>().into_iter();
+        flow
     }
 
     /// What became of the last command: the flow speaks of the orders and lists that it hears of.
@@ -93,6 +113,9 @@ impl OrderFlow {
     }
 
     fn command(&mut self) -> Command {
+        if self.is_quoted && self.below(4) == 0 {
+            return self.quoted_command();
+        }
         if self.below(20) == 0 && !self.asked.is_empty() {
             return self.ask_again();
         }
@@ -169,6 +192,63 @@ impl OrderFlow {
             976..986 => self.status(),
             _ => self.operator(),
         }
+    }
+
+    // Prices from outside.
+
+    fn quoted_command(&mut self) -> Command {
+        match self.below(60) {
+            0 => {
+                let (symbol, is_on) = (self.symbol(), self.below(5) > 0);
+                self.quote_driven(symbol, is_on)
+            }
+            1 => {
+                let symbol = self.symbol();
+                Command::PlaceOrder(self.place_of(HOUSE, symbol))
+            }
+            2 => Command::Tick,
+            3 => {
+                self.transfers += 1;
+                let asset = AssetId(self.below(u64::from(ASSETS)) as u32);
+                let external_id = format!("house-{}", self.transfers);
+                let amount = Amount(u128::from(self.below(200_000_000)));
+                let transfer = Transfer { uid: HOUSE, asset, amount, external_id };
+                if self.below(3) == 0 { Command::Withdraw(transfer) } else { Command::Deposit(transfer) }
+            }
+            _ => self.reference_quote(),
+        }
+    }
+
+    fn quote_driven(&mut self, symbol: SymbolId, is_on: bool) -> Command {
+        let lots = 1 + self.below(150);
+        let terms = QuoteTerms {
+            house: if self.below(30) == 0 { self.user() } else { HOUSE },
+            spread: Multiplier(match self.below(40) {
+                0 => 99_999_999,
+                1 => 100_000_000,
+                some => [0, 50_000, 300_000, 1_000_000][some as usize % 4],
+            }),
+            stale_after_ms: [0, 1, 100, 3_000, 3_000, 3_000, 86_400_000, 86_400_001][self.below(8) as usize],
+            max_exposure: if self.below(30) == 0 { Amount(0) } else { self.lots(symbol, lots, lots + 1) },
+        };
+        Command::SetQuoteDriven { symbol, terms: is_on.then_some(terms) }
+    }
+
+    fn reference_quote(&mut self) -> Command {
+        let symbol = self.symbol();
+        let middle = self.middle(symbol);
+        let wide = self.below(3);
+        // A little off the ticks.
+        let off = u128::from(self.below(3));
+        let bid = Amount(self.ticks(symbol, middle - wide).0 + off);
+        let ask = match self.below(50) {
+            0 => Amount(self.ticks(symbol, middle - wide).0 - 1),
+            1 => Amount(u128::MAX),
+            _ => Amount(self.ticks(symbol, middle + wide).0 + off),
+        };
+        let outside = self.time.0 / 1_000 - self.below(8).saturating_sub(5) * 100;
+        let source = name(["one", "two"][self.below(2) as usize]);
+        Command::ReferenceQuote(ReferenceQuote { symbol, bid, ask, outside_time: Time(outside), source })
     }
 
     // New orders.

@@ -9,6 +9,7 @@ mod book;
 mod checks;
 mod lists;
 mod once;
+mod quotes;
 mod traders;
 mod walk;
 
@@ -86,6 +87,7 @@ impl ReferenceEngine {
     pub fn apply(&mut self, time: Time, command: &Command) -> Vec<Event> {
         self.now = time;
         self.sequence.0 += 1;
+        self.look_at_houses();
         let decision = self.decide(command);
         if let Err(rejection) = decision {
             assert!(self.events.is_empty() && self.before.is_empty(), "a refused command changes nothing");
@@ -96,6 +98,7 @@ impl ReferenceEngine {
             return events;
         }
         self.run_tasks();
+        self.show_house_of(command);
         self.break_circuits();
         for uid in std::mem::take(&mut self.counted) {
             self.events.push(Event::OrderCountChanged { uid, counts: self.counts_now(uid) });
@@ -223,6 +226,8 @@ impl ReferenceEngine {
                 Ok(())
             }
             Command::Once(once) => self.place_once(once),
+            Command::SetQuoteDriven { symbol, terms } => self.set_quote_driven(*symbol, *terms),
+            Command::ReferenceQuote(quote) => self.quote(quote),
         }
     }
 
@@ -269,6 +274,7 @@ impl ReferenceEngine {
 
     fn set_reference_price(&mut self, symbol: SymbolId, price: Option<Amount>) -> Result<(), Rejection> {
         let market = self.market(symbol)?;
+        require(market.desk.is_none(), Rejection::InvalidConfiguration)?;
         let price = price.map(|price| check_price(market, price)).transpose()?;
         self.markets[symbol.0 as usize].operator_price = price;
         self.events.push(Event::ReferencePriceChanged { symbol, price });
@@ -469,12 +475,16 @@ impl ReferenceEngine {
         let resumes = |market: &Market| Some((market.resumes_at?, 1, market.symbol.id, Uid(0)));
         let mut due: Vec<(Time, u8, SymbolId, Uid)> =
             countdowns.chain(self.markets.iter().filter_map(resumes)).filter(|(at, ..)| *at <= self.now).collect();
+        let stale = self.stale_symbols().map(|(at, symbol)| (at, 2, symbol, Uid(0)));
+        due.extend(stale.filter(|(at, ..)| *at <= self.now));
         due.sort();
         for (_, kind, symbol, uid) in due {
             if kind == 0 {
                 self.countdowns.remove(&(symbol, uid));
                 self.events.push(Event::CountdownSet { uid, symbol, at: None });
                 self.cancel_open(symbol.0 as usize, uid);
+            } else if kind == 2 {
+                self.become_stale(symbol.0 as usize);
             } else {
                 let market = &mut self.markets[symbol.0 as usize];
                 market.resumes_at = None;
@@ -525,13 +535,20 @@ impl ReferenceEngine {
 
     /// Say what a level shows now.
     fn report_level(&mut self, at: usize, side: Side, price: Price) {
+        let market = &self.markets[at];
+        if market.desk.is_none() {
+            self.say_level(at, side, price, market.shown_at(side, price));
+        }
+    }
+
+    fn say_level(&mut self, at: usize, side: Side, price: Price, lots: u64) {
         let market = &mut self.markets[at];
         market.last_update_id += 1;
         self.events.push(Event::LevelChanged {
             symbol: market.symbol.id,
             side,
             price,
-            quantity: Quantity(market.shown_at(side, price)),
+            quantity: Quantity(lots),
             update_id: market.last_update_id,
         });
     }

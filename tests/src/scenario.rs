@@ -8,6 +8,8 @@
 //! How the symbol is: `fees maker 1% taker 2%`, `fees by lot maker 1 taker 2` (both before all else), `min notional 10`,
 //! `max orders 3`, `execution range 10%`, `breaker 10% in 60s [for 5s]`, `order counts 2 in 10s`.
 //!
+//! Quote-driven: `driven by carol spread 1% for 5s exposure 10`, `driven by book`, `quote 99 / 101 [said at 7]`.
+//!
 //! An order: `buy 3 @ 100`, `sell 3 @ primary+1`, `market buy 3`, `market sell for 300`, `stop sell 3` and `take buy 3`; to
 //! which may be added `at 95` (the stop price), `trail 100`, `limit 94` (of a stop), `ioc`, `fok`, `post-only`, `shows 2`,
 //! `stp decrement`, `as NAME`. What traders say: `alice buy 3 @ 100 ioc`; `alice oco LIST: sell ... | sell ...`, and so
@@ -20,8 +22,8 @@
 
 use engine::command::{
     AccountSettings, AddAsset, AmendOrder, CancelOrder, CancelOrderList, CancelReplace, ExchangeLimits, Once,
-    OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, Placing, ReplaceOrder,
-    SpecialTerms, Transfer,
+    OrderCountLimit, OrderListKind, OrderQuantity, OrderReference, PlaceOrder, PlaceOrderList, Placing, QuoteTerms,
+    ReferenceQuote, ReplaceOrder, SpecialTerms, Transfer,
 };
 use engine::commission::{FeeRate, LotFee};
 use engine::event::OrderListStatus;
@@ -163,6 +165,26 @@ impl Venue {
             ["reference", "price", price] => {
                 Some(Command::SetReferencePrice { symbol: SYMBOL, price: Some(Amount(number(price))) })
             }
+            ["driven", "by", house, "spread", part, "for", time, "exposure", lots] => {
+                let terms = QuoteTerms {
+                    house: uid(house)?,
+                    spread: Multiplier(share(part)),
+                    stale_after_ms: micros(time) / 1_000,
+                    max_exposure: Amount(number(lots)),
+                };
+                Some(Command::SetQuoteDriven { symbol: SYMBOL, terms: Some(terms) })
+            }
+            ["driven", "by", "book"] => Some(Command::SetQuoteDriven { symbol: SYMBOL, terms: None }),
+            ["quote", bid, "/", ask, ref said @ ..] => Some(Command::ReferenceQuote(ReferenceQuote {
+                symbol: SYMBOL,
+                bid: Amount(number(bid)),
+                ask: Amount(number(ask)),
+                outside_time: match *said {
+                    ["said", "at", time] => Time(number(time) as u64),
+                    _ => Time(self.commands),
+                },
+                source: name("outside"),
+            })),
             ["halt"] => status(SymbolStatus::Halt),
             ["cancel", "only"] => status(SymbolStatus::CancelOnly),
             ["resume"] => status(SymbolStatus::Trading),
@@ -416,7 +438,13 @@ fn say(event: &Event) -> Option<String> {
         | Event::Deposited(_)
         | Event::WithdrawalBegun(_)
         | Event::WithdrawalAbandoned(_)
-        | Event::Withdrawn(_) => return None,
+        | Event::Withdrawn(_)
+        | Event::QuoteDrivenChanged { .. } => return None,
+        Event::QuoteChanged(quote) => {
+            let bid = quote.bid.map_or("nothing".to_owned(), |bid| bid.to_string());
+            format!("house: {bid} / {}", quote.ask)
+        }
+        Event::QuoteStale { .. } => "house: price too old".into(),
     })
 }
 

@@ -36,12 +36,22 @@ fn commands(otherwise: usize) -> usize {
 
 #[test]
 fn the_fast_exchange_agrees_with_the_slow_one() {
+    agrees(OrderFlow::new, ENOUGH, &MUST_BE_SEEN);
+}
+
+#[test]
+fn the_fast_exchange_agrees_with_the_slow_one_where_a_reference_price_decides() {
+    agrees(OrderFlow::quoted, ENOUGH / 2, &MUST_BE_SEEN_OF_QUOTES);
+}
+
+/// Both say the same of the flows of some seeds, which come to all those rules.
+fn agrees(flow: fn(u64) -> OrderFlow, enough: usize, must_be_seen: &[&str]) {
     let seeds = seeds(9);
-    let all = commands(ENOUGH);
+    let all = commands(enough);
     let each = all / seeds.len();
     let mut seen = BTreeSet::new();
     for seed in seeds {
-        let mut flow = OrderFlow::new(seed);
+        let mut flow = flow(seed);
         let mut pair = Pair::default();
         let mut next_look = 0;
         for number in 0..each {
@@ -58,8 +68,8 @@ fn the_fast_exchange_agrees_with_the_slow_one() {
         pair.validate(|| format!("seed {seed}, at the end"));
     }
     // A flow that never comes to a rule proves nothing of it.
-    let missing: Vec<&str> = MUST_BE_SEEN.into_iter().filter(|kind| !seen.contains(*kind)).collect();
-    assert!(all < ENOUGH || missing.is_empty(), "never came to {missing:?}");
+    let missing: Vec<&str> = must_be_seen.iter().copied().filter(|kind| !seen.contains(*kind)).collect();
+    assert!(all < enough || missing.is_empty(), "never came to {missing:?}");
 }
 
 /// The two exchanges, asked the same.
@@ -166,6 +176,33 @@ fn kind(event: &Event) -> String {
         }
     }
 }
+
+const MUST_BE_SEEN_OF_QUOTES: [&str; 24] = [
+    "Expired InsufficientLiquidity",
+    "Expired OcoTrigger",
+    "Expired Rejected(InsufficientBalance)",
+    "Expired UnfilledFok",
+    "Expired UnfilledIocQuantity",
+    "LevelChanged",
+    "OrderTriggered",
+    "QuoteChanged",
+    "QuoteDrivenChanged",
+    "QuoteStale",
+    "ReferencePriceChanged",
+    "Rejected AccountDisabled",
+    "Rejected IcebergNotSupported",
+    "Rejected InvalidConfiguration",
+    "Rejected InvalidQuote",
+    "Rejected NoReferencePrice",
+    "Rejected NotQuoteDriven",
+    "Rejected OpenOrders",
+    "Rejected PegNotSupported",
+    "Rejected QuoteOutdated",
+    "Rejected WouldMatchImmediately",
+    "Rejected WouldTriggerImmediately",
+    "SymbolStatusChanged",
+    "Trade",
+];
 
 const MUST_BE_SEEN: [&str; 95] = [
     "AccountConfigured",
@@ -280,8 +317,9 @@ fn the_same_log_gives_the_same_state_and_the_same_events() {
 
 #[test]
 fn a_snapshot_in_the_middle_changes_nothing() {
-    for seed in seeds(2) {
-        let log = log_of(seed, 12_000);
+    for (seed, log) in
+        seeds(2).into_iter().flat_map(|seed| [log_of(seed, 12_000), quoted_log_of(seed, 12_000)].map(|log| (seed, log)))
+    {
         let (whole, whole_events) = replay(Engine::new(), &log);
         let random = rand::random_range(100..11_000);
         for cut in [0, 1, 17, 40, 300, 4_000, random, 11_999, 12_000] {
@@ -331,7 +369,15 @@ fn a_snapshot_of_another_version_or_cut_short_is_refused() {
 
 /// The first commands of a flow that hears what became of them.
 fn log_of(seed: u64, count: usize) -> Vec<(Time, Command)> {
-    let (mut flow, mut engine) = (OrderFlow::new(seed), Engine::new());
+    log_of_flow(OrderFlow::new(seed), count)
+}
+
+fn quoted_log_of(seed: u64, count: usize) -> Vec<(Time, Command)> {
+    log_of_flow(OrderFlow::quoted(seed), count)
+}
+
+fn log_of_flow(mut flow: OrderFlow, count: usize) -> Vec<(Time, Command)> {
+    let mut engine = Engine::new();
     let mut log = Vec::new();
     for _ in 0..count {
         let (time, command) = flow.next().expect("a flow has no end");

@@ -2,6 +2,8 @@
 //! listener.
 
 use clap::{Args, Subcommand};
+
+use crate::bootstrap::QuoteTerms;
 use serde::{Deserialize, Serialize};
 
 /// One thing to do.
@@ -35,7 +37,7 @@ pub enum Action {
     CreateKey {
         /// Whose
         uid: u64,
-        /// What may be done with it: USER_DATA, TRADE; both where it is not said
+        /// What may be done with it: USER_DATA, TRADE, FEED; the first two where it is not said
         #[arg(long = "permission", value_name = "WORD")]
         #[serde(default)]
         permissions: Option<Vec<String>>,
@@ -127,6 +129,19 @@ pub enum Action {
         symbol: String,
         /// TRADING, HALT, BREAK, CANCEL_ONLY or END_OF_DAY
         status: String,
+    },
+    /// Let a reference price from outside decide in a symbol instead of its book; only while no order is open in it
+    SetQuoteDriven {
+        /// Which one
+        symbol: String,
+        /// How
+        #[command(flatten)]
+        #[serde(flatten)]
+        terms: Option<QuoteTerms>,
+        /// It has a book again
+        #[arg(long, conflicts_with = "QuoteTerms")]
+        #[serde(default)]
+        off: bool,
     },
     /// Make a user for the web page, or set one anew; whatever was logged in as it is logged out
     SetUser {

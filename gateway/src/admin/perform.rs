@@ -102,6 +102,7 @@ fn refusal(rejection: Rejection) -> Refused {
         Rejection::AccountDisabled => (409, "the account's settings do not allow it"),
         Rejection::ZeroQuantity => (400, "the amount must be above zero"),
         Rejection::Overflow => (400, "the amount does not fit"),
+        Rejection::OpenOrders => (409, "orders are open; cancel them first"),
         Rejection::InvalidConfiguration => (400, "a name, number or text is not one that can be"),
         other => return Refused(409, format!("refused: {other:?}")),
     };
@@ -229,6 +230,22 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
             let symbol = catalog.symbol(&symbol).ok_or_else(|| refusal(Rejection::UnknownSymbol))?.id;
             planned(Command::SetSymbolStatus { symbol, status }, json!({ "status": symbol_status_word(status) }))
         }
+        Action::SetQuoteDriven { symbol, terms, off } => {
+            let symbol = catalog.symbol(&symbol).ok_or_else(|| refusal(Rejection::UnknownSymbol))?;
+            let terms = match (off, terms) {
+                (true, _) => None,
+                (false, None) => {
+                    return Err(wrong("say --house, --spread, --stale-after-ms and --max-exposure, or --off"));
+                }
+                (false, Some(terms)) => {
+                    let base = catalog.assets.get(symbol.config.base.0 as usize);
+                    let scale = base.ok_or_else(|| refusal(Rejection::UnknownAsset))?.scale;
+                    existing(app, terms.house)?;
+                    Some(terms.parse(scale).map_err(wrong)?)
+                }
+            };
+            planned(Command::SetQuoteDriven { symbol: symbol.id, terms }, json!({ "quote_driven": terms.is_some() }))
+        }
         Action::SetUser { name, role, uid, password, one_time_codes, disabled } => {
             let role = parse_role(&role).ok_or_else(|| wrong("the role is none of trader, read-only, operator"))?;
             let mut told = json!({ "name": name, "role": role_word(role) });
@@ -350,13 +367,14 @@ fn permission_word(permission: Permission) -> &'static str {
     match permission {
         Permission::UserData => "USER_DATA",
         Permission::Trade => "TRADE",
+        Permission::Feed => "FEED",
     }
 }
 
 fn parse_permissions(words: &[String]) -> Result<Vec<Permission>, Refused> {
-    let known = [Permission::UserData, Permission::Trade];
+    let known = [Permission::UserData, Permission::Trade, Permission::Feed];
     let parse = |word: &String| known.into_iter().find(|known| permission_word(*known) == word);
-    let complaint = |word: &String| wrong(format!("permission {word} is neither USER_DATA nor TRADE"));
+    let complaint = |word: &String| wrong(format!("permission {word} is none of USER_DATA, TRADE, FEED"));
     words.iter().map(|word| parse(word).ok_or_else(|| complaint(word))).collect()
 }
 

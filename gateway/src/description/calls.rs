@@ -46,6 +46,7 @@ const CALLS: &[CallText] = &[
     ("DELETE /api/v3/openOrders", "Cancel all open orders of a symbol", "symbol!", "[Canceled|CanceledList]"),
     ("GET /api/v3/allOrders", "All orders of a symbol", "symbol! orderId startTime endTime limit", "[Order]"),
     ("POST /api/v3/countdownCancelAll", "The dead man's switch of a symbol", "symbol! countdownTime!", "Countdown"),
+    ("POST /api/v3/referenceQuote", "Say what a quote-driven symbol is worth outside", "symbol! price bidPrice askPrice source sourceTime", "ReferenceQuote"),
     ("POST /api/v3/order/oco", "New OCO, the older form", "symbol! listClientOrderId side! quantity! limitClientOrderId limitStrategyId limitStrategyType price! limitIcebergQty trailingDelta stopClientOrderId stopPrice! stopStrategyId stopStrategyType stopLimitPrice stopIcebergQty stopLimitTimeInForce newOrderRespType selfTradePreventionMode", "PlacedList"),
     ("POST /api/v3/orderList/oco", "New OCO", "symbol! listClientOrderId side! quantity! above* below* newOrderRespType selfTradePreventionMode", "PlacedList"),
     ("POST /api/v3/orderList/oto", "New OTO", "symbol! listClientOrderId workingSide! workingQuantity! working* pendingSide! pendingQuantity pending* newOrderRespType selfTradePreventionMode", "PlacedList"),
@@ -147,7 +148,7 @@ fn operation(route: &Route) -> Value {
     let name = format!("{} {}", route.method, route.path);
     let (_, summary, parameters, answer) =
         CALLS.iter().find(|(call, ..)| *call == name).unwrap_or_else(|| panic!("{name} is not described"));
-    let is_signed = matches!(route.security, Security::Signed | Security::UserData | Security::Trade);
+    let is_signed = matches!(route.security, Security::Signed | Security::UserData | Security::Trade | Security::Feed);
     let mut listed: Vec<Value> = names(parameters).iter().map(|name| parameter(name, route)).collect();
     if is_signed {
         listed.extend(["timestamp!", "signature!", "recvWindow"].map(|name| parameter(name, route)));
@@ -235,13 +236,14 @@ fn kind(name: &str, route: &Route) -> Value {
         _ if client_order_id => json!({ "type": "string", "pattern": "^[a-zA-Z0-9-_.:/]{1,36}$" }),
         "symbol" => json!({ "type": "string", "pattern": "^[A-Z0-9-_.]{1,20}$" }),
         "symbols" => json!({ "type": "string", "description": "A JSON list of symbols" }),
-        "quantity" | "price" | "stopPrice" | "icebergQty" | "quoteOrderQty" | "newQty" => {
+        "quantity" | "price" | "bidPrice" | "askPrice" | "stopPrice" | "icebergQty" | "quoteOrderQty" | "newQty" => {
             json!({ "type": "string", "pattern": r"^([0-9]{1,20})(\.[0-9]{1,20})?$" })
         }
         "recvWindow" => json!({ "type": "number", "minimum": 0, "maximum": 60_000 }),
         "showPermissionSets" | "omitZeroBalances" | "computeCommissionRates" => json!({ "type": "boolean" }),
         "strategyType" => json!({ "type": "integer", "minimum": 1_000_000 }),
         "limit" => json!({ "type": "integer", "minimum": 1 }),
+        "source" => json!({ "type": "string", "pattern": "^[a-zA-Z0-9-_.:/]{1,36}$" }),
         "permissions" | "timeZone" | "windowSize" | "signature" | "listenKey" => json!({ "type": "string" }),
         _ => json!({ "type": "integer", "minimum": 0 }),
     }

@@ -26,6 +26,7 @@ pub const SHAPES: &[(&str, &str)] = &[
     ("DayTicker", "{..WindowTicker,prevClosePrice:decimal,lastQty:decimal,bidPrice:decimal,bidQty:decimal,askPrice:decimal,askQty:decimal}"),
     ("PriceTicker", "{symbol:text,price:decimal}"),
     ("BookTicker", "{symbol:text,bidPrice:decimal,bidQty:decimal,askPrice:decimal,askQty:decimal}"),
+    ("ReferenceQuote", "{symbol:text,bidPrice:decimal|null,askPrice:decimal,source:text,sourceTime:int,time:int}"),
     ("ReferencePrice", "{symbol:text,referencePrice:decimal|null,timestamp:int}"),
     ("ReferenceCalculation", "{symbol:text,calculationType:'ARITHMETIC_MEAN'|'EXTERNAL',externalCalculationId?:int,bucketCount?:int,bucketWidthMs?:int}"),
     // Orders.

@@ -6,6 +6,7 @@ use engine::command::{
     Transfer,
 };
 use engine::event::{Event, ExpiryReason, Fill, OrderList, StatusCause};
+use engine::quotes::QuoteTerms;
 use engine::symbol::Symbol;
 use engine::{Amount, AssetId, Order, Quantity, SymbolId, Uid};
 use serde_json::{Map, Value, json};
@@ -91,6 +92,13 @@ pub fn command(command: &Command, names: &Names) -> Facts {
         Command::SetReferencePrice { symbol, price } => Facts::new("SetReferencePrice")
             .put("symbol", names.symbol_name(*symbol))
             .put("price", price.map(|price| names.asked_price(*symbol, price))),
+        Command::SetQuoteDriven { symbol, terms } => quote_driven("SetQuoteDriven", *symbol, *terms, names),
+        Command::ReferenceQuote(quote) => Facts::new("ReferenceQuote")
+            .put("symbol", names.symbol_name(quote.symbol))
+            .put("bid", names.asked_price(quote.symbol, quote.bid))
+            .put("ask", names.asked_price(quote.symbol, quote.ask))
+            .put("source", quote.source.to_string())
+            .put("outside_time", moment::text(quote.outside_time)),
         Command::SetCommissionTier { tier, rates } => Facts::new("SetCommissionTier")
             .put("tier", *tier)
             .put("maker_billionths", rates.maker.billionths())
@@ -268,7 +276,26 @@ pub fn event(event: &Event, names: &Names) -> Facts {
         Event::BalanceChanged { uid, asset, free, locked } => {
             Facts::new("BalanceChanged").put("uid", uid.0).with(balance(*asset, *free, *locked, names))
         }
+        Event::QuoteDrivenChanged { symbol, terms } => quote_driven("QuoteDrivenChanged", *symbol, *terms, names),
+        Event::QuoteChanged(quote) => Facts::new("QuoteChanged")
+            .put("symbol", names.symbol_name(quote.symbol))
+            .put("bid", quote.bid.map(|bid| names.price(quote.symbol, bid)))
+            .put("ask", names.price(quote.symbol, quote.ask))
+            .put("source", quote.source.to_string())
+            .put("outside_time", moment::text(quote.outside_time)),
+        Event::QuoteStale { symbol } => Facts::new("QuoteStale").put("symbol", names.symbol_name(*symbol)),
     }
+}
+
+/// How a symbol is quote-driven.
+fn quote_driven(kind: &'static str, symbol: SymbolId, terms: Option<QuoteTerms>, names: &Names) -> Facts {
+    let facts = Facts::new(kind).put("symbol", names.symbol_name(symbol)).put("on", terms.is_some());
+    let Some(QuoteTerms { house, spread, stale_after_ms, max_exposure }) = terms else { return facts };
+    facts
+        .put("house", house.0)
+        .put("spread_hundred_millionths", spread.0)
+        .put("stale_after_ms", stale_after_ms)
+        .put("max_exposure", max_exposure.0.to_string())
 }
 
 /// A balance.

@@ -463,6 +463,21 @@ impl ApiError {
         fixed(400, -2039, "Client order ID is not correct for this order ID.")
     }
 
+    /// A reference quote for a symbol with a book.
+    pub fn not_quote_driven() -> ApiError {
+        fixed(400, -2043, "This symbol is not quote-driven.")
+    }
+
+    /// A reference quote that is no price.
+    pub fn invalid_quote() -> ApiError {
+        fixed(400, -1013, "Invalid reference quote.")
+    }
+
+    /// A reference quote from before the one that holds.
+    pub fn outdated_quote() -> ApiError {
+        fixed(400, -2010, "A later reference quote of this symbol holds.")
+    }
+
     /// No key, or not one.
     pub fn api_key_format() -> ApiError {
         fixed(401, -2014, "API-key format invalid.")
@@ -497,6 +512,9 @@ impl ApiError {
             Rejection::OcoPrices => fixed(400, -2010, "The relationship of the prices for the orders is not correct."),
             Rejection::IcebergExceedsQuantity => fixed(400, -2010, "IcebergQty exceeds QTY."),
             Rejection::NoPegPrice => fixed(400, -2010, "Order book liquidity is too low for this pegged order."),
+            Rejection::NoReferencePrice => ApiError::no_reference_price(),
+            Rejection::IcebergNotSupported => fixed(400, -2010, "Iceberg orders are not supported for this symbol."),
+            Rejection::PegNotSupported => fixed(400, -2010, "Pegged orders are not supported for this symbol."),
             Rejection::UnknownAccount => fixed(400, -2010, "This action is disabled on this account."),
             Rejection::AccountDisabled => fixed(400, -2010, "This account may not place or cancel orders."),
             other => cannot_be(other),

@@ -88,6 +88,7 @@ fn symbol_info(symbol: &Symbol, catalog: &Catalog) -> Value {
     let (base, quote) = (numbers.base_scale(), numbers.quote_scale());
     let name = |asset: engine::AssetId| &catalog.assets[asset.0 as usize].name;
     let word = |mode: &SelfTradePrevention| wire::self_trade_prevention_word(*mode);
+    let is_quote_driven = catalog.quote_driven.contains_key(&symbol.id);
     json!({
         "symbol": config.name,
         "status": symbol_status_word(symbol.status),
@@ -99,7 +100,7 @@ fn symbol_info(symbol: &Symbol, catalog: &Catalog) -> Value {
         "baseCommissionPrecision": base,
         "quoteCommissionPrecision": quote,
         "orderTypes": wire::ORDER_TYPES.map(wire::type_word),
-        "icebergAllowed": true,
+        "icebergAllowed": !is_quote_driven,
         "ocoAllowed": true,
         "otoAllowed": true,
         "opoAllowed": true,
@@ -107,7 +108,7 @@ fn symbol_info(symbol: &Symbol, catalog: &Catalog) -> Value {
         "allowTrailingStop": true,
         "cancelReplaceAllowed": true,
         "amendAllowed": true,
-        "pegInstructionsAllowed": true,
+        "pegInstructionsAllowed": !is_quote_driven,
         "isSpotTradingAllowed": true,
         "isMarginTradingAllowed": false,
         "filters": super::filters::of_symbol(&numbers),
@@ -161,11 +162,11 @@ pub fn reference_price(app: &Arc<App>, mut call: Call) -> Handling {
         let catalog = app.outlets.views.symbols();
         let symbol = call.params.symbol(&catalog)?;
         call.params.finish()?;
-        let price = catalog.reference_prices.get(&symbol.id).ok_or_else(ApiError::no_reference_price)?;
+        let price = app.outlets.views.reference_price(symbol.id).ok_or_else(ApiError::no_reference_price)?;
         let numbers = Numbers::new(symbol, &catalog, call.unit);
         Ok(Reply::of(&json!({
             "symbol": symbol.config.name,
-            "referencePrice": numbers.price(*price),
+            "referencePrice": numbers.price(price),
             "timestamp": numbers.time(app.outlets.views.time()),
         })))
     })())
@@ -181,7 +182,7 @@ pub fn reference_calculation(app: &Arc<App>, mut call: Call) -> Handling {
         if !has_status(symbol, status) {
             return Err(ApiError::symbol_status_mismatch());
         }
-        catalog.reference_prices.get(&symbol.id).ok_or_else(ApiError::no_reference_price)?;
+        app.outlets.views.reference_price(symbol.id).ok_or_else(ApiError::no_reference_price)?;
         Ok(Reply::of(&json!({
             "symbol": symbol.config.name,
             "calculationType": "EXTERNAL",

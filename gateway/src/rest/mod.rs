@@ -19,6 +19,7 @@ pub mod lists;
 pub mod market;
 pub mod order_params;
 pub mod outcome;
+pub mod quotes;
 pub mod trade;
 
 use error::ApiError;
@@ -59,6 +60,8 @@ pub static ROUTES: &[Route] = &[
     route("DELETE", "/api/v3/openOrders", "openOrders.cancelAll", Security::Trade, Weight::OnFailure(1), trade::cancel_open_orders),
     route("GET", "/api/v3/allOrders", "allOrders", Security::UserData, Weight::Fixed(20), trade::all_orders),
     route("POST", "/api/v3/countdownCancelAll", "countdownCancelAll", Security::Trade, Weight::Fixed(1), trade::countdown),
+    // Prices from outside, for symbols that are quote-driven.
+    route("POST", "/api/v3/referenceQuote", "referenceQuote", Security::Feed, Weight::OnFailure(1), quotes::quote),
     // Order lists.
     route("POST", "/api/v3/order/oco", "orderList.place", Security::Trade, Weight::OnFailure(1), lists::place_oco_by_kind),
     route("POST", "/api/v3/orderList/oco", "orderList.place.oco", Security::Trade, Weight::OnFailure(1), lists::place_oco),

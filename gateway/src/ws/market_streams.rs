@@ -309,7 +309,7 @@ impl Publisher {
     }
 
     fn reference_price(&mut self, catalog: &Catalog, topic: Topic, symbol: SymbolId) {
-        let price = catalog.reference_prices.get(&symbol).copied();
+        let price = self.views.reference_price(symbol);
         let news = self.references.insert(topic, price) != Some(price);
         let Some(market) = MarketText::new(catalog, symbol) else { return };
         if self.hub.take_fresh(topic) || news {

@@ -7,6 +7,8 @@ use engine::order::{ClientOrderId, Order, OrderType, Peg, PegPrice, SelfTradePre
 use engine::symbol::{PriceRange, Symbol};
 use engine::units::{Multiplier, Notional, Price, Time, TradeGroup, Uid};
 
+use super::quotes::Desk;
+
 /// One symbol with all that is open in it.
 pub struct Market {
     pub symbol: Symbol,
@@ -33,6 +35,8 @@ pub struct Market {
     pub recent: Vec<(Time, Price)>,
     /// When the circuit breaker's halt ends.
     pub resumes_at: Option<Time>,
+    /// What makes it quote-driven.
+    pub desk: Option<Desk>,
 }
 
 /// An open order.
@@ -138,6 +142,7 @@ impl Market {
             traded: BTreeMap::new(),
             recent: Vec::new(),
             resumes_at: None,
+            desk: None,
         }
     }
 
@@ -179,6 +184,9 @@ impl Market {
     }
 
     pub fn best(&self, side: Side) -> Option<Price> {
+        if let Some(desk) = &self.desk {
+            return desk.price(side.opposite());
+        }
         let prices = self.in_book(side).map(|open| open.order.price);
         if side == Side::Buy { prices.max() } else { prices.min() }
     }
@@ -242,11 +250,11 @@ impl Market {
 
     fn walk(&self, taker: &Taker, groups: &BTreeMap<Uid, TradeGroup>, now: Time) -> Plan {
         let reference = self.reference_price(now);
-        let mut queue: Vec<Maker> = self
-            .in_book(taker.side.opposite())
-            .filter(|open| taker.limit.is_none_or(|limit| reaches(taker.side, limit, open.order.price)))
-            .map(Maker::of)
-            .collect();
+        let mut queue: Vec<Maker> = match &self.desk {
+            Some(desk) => Maker::of_house(self, desk, taker.side).into_iter().collect(),
+            None => self.in_book(taker.side.opposite()).map(Maker::of).collect(),
+        };
+        queue.retain(|maker| taker.limit.is_none_or(|limit| reaches(taker.side, limit, maker.price)));
         let mut next_ticket = u64::MAX / 2;
         let mut plan = Plan { steps: Vec::new(), end: End::Filled };
         let mut size = taker.size;
@@ -262,11 +270,13 @@ impl Market {
             if open == 0 {
                 return Plan { end: End::Unaffordable, ..plan };
             }
-            if !in_range(self.symbol.config.execution_range, taker.side, maker.price, reference) {
+            let ranged = self.desk.is_none();
+            if ranged && !in_range(self.symbol.config.execution_range, taker.side, maker.price, reference) {
                 return Plan { end: End::OutOfRange, ..plan };
             }
             let both = open.min(maker.shown);
-            let (quantity, what) = match taker.relation(maker, groups) {
+            let relation = taker.relation(maker, groups).filter(|_| self.desk.is_none());
+            let (quantity, what) = match relation {
                 None => (both, What::Trade),
                 Some((mode, group)) => {
                     let (of_taker, of_maker) = match mode {
@@ -462,6 +472,22 @@ struct Maker {
 }
 
 impl Maker {
+    /// The house of a quote-driven symbol, as one maker of as much as it trades.
+    fn of_house(market: &Market, desk: &Desk, side: Side) -> Option<Maker> {
+        let price = desk.price(side)?;
+        let lots = market.house_lots(side, price);
+        (lots > 0).then_some(Maker {
+            order_id: 0,
+            uid: desk.terms.house,
+            mode: SelfTradePrevention::None,
+            price,
+            ticket: 0,
+            shown: lots,
+            open: lots,
+            iceberg: None,
+        })
+    }
+
     fn of(open: &Open) -> Maker {
         let Place::Book { ticket, shown } = open.place else { unreachable!("only the book is planned with") };
         Maker {

@@ -49,7 +49,9 @@ impl ReferenceEngine {
         let market = self.market(symbol)?;
         let account = self.accounts.get(&uid).filter(|_| uid.0 != 0).ok_or(Rejection::UnknownAccount)?;
         require(account.settings.can_trade, Rejection::AccountDisabled)?;
-        require(market.symbol.status == SymbolStatus::Trading, Rejection::MarketClosed)
+        require(market.symbol.status == SymbolStatus::Trading, Rejection::MarketClosed)?;
+        let is_house = market.desk.as_ref().is_some_and(|desk| desk.terms.house == uid);
+        require(!is_house, Rejection::AccountDisabled)
     }
 
     /// What can be checked of an order before it is known what else comes with it: its shape, and the filters on its
@@ -82,6 +84,10 @@ impl ReferenceEngine {
         }
         // What a pending order said of prices and parts was checked when it was accepted.
         let again = occasion == Occasion::Placed;
+        if market.desk.is_some() {
+            require(special.iceberg_quantity.is_none(), Rejection::IcebergNotSupported)?;
+            require(special.peg.is_none(), Rejection::PegNotSupported)?;
+        }
         let mut iceberg = None;
         if let Some(part) = special.iceberg_quantity {
             let part_lots = if again { lots_of(market, part)? } else { check_lots(market, part)? };
@@ -161,6 +167,7 @@ impl ReferenceEngine {
         let (free, _) = self.balance(place.uid, self.pays_in(place.symbol.0 as usize, place.side));
         terms.hold = match (place.order_type, place.side) {
             (OrderType::Market, side) => {
+                require(market.has_house_price(side), Rejection::NoReferencePrice)?;
                 if let OrderQuantity::Quote(quote) = place.quantity {
                     require(side == Side::Sell || quote.0 <= free, Rejection::InsufficientBalance)?;
                     terms.quote_order_quantity = quote.0;
@@ -432,6 +439,11 @@ impl Market {
 
     fn quote_unit(&self) -> u128 {
         self.symbol.scale.quote_amount(engine::units::Notional(1)).0
+    }
+
+    /// Whether an order of `side` has a price: in a quote-driven symbol the house's.
+    pub(super) fn has_house_price(&self, side: Side) -> bool {
+        self.desk.as_ref().is_none_or(|desk| desk.price(side).is_some())
     }
 
     /// What a plan costs a buyer, the fee by lot included, or brings a seller.

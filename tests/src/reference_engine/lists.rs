@@ -283,6 +283,7 @@ impl ReferenceEngine {
         if let Some(best) = market.best(Side::Buy).filter(|_| order.side == Side::Sell) {
             fits(u128::from(best.0) * u128::from(lots))?;
         }
+        require(!is_market || market.has_house_price(order.side), Rejection::NoReferencePrice)?;
         let need = match order.side {
             Side::Sell => market.base(lots),
             Side::Buy if is_market => {

@@ -44,7 +44,7 @@ impl ReferenceEngine {
     }
 
     /// What became of the same request before.
-    fn first_result(&self, once: &Once) -> Option<&Event> {
+    pub(super) fn first_result(&self, once: &Once) -> Option<&Event> {
         let last = self.last_use(once.key)?;
         (!once.answered && last.fingerprint == once.fingerprint).then_some(&last.result)
     }
@@ -73,8 +73,10 @@ impl ReferenceEngine {
             return;
         }
         let own: Vec<&Event> = events.iter().take_while(|event| !matches!(event, Event::OrderTriggered(_))).collect();
+        // In a quote-driven symbol the house has orders too.
+        let (asker, _) = once.placing.place();
         let accepted = |event: &&Event| match event {
-            Event::OrderAccepted(order) => Some((order.order_id, order.status)),
+            Event::OrderAccepted(order) if order.uid == asker => Some((order.order_id, order.status)),
             _ => None,
         };
         let mut orders: Vec<(OrderId, OrderStatus)> = own.iter().filter_map(accepted).collect();

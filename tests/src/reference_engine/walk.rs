@@ -11,10 +11,10 @@ use super::lists::Effect;
 
 /// What the trades of one walk did to prices and to lists.
 #[derive(Default)]
-struct Walk {
-    prices: Option<(Price, Price)>,
-    effects: Vec<Effect>,
-    aggregate_at: Option<Price>,
+pub struct Walk {
+    pub prices: Option<(Price, Price)>,
+    pub effects: Vec<Effect>,
+    pub aggregate_at: Option<Price>,
 }
 
 /// One side of a trade.
@@ -35,7 +35,7 @@ impl ReferenceEngine {
         taker.place = Place::Taking;
         self.markets[at].taking = Some(order_id);
         let is_market = taker.order.order_type.is_market();
-        let plan = self.plan_for(at, &taker, size);
+        let mut plan = self.plan_for(at, &taker, size);
         let kills = !is_market && taker.order.time_in_force == TimeInForce::Fok;
         if kills && plan.traded() < taker.open_lots() {
             self.end_taker(at, taker, OrderStatus::Expired, ExpiryReason::UnfilledFok);
@@ -48,6 +48,7 @@ impl ReferenceEngine {
         let falls_short = by_quote && matches!(plan.end, End::BookEmpty | End::OutOfRange);
         let mut walk = Walk::default();
         let mut is_touched = false;
+        self.give_house(at, &taker, &mut plan);
         for (index, step) in plan.steps.iter().enumerate() {
             match step.what {
                 What::Trade => self.trade(at, &mut taker, step, falls_short, &mut walk),
@@ -60,6 +61,11 @@ impl ReferenceEngine {
             }
         }
 
+        if self.markets[at].desk.is_some() {
+            // Its trades are not what moves its price.
+            walk.prices = None;
+            self.count_position(at, taker.order.side, plan.traded());
+        }
         // A commission is converted at the last price before the walk.
         if let Some((_, last)) = walk.prices {
             self.markets[at].last_price = Some(last);
@@ -121,7 +127,7 @@ impl ReferenceEngine {
         self.events.push(Event::OrderExpired { order: taker.order, reason });
     }
 
-    fn trade(&mut self, at: usize, taker: &mut Open, step: &Step, falls_short: bool, walk: &mut Walk) {
+    pub(super) fn trade(&mut self, at: usize, taker: &mut Open, step: &Step, falls_short: bool, walk: &mut Walk) {
         let now = self.now;
         let (price, lots) = (step.price, step.quantity);
         let market = &mut self.markets[at];

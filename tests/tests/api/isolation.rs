@@ -287,7 +287,7 @@ async fn a_request_is_good_as_it_was_signed_and_not_otherwise() {
 async fn every_call_demands_what_the_route_table_says() {
     let server = Server::start(|_| {}).await;
     let reader = credentials(READER.0, READER.1);
-    let mut counted = [0; 4];
+    let mut counted = [0; 5];
     for route in ROUTES.iter().filter(|route| !route.path.is_empty()) {
         let what = format!("{} {}", route.method, route.path);
         let plain = server.ask(route.method, route.path, "", b"").await;
@@ -310,11 +310,11 @@ async fn every_call_demands_what_the_route_table_says() {
                 assert!(![-2014, -2015, -1022].contains(&code(&read)), "{what}: a reader may ask: {read:?}");
                 counted[2] += 1;
             }
-            Security::Trade => {
+            Security::Trade | Security::Feed => {
                 plain.refused(401, -2014, "");
                 unsigned.refused(400, -1102, "timestamp");
                 read.refused(401, -2015, "Invalid API-key, IP, or permissions for action.");
-                counted[3] += 1;
+                counted[if route.security == Security::Trade { 3 } else { 4 }] += 1;
             }
         }
         assert!(plain.status < 500 && unsigned.status < 500 && read.status < 500, "{what}");
@@ -325,7 +325,7 @@ async fn every_call_demands_what_the_route_table_says() {
         let answer = socket.ask(json!({ "id": id, "method": route.ws_method })).await;
         let open = route.security == Security::None;
         assert_eq!(answer["error"]["code"] == -2014, !open, "{}: {answer}", route.ws_method);
-        if route.security == Security::Trade {
+        if matches!(route.security, Security::Trade | Security::Feed) {
             let request = signed_request(id as u64, route.ws_method, &[], &reader);
             let answer = socket.ask(serde_json::from_str(&request).unwrap()).await;
             assert_eq!(
