@@ -842,21 +842,21 @@ mod tests {
     #[test]
     fn an_empty_minute_is_closed_flat_within_a_tick_of_its_end_and_the_next_one_is_told_two_seconds_later() {
         let mut publisher = publisher();
-        let (outbox, mut inbox) = outbox(1_000);
+        let (outbox, mut inbox) = outbox();
         let mut trade = random_trades(5, 1, 0)[0];
         let minute = 60_000_000;
         trade.time = Time(28_400_000 * minute + 59_000_000);
         (trade.trade.price, trade.trade.quantity) = (Price(6_000_012), Quantity(250_000));
         publisher.views.recall_trade(&trade);
         let topic = Topic::Kline(SymbolId(0), Interval::Minute1, Offset::UTC);
-        publisher.hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond);
+        let _listening = publisher.hub.subscribe(topic, &outbox, Form::Raw, TimeUnit::Millisecond);
         let mut told = Vec::new();
         let begin = 28_400_001 * minute + 55_530_000;
         for tick in 0..100 {
             let now = Time(begin + tick * 100_000);
             publisher.tick(now, now);
             while let Some(batch) = inbox.try_next() {
-                told.extend(batch.iter().map(|text| (now.0, text.to_string())));
+                told.extend(batch.iter().map(|message| (now.0, message.as_str().to_owned())));
             }
         }
         let text = |now: u64, open: u64, is_closed: bool| {
