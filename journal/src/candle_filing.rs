@@ -17,7 +17,7 @@ use crate::format::{
     CANDLE_ROWS, CANDLES_KEY, CANDLES_VERSION, HISTORY, candle_key, candle_rows, decode_candle, decode_trade,
     encode_candle, open, seal, trade_key, trade_rows,
 };
-use crate::history::HistoryError;
+use crate::history::{HistoryError, RawRow};
 use crate::record::MarketTrade;
 
 /// Rows that are written at a time while candles are made of all trades.
@@ -163,7 +163,7 @@ fn rows<'a>(
     prefix: Vec<u8>,
     from: Vec<u8>,
     direction: Direction,
-) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), HistoryError>> + 'a {
+) -> impl Iterator<Item = Result<RawRow, HistoryError>> + 'a {
     let found = database.iterator_cf(family(database, HISTORY), IteratorMode::From(&from, direction));
     let found = found.map(|row| row.map_err(failed));
     found.take_while(move |row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)))

@@ -10,7 +10,7 @@ use crate::database::family;
 use crate::format::{
     CANDLE_ROWS, HISTORY, IMPORTED_ROWS, candle_key, candle_rows, decode_candle, decode_trade, trade_key, trade_rows,
 };
-use crate::history::{History, HistoryError, damaged};
+use crate::history::{History, HistoryError, RawRow, damaged};
 use crate::record::MarketTrade;
 
 /// One symbol's candles and trades at one moment: what is written meanwhile does not show.
@@ -103,7 +103,7 @@ impl<'a> CandleReader<'a> {
         prefix: Vec<u8>,
         from: Vec<u8>,
         direction: Direction,
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), HistoryError>> + '_ {
+    ) -> impl Iterator<Item = Result<RawRow, HistoryError>> + '_ {
         let mode = IteratorMode::From(&from, direction);
         let found = self.snapshot.iterator_cf(family(self.database, HISTORY), mode);
         let found = found.map(|row| row.map_err(|error| HistoryError::Database(error.into_string())));

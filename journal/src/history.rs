@@ -38,6 +38,9 @@ use crate::sweeper::{HistoryDays, Sweeper};
 const QUEUE_MAX: usize = 256;
 /// A batch is closed when so many commands are in it: the log's writer must not wait long for it.
 const BATCH_COMMANDS_MAX: usize = 1_024;
+/// A key and its value as the database gives them.
+pub(crate) type RawRow = (Box<[u8]>, Box<[u8]>);
+
 /// How often it is looked whether history goes on from a state.
 const SETTLING_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a reader waits for history to catch up.
