@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::ws::deflate::Agreed;
@@ -205,7 +205,7 @@ impl Listener {
             return false;
         }
         let channel = &self.channel;
-        let ring = channel.ring.lock();
+        let ring = channel.ring.read();
         let next = self.next.load(Ordering::Relaxed);
         if next < ring.floor {
             drop(ring);
@@ -291,7 +291,8 @@ pub struct Channel {
     pub unit: TimeUnit,
     keeping: Keeping,
     items_max: usize,
-    ring: Mutex<Ring>,
+    /// Many take at once; only a new message and a new listener need it alone.
+    ring: RwLock<Ring>,
     groups: [Group; GROUPS],
     count: AtomicUsize,
     counts: Arc<ChannelCounts>,
@@ -310,14 +311,14 @@ impl Channel {
     ) -> Channel {
         let items_max = if keeping == Keeping::Last { items_max.min(LAST_KEPT_MAX) } else { items_max };
         let look_at = FIRST_LOOK.min(items_max);
-        let ring = Mutex::new(Ring { items: VecDeque::new(), next: 0, floor: 0, bytes: 0, look_at });
+        let ring = RwLock::new(Ring { items: VecDeque::new(), next: 0, floor: 0, bytes: 0, look_at });
         let (groups, count) = (Default::default(), AtomicUsize::new(0));
         Channel { form, unit, keeping, items_max, ring, groups, count, counts, wakers }
     }
 
     /// This socket listens from the next message on.
     pub fn listen(self: &Arc<Channel>, outlet: &Outbox) -> Arc<Listener> {
-        let ring = self.ring.lock();
+        let ring = self.ring.write();
         let listener = Arc::new(Listener {
             channel: self.clone(),
             outlet: outlet.clone(),
@@ -343,7 +344,7 @@ impl Channel {
         let batch: Batch = texts.iter().map(|text| Message::text(&self.form.wrap(text))).collect();
         self.counts.encoded.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let bytes = batch.iter().map(Message::wire_len).sum();
-        let mut ring = self.ring.lock();
+        let mut ring = self.ring.write();
         let number = ring.next;
         ring.next += 1;
         ring.bytes += bytes;
@@ -412,7 +413,7 @@ impl Channel {
     }
 
     fn floor(&self) -> u64 {
-        self.ring.lock().floor
+        self.ring.read().floor
     }
 
     /// Cuts off everyone who listens.
