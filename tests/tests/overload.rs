@@ -3,6 +3,7 @@
 //!
 //! Times are printed and never asserted. RIALTO_OVERLOAD_SECONDS and RIALTO_IDLE_SOCKETS make the runs longer and larger.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -309,19 +310,23 @@ async fn bodies_without_end_deep_json_and_packed_bombs_are_refused_and_kept_nowh
     let socket = connect(server, [127, 0, 0, 1]).await;
     assert_eq!(ask(socket, "POST", "/rialto/v1/login", "", &body.as_bytes()[..4_000]).await.status, 400);
 
-    // Nothing is unpacked: what says it is packed is read as it came, and no extension is agreed on.
+    // What says it is packed is read as it came.
     let socket = connect(server, [127, 0, 0, 1]).await;
     let bomb = ask(socket, "POST", "/api/v3/order", "Content-Encoding: gzip\r\n", &[0x1f, 0x8b, 8, 0, 0]).await;
     assert_eq!(bomb.status, 400, "{bomb:?}");
-    let mut socket = connect(server, [127, 0, 0, 1]).await;
-    let lines = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
-    socket.write_all(lines.as_bytes()).await.unwrap();
-    let mut received = Vec::new();
-    while !received.ends_with(b"\r\n\r\n") {
-        assert!(socket.read_buf(&mut received).await.unwrap() > 0);
-    }
-    assert!(!String::from_utf8_lossy(&received).to_lowercase().contains("sec-websocket-extensions"));
+    // A message that would unpack to fifty megabytes is unpacked no further than a message may be long.
+    let mut socket = upgraded(server, "Sec-WebSocket-Extensions: permessage-deflate\r\n").await;
+    let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(&vec![b'a'; 50 << 20]).unwrap();
+    let packed = packed.finish().unwrap();
+    let length = u16::try_from(packed.len()).expect("fifty megabytes pack into one frame");
+    let head = [&[0xc1, 0xfe][..], &length.to_be_bytes(), &[0; 4]].concat();
+    socket.write_all(&[head, packed].concat()).await.unwrap();
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(20), socket.read_to_end(&mut rest)).await.expect("it is closed");
+    assert_eq!((rest[0], &rest[2..4]), (0x88, &1009_u16.to_be_bytes()[..]), "closed as too long");
+
+    let mut socket = upgraded(server, "").await;
     // One message of many pieces is too long, however small the pieces.
     let mut closed = false;
     for _ in 0..200 {
@@ -337,4 +342,21 @@ async fn bodies_without_end_deep_json_and_packed_bombs_are_refused_and_kept_nowh
     assert!(closed || ended.is_ok(), "it goes on listening");
     let after = memory(&exchange);
     assert!(after < before + GROWTH_MAX, "memory grew from {before} to {after} KiB");
+}
+
+/// A websocket for streams, by hand.
+async fn upgraded(server: SocketAddr, headers: &str) -> TcpStream {
+    let mut socket = connect(server, [127, 0, 0, 1]).await;
+    let lines = format!(
+        "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    );
+    socket.write_all(lines.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    while !received.ends_with(b"\r\n\r\n") {
+        assert!(socket.read_buf(&mut received).await.unwrap() > 0);
+    }
+    let agreed = String::from_utf8_lossy(&received).to_lowercase().contains("sec-websocket-extensions");
+    assert_eq!(agreed, !headers.is_empty(), "what is offered is agreed on, and nothing else");
+    socket
 }
