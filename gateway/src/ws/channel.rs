@@ -2,7 +2,7 @@
 //!
 //! A message is put here once, whatever the number of listeners; each has a place in it and takes what follows when its
 //! socket has room. So a slow reader costs no memory of its own and nobody's time. How much is kept is bounded; who
-//! falls behind it is told the newest alone ([`Keeping::Last`]), or all changes as one ([`Keeping::Diffs`]), or is cut off.
+//! falls behind it is told the newest alone (`Keeping::Last`), or all changes as one (`Keeping::Diffs`), or is cut off.
 //!
 //! Few listeners are woken by whoever publishes. Many are woken by the [`Wakers`], so that the feed's thread does not pay
 //! for them; these let the woken sockets write after each few, or the first would wait for the last to be woken.

@@ -155,7 +155,7 @@ fn report(way: Way, arguments: &Arguments, orders: &Run, echo: &Run) {
     for (unit, value, baseline) in
         [("orders/s", orders.per_second, echo.per_second), ("ns CPU an order", orders.cpu, echo.cpu)]
     {
-        Figure { bench: "gateway", case: &case, unit, value, n, baseline: Some(baseline) }.keep();
+        Figure { bench: "signed_orders", case: &case, unit, value, n, baseline: Some(baseline) }.keep();
     }
 }
 
@@ -339,8 +339,15 @@ async fn stages(server: &Server, arguments: &Arguments) {
         let share = count * 1_000 / all.max(1);
         println!("{stage:>24} {:>5}.{} %", share / 10, share % 10);
         let value = orders.cpu * share / 1_000;
-        Figure { bench: "gateway stages", case: stage, unit: "ns CPU an order", value, n: *count, baseline: None }
-            .keep();
+        Figure {
+            bench: "signed_orders stages",
+            case: stage,
+            unit: "ns CPU an order",
+            value,
+            n: *count,
+            baseline: None,
+        }
+        .keep();
     }
 }
 
