@@ -247,8 +247,9 @@ async fn read(address: &str, count: usize, messages: u64, compressed: bool) {
 /// A connection that has sent its request for a websocket and read the answer.
 async fn subscribe(address: &str, index: usize, path: &str, compressed: bool) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-    // One address has too few ports for all.
-    socket.bind(([127, 0, 0, 2 + (index / 10_000) as u8], 0).into()).expect("loopback is wide");
+    // One address has too few ports for all, and those of the last process are in use for a minute more.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    socket.bind(([127, 1 + high % 254, low, 2 + (index / 10_000) as u8], 0).into()).expect("loopback is wide");
     let mut stream = socket.connect(address.parse().expect("an address")).await.expect("a server");
     stream.set_nodelay(true).expect("a socket");
     let offer = if compressed { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
