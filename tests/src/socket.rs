@@ -62,6 +62,23 @@ impl Socket {
         self.find(|answer| answer["id"] == id && answer.get("e").is_none()).await
     }
 
+    /// A request, its answer, and the first event for which it holds, whichever of the two comes first: an event and an
+    /// answer take ways of their own to the socket.
+    pub async fn ask_and_hear(&mut self, request: Value, wanted: impl Fn(&Value) -> bool) -> (Value, Value) {
+        let id = request["id"].clone();
+        self.send(request.to_string()).await;
+        let (mut answer, mut event) = (None, None);
+        while answer.is_none() || event.is_none() {
+            let value = self.next().await;
+            if value["id"] == id && value.get("e").is_none() {
+                answer = Some(value);
+            } else if event.is_none() && wanted(&value) {
+                event = Some(value);
+            }
+        }
+        (answer.expect("both have come"), event.expect("both have come"))
+    }
+
     /// The code with which the server closes.
     pub async fn close_code(&mut self) -> Option<u16> {
         let closing = async {

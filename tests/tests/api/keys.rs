@@ -194,9 +194,9 @@ async fn a_socket_that_logged_on_asks_without_key_and_signature() {
         let subscribed = socket.ask(plain(6, "userDataStream.subscribe", json!({}))).await;
         assert_eq!(subscribed["result"]["subscriptionId"], 0);
         unsigned["timestamp"] = json!(now_ms());
-        let placed = socket.ask(plain(7, "order.place", unsigned.clone())).await;
+        let order = plain(7, "order.place", unsigned.clone());
+        let (placed, report) = socket.ask_and_hear(order, |message| message["event"]["e"] == "executionReport").await;
         assert_eq!(placed["result"]["status"], "NEW", "{placed}");
-        let report = socket.find(|message| message["event"]["e"] == "executionReport").await;
         assert_eq!((&report["subscriptionId"], &report["event"]["x"]), (&json!(0), &json!("NEW")));
         // The time is asked for still.
         let refused = socket.ask(plain(8, "account.status", json!({}))).await;
@@ -216,8 +216,8 @@ async fn a_socket_that_logged_on_asks_without_key_and_signature() {
 
         let out = socket.ask(plain(13, "session.logout", json!({}))).await["result"].take();
         assert_eq!((&out["apiKey"], &out["userDataStream"]), (&Value::Null, &json!(false)));
-        let ended = socket.next().await;
-        assert_eq!((&ended["subscriptionId"], &ended["event"]["e"]), (&json!(0), &json!("eventStreamTerminated")));
+        let ended = socket.find(|message| message["event"]["e"] == "eventStreamTerminated").await;
+        assert_eq!(ended["subscriptionId"], 0);
         let refused = socket.ask(plain(14, "account.status", json!({ "timestamp": now_ms() }))).await;
         assert_eq!(refused["error"]["code"], -2014);
     }
