@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::{History, Node, Stats};
+use journal::{History, Stats};
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
 use crate::answered::Answered;
+use crate::backend::Backend;
 use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
+use crate::gateway_cli::Reload;
+use crate::gateway_metrics;
 use crate::lanes::Lanes;
 use crate::login::Login;
 use crate::metrics::Metrics;
@@ -55,19 +58,45 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Turns true when the server stops, so that websockets can say goodbye.
     pub stopping: watch::Receiver<bool>,
-    /// The node, until it is stopped.
-    pub node: RwLock<Option<Node>>,
+    /// The node, or what stands in its place, until it is stopped.
+    pub node: RwLock<Option<Backend>>,
+    /// What reads the settings of a gateway again; none on a node.
+    pub settings_again: Option<Reload>,
 }
 
 impl App {
     /// Whether orders are taken.
     pub fn is_ready(&self) -> bool {
-        self.node.read().as_ref().is_some_and(Node::is_ready)
+        self.readiness().is_ok()
+    }
+
+    /// Whether orders are taken; why not, otherwise.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.node.read().as_ref().map_or_else(|| Err("it is stopping".to_owned()), Backend::readiness)
+    }
+
+    /// Whether there is anything to read: a gateway that was just started has nothing yet.
+    pub fn has_state(&self) -> bool {
+        self.node.read().as_ref().is_none_or(Backend::has_state)
+    }
+
+    /// Reads the settings of a gateway again, and goes by them; what was done.
+    pub fn reload(&self) -> Result<String, String> {
+        let again = self.settings_again.as_ref().ok_or("a node reads its settings when it starts")?;
+        let nodes = again()?.nodes()?;
+        match self.node.read().as_ref() {
+            Some(Backend::Observer(observer)) => {
+                let said = format!("[gateway] was read again: {} nodes, {:?}", nodes.addresses.len(), nodes.balance);
+                observer.configure(nodes);
+                Ok(said)
+            }
+            _ => Err("it is stopping".to_owned()),
+        }
     }
 
     /// Waits until the views show everything that was acknowledged, here or on any other node, before this call.
     pub async fn read_current(&self) -> Result<(), ApiError> {
-        let reading = self.node.read().as_ref().map(Node::read_index);
+        let reading = self.node.read().as_ref().map(Backend::read_index);
         let wanted = match reading {
             Some(reading) => reading.await.ok_or_else(ApiError::unavailable)?,
             None => return Err(ApiError::unavailable()),
@@ -84,11 +113,15 @@ impl App {
 
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
-        let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        let cluster = self.node.read().as_ref().map(Node::cluster);
+        let stats = self.node.read().as_ref().map_or_else(Stats::default, Backend::stats);
+        let backend = self.node.read();
         let (refused, unlogged) = (&self.limits.counts, self.access_log.dropped());
         let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), refused, unlogged);
-        page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
+        page.push_str(&match backend.as_ref() {
+            Some(Backend::Node(node)) => cluster_metrics::render(&node.cluster()),
+            Some(Backend::Observer(observer)) => gateway_metrics::render(observer),
+            None => String::new(),
+        });
         page
     }
 

@@ -5,7 +5,9 @@
 //! Modules in the order of an order's road.
 
 pub mod config;
+pub mod gateway_settings;
 pub mod settings;
+pub mod backend;
 pub mod app;
 pub mod place;
 pub mod serve;
@@ -40,6 +42,8 @@ pub mod web;
 pub mod metrics;
 pub mod admin;
 pub mod cluster_metrics;
+pub mod gateway_metrics;
+pub mod gateway_cli;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;

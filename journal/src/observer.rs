@@ -51,6 +51,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a read that is to be current may take to learn what it must see.
 const READ_INDEX_MAX: Duration = Duration::from_secs(2);
 
+/// Of how many log indexes the nodes' hashes are kept to be compared.
+const INDEXES_MAX: usize = 64;
+
 /// What an observer needs to know to start.
 #[derive(Clone, Debug)]
 pub struct ObserverConfig {
@@ -491,7 +494,7 @@ struct Watching {
 
 impl Watching {
     async fn run(self) {
-        let mut wanted = None;
+        let (mut wanted, mut votes) = (None, BTreeMap::new());
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             if !self.shared.has_state.load(Ordering::Acquire) {
@@ -509,7 +512,7 @@ impl Watching {
                     tracing::info!("this gateway has caught up");
                 }
             }
-            if let Some(reason) = self.differs() {
+            if let Some(reason) = self.differs(&mut votes) {
                 self.failure.report(reason);
                 return;
             }
@@ -517,32 +520,134 @@ impl Watching {
     }
 
     /// Whether a majority of the nodes has come to another state than this engine; it serves no more then.
-    fn differs(&self) -> Option<String> {
+    fn differs(&self, votes: &mut BTreeMap<u64, BTreeMap<u64, u64>>) -> Option<String> {
         let status = self.nodes.status()?;
         let voters = status.members.iter().filter(|member| member.voter).count();
-        let mut votes: BTreeMap<(u64, u64), usize> = BTreeMap::new();
         for member in status.members.iter().filter(|member| member.voter) {
             if let Ok(value) = u64::from_str_radix(&member.state_hash.value, 16) {
-                *votes.entry((member.state_hash.index, value)).or_default() += 1;
+                votes.entry(member.state_hash.index).or_default().insert(member.node, value);
             }
         }
-        for ((index, value), count) in votes {
-            let own = self.shared.hash.lock().at(index);
-            match own {
-                Some(Checkpoint { value: own, .. }) if own == value => {
-                    if 2 * count > voters {
-                        self.shared.agreed.fetch_max(index, Ordering::Relaxed);
-                    }
-                }
-                Some(_) if 2 * count > voters => {
-                    return Some(format!(
-                        "what this gateway did with the log up to entry {index} differs from what a majority of the nodes did: \
-                         its memory or its program is at fault. Started anew, it takes their state"
-                    ));
-                }
-                _ => {}
+        while votes.len() > INDEXES_MAX {
+            votes.pop_first();
+        }
+        for (index, by_node) in votes.iter() {
+            let Some(Checkpoint { value: own, .. }) = self.shared.hash.lock().at(*index) else { continue };
+            let has_majority = |value: u64| 2 * by_node.values().filter(|other| **other == value).count() > voters;
+            if has_majority(own) {
+                self.shared.agreed.fetch_max(*index, Ordering::Relaxed);
+            } else if by_node.values().any(|value| has_majority(*value)) {
+                return Some(format!(
+                    "what this gateway did with the log up to entry {index} differs from what a majority of the nodes did: its \
+                     memory or its program is at fault. Started anew, it takes their state"
+                ));
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::command::AddAsset;
+    use engine::{Command, Event};
+
+    use super::*;
+    use crate::cluster::ClusterConfig;
+    use crate::node::{Node, NodeConfig};
+    use crate::origins::GATEWAYS_MAX;
+    use crate::record::Answer;
+    use crate::space::SpaceConfig;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Answers callers, and counts the assets that were listed and the commands that were refused.
+    fn drain(published: Receiver<Published>) -> JoinHandle<(usize, usize)> {
+        std::thread::spawn(move || {
+            let (mut listed, mut refused) = (0, 0);
+            for published in published {
+                let Published::Applied { applied, callers } = published else { continue };
+                listed += applied.events.iter().filter(|event| matches!(event, Event::AssetAdded { .. })).count();
+                refused += applied.events.iter().filter(|event| matches!(event, Event::Rejected(_))).count();
+                for (index, caller) in callers {
+                    let _ = caller.send(Answer { applied: applied.clone(), index });
+                }
+            }
+            (listed, refused)
+        })
+    }
+
+    async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what} is not so"));
+    }
+
+    /// More gateways than are known at once take turns, so that each has to begin anew again and again.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn gateways_that_were_forgotten_begin_anew_and_each_of_their_commands_counts_once() {
+        const ROUNDS: usize = 3;
+        let folder = tempfile::tempdir().unwrap();
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let cluster = ClusterConfig {
+            secret: "known to all".to_owned(),
+            ..ClusterConfig::new(1, BTreeMap::from([(1, address.clone())]))
+        };
+        let config = NodeConfig {
+            cluster: Some(cluster),
+            space: SpaceConfig { low_bytes: 0, ballast_bytes: 0 },
+            ..NodeConfig::new(folder.path())
+        };
+        let (node, published) = Node::start(config).await.unwrap();
+        let at_node = drain(published);
+        node.recovered().await.unwrap();
+
+        let nodes = NodesConfig { addresses: vec![address.clone()], ..NodesConfig::default() };
+        let stranger = ObserverConfig { secret: "guessed".to_owned(), ..ObserverConfig::new(nodes.clone()) };
+        let (stranger, published) = Observer::start(stranger).unwrap();
+        let at_stranger = drain(published);
+        let count = GATEWAYS_MAX + 4;
+        let mut gateways = Vec::new();
+        for _ in 0..count {
+            let config = ObserverConfig { secret: "known to all".to_owned(), ..ObserverConfig::new(nodes.clone()) };
+            let (observer, published) = Observer::start(config).unwrap();
+            gateways.push((observer, drain(published)));
+        }
+        for (observer, _) in &gateways {
+            until("that it is ready", || observer.readiness().is_ok()).await;
+        }
+        for round in 0..ROUNDS {
+            for (number, (observer, _)) in gateways.iter().enumerate() {
+                let command = Command::AddAsset(AddAsset { name: format!("A{round}N{number}"), scale: 8 });
+                let (caller, answer) = oneshot::channel();
+                observer.sequencer().submit(command, Some(caller)).unwrap();
+                let answer = timeout(PATIENCE, answer).await.expect("it is answered").expect("it is known");
+                assert!(matches!(answer.events(), [Event::AssetAdded { .. }, ..]), "{:?}", answer.events());
+            }
+        }
+        for (observer, _) in &gateways {
+            // The leader tells the time now and then, so the two are of one moment sooner or later.
+            let compared = async {
+                loop {
+                    let (here, there) = (observer.engine().await.unwrap(), node.engine().await.unwrap());
+                    if here.sequence() == there.sequence() {
+                        return here.state_hash() == there.state_hash();
+                    }
+                }
+            };
+            assert!(timeout(PATIENCE, compared).await.expect("it comes as far"), "its state is the node's");
+        }
+        assert!(!stranger.has_state(), "who does not know the secret is told nothing");
+        stranger.stop().await;
+        drop(at_stranger);
+        for (observer, drained) in gateways {
+            observer.stop().await;
+            drop(drained);
+        }
+        node.stop().await;
+        assert_eq!(at_node.join().unwrap(), (ROUNDS * count, 0), "each once");
     }
 }

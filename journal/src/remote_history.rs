@@ -152,17 +152,13 @@ fn next_key(last: &[u8], prefix: &[u8], is_reverse: bool) -> Option<Vec<u8>> {
         next.push(0);
         return Some(next);
     }
-    // The greatest key of at most that length and a few bytes more that is smaller.
-    while let Some(byte) = next.pop() {
-        if byte > 0 {
-            next.push(byte - 1);
-            next.extend_from_slice(&[u8::MAX; 32]);
-            return next.starts_with(prefix).then_some(next);
-        }
-        // Without its last zero it is smaller, and there is nothing between the two.
-        return next.starts_with(prefix).then_some(next);
+    // The greatest key that is smaller, of those at most some bytes longer; without its last zero a key is just that.
+    let byte = next.pop()?;
+    if byte > 0 {
+        next.push(byte - 1);
+        next.extend_from_slice(&[u8::MAX; 32]);
     }
-    None
+    next.starts_with(prefix).then_some(next)
 }
 
 #[cfg(test)]
