@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -177,9 +177,14 @@ pub(crate) struct EngineThread {
 }
 
 impl EngineThread {
+    /// Where its jobs wait.
+    pub(crate) fn queue() -> (Sender<Job>, Receiver<Job>) {
+        crossbeam_channel::bounded(JOBS_MAX)
+    }
+
     /// Publishes the state as it is, then runs until it is stopped.
     pub(crate) fn start(mut self) -> (Sender<Job>, JoinHandle<()>) {
-        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
+        let (jobs, queue) = EngineThread::queue();
         let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
         let describe = move || {
             format!(
@@ -194,7 +199,7 @@ impl EngineThread {
     }
 
     /// Does one job; false when it was the last.
-    fn step(&mut self, job: Job) -> bool {
+    pub(crate) fn step(&mut self, job: Job) -> bool {
         match job {
             Job::Apply { log_id, origin, entry, responder } => {
                 self.meta.last_log_id = Some(log_id);

@@ -15,6 +15,7 @@ mod write_ahead_log;
 pub mod cluster;
 pub mod sequencer;
 pub mod node;
+pub mod bare;
 mod space;
 mod identity;
 mod log_store;
@@ -59,6 +60,7 @@ mod runtime;
 mod simulation;
 pub mod recovery;
 
+pub use bare::Bare;
 pub use candle::{Candle, Grain};
 pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};

@@ -168,6 +168,9 @@ impl std::fmt::Display for Recovery {
     }
 }
 
+/// Starts the engine's thread; gives the way to it.
+pub(crate) type StartEngine = fn(EngineThread) -> (Sender<Job>, JoinHandle<()>);
+
 /// A running node. It runs until [`Node::stop`]; dropping the handle does not end it.
 pub struct Node {
     raft: Raft<TypeConfig, StateMachine>,
@@ -211,6 +214,14 @@ impl Node {
         config: NodeConfig,
         transport: Arc<dyn Transport>,
     ) -> Result<(Node, Receiver<Published>), StartError> {
+        Node::start_with(config, transport, EngineThread::start).await
+    }
+
+    pub(crate) async fn start_with(
+        config: NodeConfig,
+        transport: Arc<dyn Transport>,
+        start_engine: StartEngine,
+    ) -> Result<(Node, Receiver<Published>), StartError> {
         let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
         let cluster = config.cluster.clone().unwrap_or_else(alone);
         cluster.check().map_err(StartError::Failed)?;
@@ -220,16 +231,17 @@ impl Node {
             let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
-        Node::run(config, cluster, opened, transport, failure).await
+        Node::run(config, cluster, opened, transport, failure, start_engine).await
     }
 
-    /// Starts what runs, over what was opened.
+    /// Starts what runs, over what was opened. `start_engine` is what is done with the engine's thread (bare.rs does another thing).
     pub(crate) async fn run(
         config: NodeConfig,
         cluster: ClusterConfig,
         opened: Opened,
         transport: Arc<dyn Transport>,
         failure: Failure,
+        start_engine: StartEngine,
     ) -> Result<(Node, Receiver<Published>), StartError> {
         let address = cluster.members[&cluster.node].clone();
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
@@ -260,7 +272,7 @@ impl Node {
             drill_poison: config.drill_poison,
             failure: failure.clone(),
         };
-        let (jobs, thread) = engine_thread.start();
+        let (jobs, thread) = start_engine(engine_thread);
         threads.push(thread);
 
         // 2. Raft, which hands the engine what the log holds beyond that state, and its way to the other nodes.
@@ -463,7 +475,6 @@ impl Node {
     }
 
     /// What does an operator's bidding.
-    #[cfg(test)]
     pub(crate) fn member(&self) -> Member {
         self.member.clone()
     }
