@@ -43,9 +43,9 @@ use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
 use crate::snapshot_transfer::{Receiving, Sending};
 use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
-use crate::stats::{QueueDepth, Queues, Stats};
 use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
+use crate::stats::{QueueDepth, Queues, Stats};
 use crate::sweeper::HistoryDays;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
@@ -478,6 +478,12 @@ impl Node {
         let (reply, copy) = oneshot::channel();
         hand_over(&self.jobs, Job::Copy(reply)).await.ok()?;
         copy.await.ok().map(|(state, ..)| Engine::from_snapshot(state))
+    }
+
+    /// Has a snapshot written of what is applied, beside all else; whether that could be asked for.
+    pub fn write_snapshot(&self) -> impl Future<Output = bool> + Send + use<> {
+        let raft = self.raft.clone();
+        async move { raft.trigger().snapshot().await.is_ok() }
     }
 
     /// Resolves only when the node can't go on, with the reason.
