@@ -81,8 +81,11 @@ impl Admin {
     pub async fn run(self, app: Arc<App>, mut stopping: watch::Receiver<bool>) {
         let Admin { listener, token, .. } = self;
         let shared = Arc::new(Shared { app, token });
-        let router =
-            Router::new().route(PATH, post(answer)).route("/health", get(|| async { "alive\n" })).with_state(shared);
+        let router = Router::new()
+            .route(PATH, post(answer))
+            .route("/health", get(|| async { "alive\n" }))
+            .merge(crate::web::console_routes())
+            .with_state(shared);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT);

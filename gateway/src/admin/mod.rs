@@ -6,4 +6,5 @@
 pub mod action;
 pub mod perform;
 pub mod listener;
+pub mod caller;
 pub mod cli;
