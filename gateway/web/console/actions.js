@@ -6,8 +6,8 @@ import { Refusal } from "./door.js";
 /** @typedef {{title: string, note: string, wanted: string, action: Record<string, unknown>, done: string}} Deed */
 
 const STATUS_VERBS = /** @type {Record<string, {verb: string, note: string, done: string}>} */ ({
-  HALT: { verb: "Halt", note: "No order is taken in it, none is matched, and none can be canceled until it is resumed.", done: "halted" },
-  CANCEL_ONLY: { verb: "Cancel-only", note: "Orders in it can be canceled and no new one is taken.", done: "cancel-only" },
+  HALT: { verb: "Halt", note: "No order is taken in it until it is resumed; those that rest can be canceled.", done: "halted" },
+  CANCEL_ONLY: { verb: "Cancel-only", note: "No new order is taken in it, and clients are told that only cancels are.", done: "cancel-only" },
   TRADING: { verb: "Resume", note: "Orders in it are taken and matched again.", done: "trading" },
 });
 
@@ -19,7 +19,7 @@ export function setStatus(symbol, status) {
 
 /** @returns {Deed} */
 export const haltAll = () => ({
-  title: "Halt every symbol?", note: "No order is taken anywhere until symbols are resumed.", wanted: "HALT ALL",
+  title: "Halt every symbol?", note: "No order is taken anywhere until symbols are resumed; those that rest can be canceled.", wanted: "HALT ALL",
   action: { action: "halt-all" }, done: "Every symbol is halted",
 });
 

@@ -23,6 +23,8 @@ const tables = {
 };
 
 const STATUS_CLASS = /** @type {Record<string, string>} */ ({ TRADING: "status-good", HALT: "status-bad" });
+/** A cell of words rather than numbers. @param {string} text */
+const left = (text, className = "") => ({ text, className: `left ${className}`.trim() });
 /** A queue that is so full is about to say no. */
 const HIGH = 0.8;
 /** What a symbol can be set to from here, and the words on the button. */
@@ -60,7 +62,7 @@ export function paint(now, before) {
 function paintHealth(now, before) {
   const isGood = now !== null && now.conserved && now.reconciliation.state === "ok";
   const { state = "", detail = "" } = now?.reconciliation ?? {};
-  const books = { ok: "Books balance", broken: "BOOKS BROKEN", fenced: "NODE FENCED" }[state] ?? state;
+  const books = { ok: "Books balance", broken: "BOOKS BROKEN", fenced: "STATE DIFFERS" }[state] ?? state;
   setText(element("books-text"), now && !now.conserved && state === "ok" ? "BOOKS BROKEN" : books);
   setProperty(element("books"), "title", detail);
   if (element("books").dataset.state !== (isGood ? "good" : "bad")) element("books").dataset.state = isGood ? "good" : "bad";
@@ -83,7 +85,7 @@ function paintSymbols(now, before) {
     const age = row.lastTradeAgeMs;
     return {
       key: row.symbol,
-      cells: [row.symbol, { text: row.status, className: STATUS_CLASS[row.status] ?? "warn" }, each("orders"), each("trades"),
+      cells: [row.symbol, { text: row.status, className: `left ${STATUS_CLASS[row.status] ?? "warn"}` }, each("orders"), each("trades"),
         count(row.restingOrders), row.bid ?? NOTHING, row.ask ?? NOTHING, row.spread ?? NOTHING, age === null ? NOTHING : `${duration(age / 1000)} ago`],
       buttons: STATUSES.map(([status, text]) => ({ act: status, text, label: `${text} ${row.symbol}`, disabled: row.status === status })),
     };
@@ -145,7 +147,7 @@ function paintSockets(now, before) {
   setProperty(element("slow-disconnects"), "title", closed.map(([reason, many]) => `${reason}: ${many}`).join(", "));
   tables.slowest.paint((it?.slowest ?? []).map((socket) => ({
     key: String(socket.id),
-    cells: [String(socket.id), socket.address, count(socket.streams), { text: count(socket.behind), className: socket.behind > 0 ? "warn" : "" },
+    cells: [String(socket.id), left(socket.address), count(socket.streams), { text: count(socket.behind), className: socket.behind > 0 ? "warn" : "" },
       `${count(socket.lagMs)} ms`, count(socket.conflated), count(socket.sent), duration(socket.openSeconds)],
     buttons: [{ act: "disconnect", text: "Disconnect", label: `Disconnect websocket ${socket.id} of ${socket.address}` }],
   })));
@@ -158,7 +160,7 @@ function paintCluster(now) {
   setText(element("term"), cluster ? `term ${cluster.term}, ${cluster.leader === null ? "nobody leads" : `node ${cluster.leader} leads`}` : "");
   tables.members.paint((cluster?.members ?? []).map((member) => ({
     key: String(member.node),
-    cells: [`${member.node}${member.isThis ? " (this)" : ""}`, member.role, member.address, count(member.lagEntries),
+    cells: [`${member.node}${member.isThis ? " (this)" : ""}`, left(member.role), left(member.address), count(member.lagEntries),
       { text: member.reachable ? "yes" : "no", className: member.reachable ? "" : "warn" }],
   })));
 }
@@ -180,7 +182,7 @@ function paintAudit(now) {
     seen.set(same, (seen.get(same) ?? 0) + 1);
     return {
       key: `${same}/${seen.get(same)}`,
-      cells: [dayAndClock(note.time), count(note.sequence), note.operator, note.origin, { text: what, title: what }, { text: note.reason, title: note.reason },
+      cells: [dayAndClock(note.time), count(note.sequence), left(note.operator), left(note.origin), left(what, "words"), left(note.reason, "words"),
         { text: note.ok ? "yes" : "no", className: note.ok ? "" : "warn" }],
     };
   }));
