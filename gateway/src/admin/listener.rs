@@ -90,6 +90,7 @@ impl Admin {
             .route(OVERVIEW_PATH, get(see))
             .route("/metrics", get(metrics))
             .route("/health", get(|| async { "alive\n" }))
+            .merge(crate::web::console_routes())
             .with_state(shared);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut builder = http1::Builder::new();

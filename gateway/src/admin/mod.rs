@@ -7,4 +7,5 @@ pub mod action;
 pub mod perform;
 pub mod overview;
 pub mod listener;
+pub mod caller;
 pub mod cli;
