@@ -30,6 +30,7 @@ pub mod answered;
 pub mod clock;
 pub mod decimals;
 pub mod wire;
+pub mod stages;
 pub mod rest;
 pub mod description;
 pub mod feed;

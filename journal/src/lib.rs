@@ -8,6 +8,8 @@
 
 pub mod record;
 pub mod candle;
+pub mod histogram;
+pub mod timings;
 mod format;
 mod database;
 mod opening;
@@ -67,6 +69,7 @@ pub use compensation::{CompensationError, compensate};
 pub use engine_thread::rehearse;
 pub use failure::StartError;
 pub use format::{list_number, list_of_number};
+pub use histogram::{Counts, Histogram};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
 pub use node::{Node, NodeConfig, Recovery, Stats};
@@ -77,3 +80,4 @@ pub use record::{
 pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;
 pub use sweeper::HistoryDays;
+pub use timings::{Road, Timings};
