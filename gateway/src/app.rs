@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
 use crate::secrets::KeyRing;
+use crate::stage_metrics;
 
 /// How long a read that is to be current may wait for the views.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -89,6 +90,7 @@ impl App {
         let (refused, unlogged) = (&self.limits.counts, self.access_log.dropped());
         let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), refused, unlogged);
         page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
+        page.push_str(&stage_metrics::render(&self.outlets.stages));
         page
     }
 

@@ -41,6 +41,7 @@ pub mod web;
 pub mod metrics;
 pub mod admin;
 pub mod cluster_metrics;
+pub mod stage_metrics;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;
