@@ -8,6 +8,8 @@
 
 pub mod record;
 pub mod candle;
+pub mod histogram;
+pub mod timings;
 mod format;
 mod database;
 mod opening;
@@ -68,6 +70,7 @@ pub use compensation::{CompensationError, compensate};
 pub use engine_thread::rehearse;
 pub use failure::StartError;
 pub use format::{list_number, list_of_number};
+pub use histogram::{Counts, Histogram};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
 pub use node::{Node, NodeConfig, Recovery};
@@ -79,3 +82,4 @@ pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;
 pub use stats::{QueueDepth, Queues, Stats};
 pub use sweeper::HistoryDays;
+pub use timings::{Road, Timings};

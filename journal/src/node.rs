@@ -47,6 +47,7 @@ use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
 use crate::stats::{QueueDepth, Queues, Stats};
 use crate::sweeper::HistoryDays;
+use crate::timings::Timings;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
@@ -212,6 +213,8 @@ impl Node {
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
         let waiting = Arc::new(Waiting::default());
+        let log_counters = log.counters();
+        let timings = log_counters.timings.clone();
         let next_deadline = Arc::new(NextDeadline::none());
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
@@ -226,6 +229,7 @@ impl Node {
             node: cluster.node,
             boot: boot.clone(),
             waiting: waiting.clone(),
+            timings: timings.clone(),
             history: history.clone(),
             published,
             entries_published: entries_published.clone(),
@@ -287,7 +291,6 @@ impl Node {
         let (leader, follows) = watch::channel(Leader::Unknown);
         let proposer = Arc::new(Proposer::new(raft.clone(), config.clock));
         let leads = Leads { raft: raft.clone(), proposer, network };
-        let log_counters = log.counters();
         let member = Member {
             node: cluster.node,
             priority: cluster.priority,
@@ -327,6 +330,7 @@ impl Node {
             boot: boot.clone(),
             door: door.clone(),
             waiting,
+            timings,
             next_deadline,
             has_others: !address.is_empty(),
             failure: failure.clone(),
@@ -431,6 +435,11 @@ impl Node {
                 feed_bound: self.published_capacity,
             },
         }
+    }
+
+    /// How long commands take here, for metrics.
+    pub fn timings(&self) -> Arc<Timings> {
+        self.log_counters.timings.clone()
     }
 
     /// The cluster as this node sees it.
@@ -707,6 +716,7 @@ mod tests {
                 node: NODE_ID,
                 boot: Arc::default(),
                 waiting: Arc::default(),
+                timings: Arc::default(),
                 history: opened.history.clone(),
                 published,
                 entries_published: Arc::default(),
