@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
@@ -23,18 +24,26 @@ use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, 
 use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 use crate::state_hash::StateHash;
+use crate::timings::{Road, Timings};
 
 /// Entries that may wait for the engine; when it is full, raft waits.
-const JOBS_MAX: usize = 64;
+pub(crate) const JOBS_MAX: usize = 64;
 
 /// Who on this node waits for which command of an entry.
 pub(crate) type Callers = Vec<(usize, Caller)>;
+
+/// An entry of this node's own.
+struct Own {
+    callers: Callers,
+    /// When it was laid.
+    at: Instant,
+}
 
 /// The callers of this node's own entries that are not applied yet. It holds no more entries than the sequencer lets be in
 /// flight.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    by_ticket: Mutex<BTreeMap<u64, Callers>>,
+    by_ticket: Mutex<BTreeMap<u64, Own>>,
     /// The last of this node's tickets that was applied.
     applied: AtomicU64,
     /// Told whenever that grows.
@@ -43,12 +52,12 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     pub(crate) fn put(&self, ticket: u64, callers: Callers) {
-        self.by_ticket.lock().insert(ticket, callers);
+        self.by_ticket.lock().insert(ticket, Own { callers, at: Instant::now() });
     }
 
-    /// Takes them; dropped, they learn that nobody knows what became of their commands.
-    pub(crate) fn take(&self, ticket: u64) -> Callers {
-        self.by_ticket.lock().remove(&ticket).unwrap_or_default()
+    /// Takes them, and when their entry was laid; dropped, they learn that nobody knows what became of their commands.
+    pub(crate) fn take(&self, ticket: u64) -> (Callers, Option<Instant>) {
+        self.by_ticket.lock().remove(&ticket).map_or_else(Default::default, |own| (own.callers, Some(own.at)))
     }
 
     /// Drops all of them.
@@ -161,8 +170,11 @@ pub(crate) struct EngineThread {
     pub node: u64,
     pub boot: Boot,
     pub waiting: Arc<Waiting>,
+    pub timings: Arc<Timings>,
     pub history: HistoryWriter,
     pub published: Sender<Published>,
+    /// Entries that were sent there, for all to see.
+    pub entries_published: Arc<AtomicU64>,
     /// When the engine next has something to do by itself, for the sequencer to see.
     pub next_deadline: Arc<NextDeadline>,
     /// The last sequence applied, for all to see.
@@ -255,7 +267,9 @@ impl EngineThread {
         entry: &Entry,
         responder: Option<ApplyResponder<TypeConfig>>,
     ) -> bool {
-        let own = origin.node == self.node && origin.boot == self.boot.load(Ordering::Acquire);
+        let reached = Instant::now();
+        let boot = self.boot.load(Ordering::Acquire);
+        let own = origin.node == self.node && origin.boot == boot;
         if !self.origins.admits(&origin) || entry.commands.is_empty() {
             self.pass(index);
             if own {
@@ -270,10 +284,12 @@ impl EngineThread {
         if let Some(hash) = &self.hash {
             hash.lock().update(index, &applied);
         }
-        let callers = if own { self.waiting.take(origin.ticket) } else { Callers::new() };
+        let (callers, laid) = if own { self.waiting.take(origin.ticket) } else { Default::default() };
+        // What is gone through after a start says nothing of what orders wait for.
+        let road = (boot > 0).then(|| self.measure(applied.len(), callers.len(), laid, reached));
         self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);
-        let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers });
+        let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers, road });
         if own {
             self.waiting.applied(origin.ticket);
         }
@@ -281,6 +297,18 @@ impl EngineThread {
             responder.send(());
         }
         open
+    }
+
+    /// An entry that the engine has just decided.
+    fn measure(&self, commands: usize, callers: usize, laid: Option<Instant>, reached: Instant) -> Road {
+        let decided = Instant::now();
+        let timings = &self.timings;
+        if let Some(laid) = laid.filter(|_| callers > 0) {
+            timings.replicate.record_durations(reached.saturating_duration_since(laid), callers as u64);
+        }
+        timings.engine.record_durations(decided - reached, commands as u64);
+        timings.entry_commands.record(commands as u64);
+        Road { laid, reached, decided, told: decided }
     }
 
     /// The entry at `index` did nothing.
@@ -321,6 +349,10 @@ impl EngineThread {
     }
 
     fn publish(&self, published: Published) -> bool {
+        if matches!(published, Published::Applied { .. }) {
+            // Before it is sent: who counts what was taken is never ahead.
+            self.entries_published.fetch_add(1, Ordering::Relaxed);
+        }
         let sent = self.published.send(published).is_ok();
         if !sent {
             self.failure.report("the feed has ended");

@@ -25,6 +25,8 @@ use crate::leader::{Leader, Leads};
 use crate::record::{Caller, Origin};
 use crate::runtime;
 use crate::space::Space;
+use crate::stats::QueueDepth;
+use crate::timings::Timings;
 
 /// How often it is looked whether the engine's next deadline has come.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
@@ -71,28 +73,39 @@ pub enum SubmitError {
 }
 
 impl Sequencer {
-    /// Puts a command into the queue; never blocks. `caller` gets its answer once it is durable and applied.
-    pub fn submit(&self, command: Command, caller: Option<Caller>) -> Result<(), SubmitError> {
+    /// Puts a command into the queue; never blocks. `caller` gets its answer once it is durable and applied. Tells when it was
+    /// queued.
+    pub fn submit(&self, command: Command, caller: Option<Caller>) -> Result<std::time::Instant, SubmitError> {
         self.put(command, Vec::new(), caller)
     }
 
     /// Puts commands into the queue that stand or fall together: they share one log entry, which is on disk whole or not
     /// at all. `caller` gets the answer to the first; those to the others follow it in the same entry.
-    pub fn submit_together(&self, commands: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
+    pub fn submit_together(
+        &self,
+        commands: Vec<Command>,
+        caller: Option<Caller>,
+    ) -> Result<std::time::Instant, SubmitError> {
         let mut following = commands.into_iter();
         match following.next() {
             Some(command) => self.put(command, following.collect(), caller),
-            None => Ok(()),
+            None => Ok(std::time::Instant::now()),
         }
     }
 
-    fn put(&self, command: Command, following: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
+    fn put(
+        &self,
+        command: Command,
+        following: Vec<Command>,
+        caller: Option<Caller>,
+    ) -> Result<std::time::Instant, SubmitError> {
         self.door.check()?;
         if !std::iter::once(&command).chain(&following).all(|command| self.space.admits(command)) {
             return Err(SubmitError::NoSpace);
         }
-        let queued = Queued { command, following, caller, at: Instant::now() };
-        self.queue.try_send(queued).map_err(|error| match error {
+        let at = Instant::now();
+        let queued = Queued { command, following, caller, at };
+        self.queue.try_send(queued).map(|()| at.into_std()).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Closed(_) => SubmitError::Stopping,
         })
@@ -104,8 +117,9 @@ impl Sequencer {
     }
 
     /// How many commands wait in the queue.
-    pub(crate) fn queued(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+    pub(crate) fn queue(&self) -> QueueDepth {
+        let bound = self.queue.max_capacity();
+        QueueDepth { depth: (bound - self.queue.capacity()) as u64, bound: bound as u64 }
     }
 }
 
@@ -164,6 +178,7 @@ pub(crate) struct SequencerTask {
     pub boot: Boot,
     pub door: Arc<Door>,
     pub waiting: Arc<Waiting>,
+    pub timings: Arc<Timings>,
     pub next_deadline: Arc<NextDeadline>,
     /// Whether other nodes may follow.
     pub has_others: bool,
@@ -315,9 +330,14 @@ impl Sending {
     fn take(&mut self, taken: &mut Vec<Queued>) {
         let mut commands = Vec::with_capacity(taken.len());
         let mut callers = Vec::with_capacity(taken.len());
+        let now = Instant::now();
         for queued in taken.drain(..) {
-            if queued.at.elapsed() > SEND_MAX {
+            let waited = now.saturating_duration_since(queued.at);
+            if waited > SEND_MAX {
                 continue;
+            }
+            if queued.caller.is_some() {
+                self.task.timings.sequence.record_duration(waited);
             }
             callers.extend(queued.caller.map(|caller| (commands.len(), caller)));
             commands.push(queued.command);

@@ -470,9 +470,9 @@ async fn ask(sequencer: &Sequencer, command: Command) -> Answer {
 }
 
 fn answer(published: Published) {
-    if let Published::Applied { applied, callers } = published {
+    if let Published::Applied { applied, callers, .. } = published {
         for (index, caller) in callers {
-            let _ = caller.send(Answer { applied: applied.clone(), index });
+            let _ = caller.send(Answer { applied: applied.clone(), index, road: None });
         }
     }
 }
