@@ -4,24 +4,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::{History, Stats};
+use journal::History;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
 use crate::answered::Answered;
 use crate::backend::Backend;
-use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::gateway_cli::Reload;
 use crate::gateway_metrics;
 use crate::lanes::Lanes;
 use crate::login::Login;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
+use crate::samples::Samples;
 use crate::secrets::KeyRing;
+use crate::stage_metrics;
+use crate::ws::registry::Registry;
 
 /// How long a read that is to be current may wait for the views.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -56,6 +58,12 @@ pub struct App {
     pub answered: Answered,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The websockets that are open.
+    pub sockets: Arc<Registry>,
+    /// When it began.
+    pub started: Instant,
+    /// Where clients are served, as a URL.
+    pub public_url: String,
     /// Turns true when the server stops, so that websockets can say goodbye.
     pub stopping: watch::Receiver<bool>,
     /// The node, or what stands in its place, until it is stopped.
@@ -113,15 +121,10 @@ impl App {
 
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
-        let stats = self.node.read().as_ref().map_or_else(Stats::default, Backend::stats);
-        let backend = self.node.read();
-        let (refused, unlogged) = (&self.limits.counts, self.access_log.dropped());
-        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), refused, unlogged);
-        page.push_str(&match backend.as_ref() {
-            Some(Backend::Node(node)) => cluster_metrics::render(&node.cluster()),
-            Some(Backend::Observer(observer)) => gateway_metrics::render(observer),
-            None => String::new(),
-        });
+        let mut page = [metrics::render(&Samples::take(self)), stage_metrics::render(&self.outlets.stages)].concat();
+        if let Some(Backend::Observer(observer)) = self.node.read().as_ref() {
+            page.push_str(&gateway_metrics::render(observer));
+        }
         page
     }
 

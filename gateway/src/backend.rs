@@ -84,6 +84,14 @@ impl Backend {
         }
     }
 
+    /// Has a snapshot written; nothing in a gateway, which has none.
+    pub fn write_snapshot(&self) -> Option<Later<bool>> {
+        match self {
+            Backend::Node(node) => Some(Box::pin(node.write_snapshot())),
+            Backend::Observer(_) => None,
+        }
+    }
+
     /// Resolves only when it cannot go on, with the reason.
     pub fn failed(&self) -> Later<String> {
         match self {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Command, Sequence};
 use journal::{HistoryDays, Node, NodeConfig, Observer, ObserverConfig, Recovery, SpaceConfig};
@@ -29,6 +29,7 @@ use crate::rate_limit::RateLimits;
 use crate::rest::Route;
 use crate::secrets::KeyRing;
 use crate::server;
+use crate::stages::Stages;
 use crate::tls::Tls;
 
 /// Where clients are served unless a setting says otherwise.
@@ -48,7 +49,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// Where it listens for operators.
     pub admin: SocketAddr,
-    is_tls: bool,
+    url: String,
     watching: Option<JoinHandle<()>>,
     /// Where its data is.
     pub data: PathBuf,
@@ -63,10 +64,12 @@ pub struct Running {
     serving: JoinHandle<()>,
     feed: Feed,
     failed: JoinHandle<String>,
+    windows: JoinHandle<()>,
 }
 
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
 pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
+    let started = Instant::now();
     check(&config)?;
     let tls = Tls::read(&config.tls)?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
@@ -76,7 +79,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let history = node.history();
 
     // 2. The feed, which the journal fills from its first moment on.
-    let outlets = Outlets::default();
+    let outlets = Outlets { stages: Arc::new(Stages::new(node.timings())), ..Outlets::default() };
     outlets.hub.start(config.sockets.queue_batches_max);
     let secrets = match open_secrets(&config, &data) {
         Ok(secrets) => Arc::new(secrets),
@@ -111,7 +114,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     }
 
     // 4. The doors.
-    let behind = Behind { backend: Backend::Node(node), outlets, secrets, history, feed, settings_again: None };
+    let behind = Behind { backend: Backend::Node(node), outlets, secrets, history, feed, settings_again: None, started };
     let mut running = open_doors(config, tls, data, behind).await?;
     (running.sequence, running.recovery) = (sequence, Some(recovery));
     Ok(running)
@@ -119,6 +122,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
 
 /// Starts a gateway in front of a cluster: what a node is, without the journal. It need not be there yet.
 pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Running, String> {
+    let started = Instant::now();
     // Of the cluster's settings it needs the secret and the certificates alone.
     check(&Config { cluster: None, ..config.clone() })?;
     let tls = Tls::read(&config.tls)?;
@@ -138,13 +142,13 @@ pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Run
     })
     .map_err(|error| error.to_string())?;
     let history = observer.history();
-    let outlets = Outlets::default();
+    let outlets = Outlets { stages: Arc::new(Stages::new(observer.timings())), ..Outlets::default() };
     outlets.hub.start(config.sockets.queue_batches_max);
     outlets.views.open_secrets_with(secrets.clone());
     let feed =
         Feed::start(outlets.clone(), history.clone(), published, true).map_err(|error| error.to_string())?;
     let backend = Backend::Observer(observer);
-    let behind = Behind { backend, outlets, secrets, history, feed, settings_again: Some(settings_again) };
+    let behind = Behind { backend, outlets, secrets, history, feed, settings_again: Some(settings_again), started };
     let mut running = open_doors(config, tls, data, behind).await?;
     running.folder = folder;
     Ok(running)
@@ -176,11 +180,12 @@ struct Behind {
     history: journal::History,
     feed: Feed,
     settings_again: Option<Reload>,
+    started: Instant,
 }
 
 /// Listens for clients and operators.
 async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Behind) -> Result<Running, String> {
-    let Behind { backend, outlets, secrets, history, feed, settings_again } = behind;
+    let Behind { backend, outlets, secrets, history, feed, settings_again, started } = behind;
     let listen = config.listen.unwrap_or(LISTEN.into());
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -191,6 +196,7 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
     let failed = tokio::spawn(backend.failed());
     // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
     let lanes = Lanes::new(&config.lanes, rand::random(), backend.sequencer(), outlets.in_flight.clone());
+    let public_url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
     let app = Arc::new(App {
         limits: RateLimits::new(&config.limits),
         login: Login::new(&config.login, &secrets.derive("tokens of logins")),
@@ -203,18 +209,21 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
         history,
         answered: Answered::default(),
         metrics: Arc::new(Metrics::new()),
+        sockets: Arc::default(),
+        started,
+        public_url: public_url.clone(),
         stopping: stop.clone(),
         node: RwLock::new(Some(backend)),
         settings_again,
     });
-    let is_tls = tls.is_some();
     let watching = tls.as_ref().map(Tls::watch);
     tokio::spawn(admin.run(app.clone(), stop.clone()));
+    let windows = tokio::spawn(app.outlets.stages.clone().run());
     let serving = tokio::spawn(server::run(listener, tls, app.clone(), stop));
     Ok(Running {
         address,
         admin: admin_address,
-        is_tls,
+        url: public_url,
         watching,
         data,
         sequence: Sequence(0),
@@ -225,6 +234,7 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
         serving,
         feed,
         failed,
+        windows,
     })
 }
 
@@ -310,8 +320,7 @@ impl Running {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        self.url.clone()
     }
 
     /// What its handlers see, for a program that serves more than it does.
@@ -337,6 +346,7 @@ impl Running {
         let _ = self.stopping.send(true);
         let _ = self.serving.await;
         self.failed.abort();
+        self.windows.abort();
         self.watching.iter().for_each(JoinHandle::abort);
         let node = self.app.node.write().take();
         if let Some(node) = node {

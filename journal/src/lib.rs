@@ -8,13 +8,17 @@
 
 pub mod record;
 pub mod candle;
+pub mod histogram;
+pub mod timings;
 mod format;
 mod database;
 mod opening;
 mod write_ahead_log;
 pub mod cluster;
+mod stats;
 pub mod sequencer;
 pub mod node;
+pub mod bare;
 mod space;
 mod identity;
 mod log_store;
@@ -68,6 +72,7 @@ pub mod recovery;
 
 pub use balance::Balance;
 pub use breaker::{BreakerConfig, BreakerState};
+pub use bare::Bare;
 pub use candle::{Candle, Grain};
 pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
@@ -76,9 +81,10 @@ pub use compensation::{CompensationError, compensate};
 pub use engine_thread::rehearse;
 pub use failure::StartError;
 pub use format::{list_number, list_of_number};
+pub use histogram::{Counts, Histogram};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
-pub use node::{Node, NodeConfig, Recovery, Stats};
+pub use node::{Node, NodeConfig, Recovery};
 pub use nodes::{NodeSeen, NodesConfig};
 pub use observer::{Observer, ObserverConfig};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
@@ -87,4 +93,6 @@ pub use record::{
 };
 pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;
+pub use stats::{QueueDepth, Queues, Stats};
 pub use sweeper::HistoryDays;
+pub use timings::{Road, Timings};

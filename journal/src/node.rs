@@ -18,7 +18,7 @@ use crate::acquaintance::Acquaintances;
 use crate::cluster::{ClusterConfig, ClusterStatus};
 use crate::compensation::Compensations;
 use crate::database::count_boot;
-use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting, next_index};
+use crate::engine_thread::{EngineThread, JOBS_MAX, Job, NextDeadline, Waiting, next_index};
 use crate::failure::{Failure, StartError};
 use crate::fence::Fence;
 use crate::gossip;
@@ -46,7 +46,9 @@ use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
 use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
+use crate::stats::{QueueDepth, Queues, Stats};
 use crate::sweeper::HistoryDays;
+use crate::timings::Timings;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
@@ -107,35 +109,6 @@ impl NodeConfig {
     }
 }
 
-/// Counters of a running node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Index of the last raft log entry that is durable.
-    pub last_log_index: u64,
-    /// Sequence of the last command applied.
-    pub applied_sequence: u64,
-    /// Log batches written and synced.
-    pub log_syncs: u64,
-    /// Nanoseconds spent in that.
-    pub log_sync_ns: u64,
-    /// Entries written to the log.
-    pub log_entries: u64,
-    /// Bytes free on the disk.
-    pub free_bytes: u64,
-    /// Whether that is so little that only cancels are taken.
-    pub is_space_low: bool,
-    /// Commands waiting in the sequencer's queue.
-    pub queued_commands: u64,
-    /// Bytes written for them.
-    pub log_bytes: u64,
-    /// How often damage was found in the log that is only kept to look back on.
-    pub log_damaged: u64,
-    /// Snapshots written since the start.
-    pub snapshots: u64,
-    /// The last sequence that history holds.
-    pub history_watermark: u64,
-}
-
 /// How a node came to where it is, and what each step took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
@@ -169,6 +142,9 @@ impl std::fmt::Display for Recovery {
     }
 }
 
+/// Starts the engine's thread; gives the way to it.
+pub(crate) type StartEngine = fn(EngineThread) -> (Sender<Job>, JoinHandle<()>);
+
 /// A running node. It runs until [`Node::stop`]; dropping the handle does not end it.
 pub struct Node {
     raft: Raft<TypeConfig, StateMachine>,
@@ -181,6 +157,8 @@ pub struct Node {
     failure: Failure,
     recovered: watch::Receiver<Option<Recovery>>,
     applied: Arc<AtomicU64>,
+    entries_published: Arc<AtomicU64>,
+    published_capacity: u64,
     log_counters: Arc<LogCounters>,
     snapshots: Arc<SnapshotProgress>,
     stop_sequencer: oneshot::Sender<()>,
@@ -212,6 +190,14 @@ impl Node {
         config: NodeConfig,
         transport: Arc<dyn Transport>,
     ) -> Result<(Node, Receiver<Published>), StartError> {
+        Node::start_with(config, transport, EngineThread::start).await
+    }
+
+    pub(crate) async fn start_with(
+        config: NodeConfig,
+        transport: Arc<dyn Transport>,
+        start_engine: StartEngine,
+    ) -> Result<(Node, Receiver<Published>), StartError> {
         let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
         let cluster = config.cluster.clone().unwrap_or_else(alone);
         cluster.check().map_err(StartError::Failed)?;
@@ -221,16 +207,17 @@ impl Node {
             let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
-        Node::run(config, cluster, opened, transport, failure).await
+        Node::run(config, cluster, opened, transport, failure, start_engine).await
     }
 
-    /// Starts what runs, over what was opened.
+    /// Starts what runs, over what was opened. `start_engine` is what is done with the engine's thread (bare.rs does another thing).
     pub(crate) async fn run(
         config: NodeConfig,
         cluster: ClusterConfig,
         opened: Opened,
         transport: Arc<dyn Transport>,
         failure: Failure,
+        start_engine: StartEngine,
     ) -> Result<(Node, Receiver<Published>), StartError> {
         let address = cluster.members[&cluster.node].clone();
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
@@ -239,9 +226,12 @@ impl Node {
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
         let waiting = Arc::new(Waiting::default());
+        let log_counters = log.counters();
+        let timings = log_counters.timings.clone();
         let next_deadline = Arc::new(NextDeadline::none());
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
+        let entries_published = Arc::new(AtomicU64::new(0));
         let boot = Arc::new(AtomicU64::new(0));
         let hash = Arc::new(Mutex::new(StateHash::starting_at(next_index(&meta))));
         let engine_thread = EngineThread {
@@ -253,8 +243,10 @@ impl Node {
             boot: boot.clone(),
             waiting: waiting.clone(),
             lost: None,
+            timings: timings.clone(),
             history: Some(history.clone()),
             published,
+            entries_published: entries_published.clone(),
             next_deadline: next_deadline.clone(),
             applied: applied.clone(),
             deciding: Arc::default(),
@@ -262,7 +254,7 @@ impl Node {
             drill_poison: config.drill_poison,
             failure: failure.clone(),
         };
-        let (jobs, thread) = engine_thread.start();
+        let (jobs, thread) = start_engine(engine_thread);
         threads.push(thread);
 
         // 2. Raft, which hands the engine what the log holds beyond that state, and its way to the other nodes.
@@ -315,7 +307,6 @@ impl Node {
         let (leader, follows) = watch::channel(Leader::Unknown);
         let proposer = Arc::new(Proposer::new(raft.clone(), config.clock));
         let leads = Leads { raft: raft.clone(), proposer, network };
-        let log_counters = log.counters();
         let member = Member {
             node: cluster.node,
             priority: cluster.priority,
@@ -356,6 +347,7 @@ impl Node {
             boot: boot.clone(),
             door: door.clone(),
             waiting,
+            timings,
             next_deadline,
             has_others: !address.is_empty(),
             renewal: None,
@@ -394,6 +386,8 @@ impl Node {
             failure,
             recovered,
             applied,
+            entries_published,
+            published_capacity: config.published_capacity.max(1) as u64,
             log_counters,
             snapshots: progress,
             stop_sequencer,
@@ -447,10 +441,23 @@ impl Node {
             log_entries: read(&self.log_counters.entries),
             log_bytes: read(&self.log_counters.bytes),
             log_damaged: read(&self.log_counters.damaged),
-            queued_commands: self.sequencer.queued() as u64,
+            queued_commands: self.sequencer.queue().depth,
             snapshots: read(&self.snapshots.written),
             history_watermark: self.history.reader().watermark().0,
+            entries_published: read(&self.entries_published),
+            queues: Queues {
+                sequencer: self.sequencer.queue(),
+                log_writer: self.log.queue(),
+                engine: QueueDepth { depth: self.jobs.len() as u64, bound: JOBS_MAX as u64 },
+                history: self.history.queue(),
+                feed_bound: self.published_capacity,
+            },
         }
+    }
+
+    /// How long commands take here, for metrics.
+    pub fn timings(&self) -> Arc<Timings> {
+        self.log_counters.timings.clone()
     }
 
     /// The cluster as this node sees it.
@@ -469,7 +476,6 @@ impl Node {
     }
 
     /// What does an operator's bidding.
-    #[cfg(test)]
     pub(crate) fn member(&self) -> Member {
         self.member.clone()
     }
@@ -498,6 +504,12 @@ impl Node {
         let (reply, copy) = oneshot::channel();
         hand_over(&self.jobs, Job::Copy(reply)).await.ok()?;
         copy.await.ok().map(|(state, ..)| Engine::from_snapshot(state))
+    }
+
+    /// Has a snapshot written of what is applied, beside all else; whether that could be asked for.
+    pub fn write_snapshot(&self) -> impl Future<Output = bool> + Send + use<> {
+        let raft = self.raft.clone();
+        async move { raft.trigger().snapshot().await.is_ok() }
     }
 
     /// Resolves only when the node can't go on, with the reason.
@@ -722,8 +734,10 @@ mod tests {
                 boot: Arc::default(),
                 waiting: Arc::default(),
                 lost: None,
+                timings: Arc::default(),
                 history: Some(opened.history.clone()),
                 published,
+                entries_published: Arc::default(),
                 next_deadline: Arc::new(NextDeadline::none()),
                 applied: Arc::default(),
                 deciding: Arc::default(),

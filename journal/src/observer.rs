@@ -20,14 +20,13 @@ use tokio::time::timeout;
 
 use crate::cluster::{ClusterStatus, TlsFiles};
 use crate::compensation::Compensations;
-use crate::engine_thread::{EngineThread, Job, Lost, NextDeadline, Waiting, next_index};
+use crate::engine_thread::{EngineThread, JOBS_MAX, Job, Lost, NextDeadline, Waiting, next_index};
 use crate::failure::{Failure, StartError};
 use crate::history::History;
 use crate::leader::{Leader, Way};
 use crate::link::{Caller, Link};
 use crate::log_store::hand_over;
 use crate::message::{Observe, Observed, Reply, Request, unpack_entries};
-use crate::node::Stats;
 use crate::nodes::{Known, NodeSeen, Nodes, NodesConfig};
 use crate::origins::{GATEWAYS_FROM, Origins};
 use crate::record::{Proposal, Published, RaftEntry, StoredMembership};
@@ -37,6 +36,8 @@ use crate::sequencer::{Door, Renewal, Sequencer, SequencerTask};
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta, read_bytes};
 use crate::space::Space;
 use crate::state_hash::{Checkpoint, StateHash};
+use crate::stats::{QueueDepth, Queues, Stats};
+use crate::timings::Timings;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
@@ -100,6 +101,9 @@ pub struct Observer {
     door: Arc<Door>,
     history: History,
     jobs: Sender<Job>,
+    timings: Arc<Timings>,
+    entries_published: Arc<AtomicU64>,
+    feed_bound: u64,
     behind_max: u64,
     failure: Failure,
     stop_sequencer: oneshot::Sender<()>,
@@ -152,6 +156,8 @@ impl Observer {
             states: AtomicU64::new(0),
             source: AtomicU64::new(0),
         });
+        let timings = Arc::new(Timings::default());
+        let entries_published = Arc::new(AtomicU64::new(0));
         let engine_thread = EngineThread {
             engine: Engine::new(),
             meta: SnapshotMeta::default(),
@@ -161,8 +167,10 @@ impl Observer {
             boot: shared.boot.clone(),
             waiting: waiting.clone(),
             lost: Some(lost.clone()),
+            timings: timings.clone(),
             history: None,
             published,
+            entries_published: entries_published.clone(),
             next_deadline: next_deadline.clone(),
             applied: shared.applied.clone(),
             deciding: Arc::default(),
@@ -191,6 +199,7 @@ impl Observer {
             boot: shared.boot.clone(),
             door: door.clone(),
             waiting,
+            timings: timings.clone(),
             next_deadline,
             has_others: true,
             renewal: Some(Renewal { lost, reached: shared.next.clone() }),
@@ -200,7 +209,7 @@ impl Observer {
         };
         let (sequencer, sequencing) = task.start(config.queue_commands.max(1), Space::default(), stop);
         let history = History::remote(RemoteHistory::new(nodes.clone(), shared.applied.clone()));
-        let behind_max = config.behind_max;
+        let (behind_max, feed_bound) = (config.behind_max, config.published_capacity.max(1) as u64);
         let observer = Observer {
             nodes,
             leader,
@@ -209,6 +218,9 @@ impl Observer {
             door,
             history,
             jobs,
+            timings,
+            entries_published,
+            feed_bound,
             behind_max,
             failure,
             stop_sequencer,
@@ -269,14 +281,26 @@ impl Observer {
             last_log_index: self.shared.next.load(Ordering::Relaxed).saturating_sub(1),
             applied_sequence: self.shared.applied.load(Ordering::Relaxed),
             history_watermark: self.shared.applied.load(Ordering::Relaxed),
-            queued_commands: self.sequencer.queued() as u64,
+            queued_commands: self.sequencer.queue().depth,
+            entries_published: self.entries_published.load(Ordering::Relaxed),
+            queues: Queues {
+                sequencer: self.sequencer.queue(),
+                engine: QueueDepth { depth: self.jobs.len() as u64, bound: JOBS_MAX as u64 },
+                feed_bound: self.feed_bound,
+                ..Queues::default()
+            },
             ..Stats::default()
         }
     }
 
-    /// The cluster as it was last heard of.
+    /// How long commands take here, stage by stage.
+    pub fn timings(&self) -> Arc<Timings> {
+        self.timings.clone()
+    }
+
+    /// The cluster as it was last heard of, asked by nobody who is a member of it.
     pub fn cluster(&self) -> Option<ClusterStatus> {
-        self.nodes.status()
+        self.nodes.status().map(|status| ClusterStatus { asked: 0, ..status })
     }
 
     /// The nodes as they are seen from here.
@@ -566,7 +590,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut listed, mut refused) = (0, 0);
             for published in published {
-                let Published::Applied { applied, callers } = published else { continue };
+                let Published::Applied { applied, callers, .. } = published else { continue };
                 listed += applied.events.iter().filter(|event| matches!(event, Event::AssetAdded { .. })).count();
                 refused += applied.events.iter().filter(|event| matches!(event, Event::Rejected(_))).count();
                 for (index, caller) in callers {

@@ -9,10 +9,11 @@ import { WebSocket, WebSocketServer } from "ws";
 const KINDS = { ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".mjs": "text/javascript", ".js": "text/javascript" };
 
 export class Origin {
-  /** @param {{upstream: string, web?: string, answer?: (path: string, query: URLSearchParams) => any, connect?: (socket: WebSocket, url: URL) => void}} options */
-  constructor({ upstream, web, answer, connect }) {
+  /** @param {{upstream: string, web?: string, page?: string, answer?: (path: string, query: URLSearchParams) => any, connect?: (socket: WebSocket, url: URL) => void}} options */
+  constructor({ upstream, web, page = "index.html", answer, connect }) {
     this.upstream = upstream;
     this.web = web;
+    this.page = page;
     this.answer = answer;
     /** Looked at for each message to the browser; what it refuses is lost. */
     this.passes = (_message) => true;
@@ -48,7 +49,7 @@ export class Origin {
         return response.end(JSON.stringify(own));
       }
       if (this.web && (url.pathname === "/" || url.pathname.startsWith("/trade/") || url.pathname.startsWith("/web/"))) {
-        const name = url.pathname.startsWith("/web/") ? url.pathname.slice(5) : "index.html";
+        const name = url.pathname.startsWith("/web/") ? url.pathname.slice(5) : this.page;
         const bytes = await readFile(path.join(this.web, path.normalize(`/${name}`)));
         response.writeHead(200, { "Content-Type": KINDS[path.extname(name)] ?? "text/plain" });
         return response.end(bytes);
@@ -87,8 +88,8 @@ export class Origin {
   }
 }
 
-// By hand: node origin.mjs http://127.0.0.1:8080 ../../gateway/web [port]
+// By hand: node origin.mjs http://127.0.0.1:8080 ../../gateway/web [port [page]]
 if (process.argv[1] === import.meta.filename) {
-  const [, , upstream, web, port] = process.argv;
-  console.log(await new Origin({ upstream, web }).listen(Number(port ?? 0)));
+  const [, , upstream, web, port, page] = process.argv;
+  console.log(await new Origin({ upstream, web, page }).listen(Number(port ?? 0)));
 }

@@ -15,6 +15,8 @@ export function startSettings(onColours) {
   } catch {
     // Whatever stands there is not ours.
   }
+  /** The console has no single keys. */
+  const keysOn = element("keys-on");
   const light = matchMedia("(prefers-color-scheme: light)");
   const apply = () => {
     const root = document.documentElement;
@@ -22,17 +24,17 @@ export function startSettings(onColours) {
     root.dataset.theme = settings.theme === "auto" ? (light.matches ? "light" : "dark") : settings.theme;
     element("palette").value = settings.palette;
     element("theme").value = settings.theme;
-    element("keys-on").checked = settings.keys;
+    if (keysOn) keysOn.checked = settings.keys;
     onColours();
   };
   const keep = () => {
     settings.palette = element("palette").value;
     settings.theme = element("theme").value;
-    settings.keys = element("keys-on").checked;
+    if (keysOn) settings.keys = keysOn.checked;
     localStorage.setItem(KEPT_AS, JSON.stringify(settings));
     apply();
   };
-  for (const id of ["palette", "theme", "keys-on"]) element(id).addEventListener("change", keep);
+  for (const field of [element("palette"), element("theme"), keysOn]) field?.addEventListener("change", keep);
   light.addEventListener("change", apply);
   apply();
 }
