@@ -284,4 +284,6 @@ async fn settings_that_change_are_gone_by_at_once_and_those_that_make_no_sense_a
     assert!(after[2] >= before[2] + 5.0 && after[1] == before[1], "{before:?} {after:?}");
     gateway.hang_up();
     gateway.wait("that SIGHUP was heard", |it| said(it, "was read again") == 3);
+    let told = gateway.admin(&["reload"]);
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stdout).contains("3 nodes"), "{told:?}");
 }
