@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::History;
+use journal::{History, HistoryError};
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
@@ -140,6 +140,10 @@ impl App {
         }
         match tokio::task::spawn_blocking(move || read(&history)).await {
             Ok(Ok(found)) => Ok(found),
+            Ok(Err(error @ HistoryError::Unreachable(_))) => {
+                tracing::warn!("{error}");
+                Err(ApiError::busy())
+            }
             Ok(Err(error)) => {
                 tracing::error!("{error}");
                 Err(ApiError::internal())

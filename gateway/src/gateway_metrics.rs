@@ -13,7 +13,12 @@ pub fn render(observer: &Observer) -> String {
     };
     let ready = u64::from(observer.readiness().is_ok());
     single("rialto_gateway_ready", "gauge", "1 while orders are taken.", ready);
-    single("rialto_gateway_behind_commands", "gauge", "Commands that nodes have applied and it has not.", observer.behind());
+    single(
+        "rialto_gateway_behind_commands",
+        "gauge",
+        "Commands that nodes have applied and it has not.",
+        observer.behind(),
+    );
     single("rialto_gateway_followed_node", "gauge", "The node whose log it reads; 0 for none.", observer.source());
     single("rialto_gateway_states_total", "counter", "Whole states taken from nodes.", observer.states());
     single(

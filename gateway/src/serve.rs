@@ -114,7 +114,8 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     }
 
     // 4. The doors.
-    let behind = Behind { backend: Backend::Node(node), outlets, secrets, history, feed, settings_again: None, started };
+    let behind =
+        Behind { backend: Backend::Node(node), outlets, secrets, history, feed, settings_again: None, started };
     let mut running = open_doors(config, tls, data, behind).await?;
     (running.sequence, running.recovery) = (sequence, Some(recovery));
     Ok(running)
@@ -145,8 +146,7 @@ pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Run
     let outlets = Outlets { stages: Arc::new(Stages::new(observer.timings())), ..Outlets::default() };
     outlets.hub.start(config.sockets.queue_batches_max);
     outlets.views.open_secrets_with(secrets.clone());
-    let feed =
-        Feed::start(outlets.clone(), history.clone(), published, true).map_err(|error| error.to_string())?;
+    let feed = Feed::start(outlets.clone(), history.clone(), published, true).map_err(|error| error.to_string())?;
     let backend = Backend::Observer(observer);
     let behind = Behind { backend, outlets, secrets, history, feed, settings_again: Some(settings_again), started };
     let mut running = open_doors(config, tls, data, behind).await?;

@@ -188,7 +188,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn config() -> BreakerConfig {
-        BreakerConfig { failures: 3, failure_percent: 50, calls_min: 10, window: 10 * SECOND, open: 2 * SECOND, probes: 2 }
+        BreakerConfig {
+            failures: 3,
+            failure_percent: 50,
+            calls_min: 10,
+            window: 10 * SECOND,
+            open: 2 * SECOND,
+            probes: 2,
+        }
     }
 
     #[test]
@@ -224,7 +231,11 @@ mod tests {
         breaker.record(&config, later, false);
         assert_eq!(breaker.state(later + SECOND), BreakerState::Open);
         breaker.record(&config, later, true);
-        assert_eq!((breaker.state(later + SECOND), breaker.opened), (BreakerState::Open, 2), "it came too late to count");
+        assert_eq!(
+            (breaker.state(later + SECOND), breaker.opened),
+            (BreakerState::Open, 2),
+            "it came too late to count"
+        );
     }
 
     #[test]

@@ -417,12 +417,20 @@ fn get(database: &dyn RowSource, key: &[u8]) -> Result<Option<Vec<u8>>, HistoryE
     database.get(key)
 }
 
-fn read_order(database: &dyn RowSource, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
+fn read_order(
+    database: &dyn RowSource,
+    symbol: SymbolId,
+    order_id: OrderId,
+) -> Result<Option<KnownOrder>, HistoryError> {
     let key = order_key(symbol, order_id);
     get(database, &key)?.map(|bytes| decode(&bytes).ok_or_else(|| damaged(&key))).transpose()
 }
 
-fn read_trade(database: &dyn RowSource, symbol: SymbolId, trade_id: TradeId) -> Result<Option<MarketTrade>, HistoryError> {
+fn read_trade(
+    database: &dyn RowSource,
+    symbol: SymbolId,
+    trade_id: TradeId,
+) -> Result<Option<MarketTrade>, HistoryError> {
     let key = trade_key(symbol, trade_id);
     get(database, &key)?.map(|bytes| decode_trade(&bytes).ok_or_else(|| damaged(&key))).transpose()
 }
@@ -488,8 +496,12 @@ impl Rows<'_> {
         if !latest {
             return self.ascending(start, limit).take_while(inside).filter(is_wanted).take(limit).collect();
         }
-        let mut found: Vec<Row> =
-            self.descending(end - 1, limit).take_while(inside).filter(is_wanted).take(limit).collect::<Result<_, _>>()?;
+        let mut found: Vec<Row> = self
+            .descending(end - 1, limit)
+            .take_while(inside)
+            .filter(is_wanted)
+            .take(limit)
+            .collect::<Result<_, _>>()?;
         found.reverse();
         Ok(found)
     }

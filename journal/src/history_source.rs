@@ -29,10 +29,7 @@ fn failed(error: rocksdb::Error) -> HistoryError {
     HistoryError::Database(error.into_string())
 }
 
-fn within<'a>(
-    found: impl Iterator<Item = Result<RawRow, rocksdb::Error>> + 'a,
-    prefix: Vec<u8>,
-) -> RawRows<'a> {
+fn within<'a>(found: impl Iterator<Item = Result<RawRow, rocksdb::Error>> + 'a, prefix: Vec<u8>) -> RawRows<'a> {
     let found = found.map(|row| row.map_err(failed));
     Box::new(found.take_while(move |row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))))
 }

@@ -71,8 +71,8 @@ mod simulation;
 pub mod recovery;
 
 pub use balance::Balance;
-pub use breaker::{BreakerConfig, BreakerState};
 pub use bare::Bare;
+pub use breaker::{BreakerConfig, BreakerState};
 pub use candle::{Candle, Grain};
 pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};

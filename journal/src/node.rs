@@ -268,8 +268,7 @@ impl Node {
         let network = Network::new(caller, Sending::new(database.clone()));
         let receiving = Receiving::new(snapshots.clone(), database.clone());
         let progress = Arc::new(SnapshotProgress::from(restored));
-        let observation =
-            Observation::new(log.clone(), snapshots.clone(), history.reader(), compensations.clone());
+        let observation = Observation::new(log.clone(), snapshots.clone(), history.reader(), compensations.clone());
         let keeping = SnapshotKeeping {
             snapshots,
             log: log.clone(),

@@ -270,9 +270,8 @@ impl Nodes {
     /// Each node once, under the address that the cluster has of it where that answers.
     fn by_number(&self) -> BTreeMap<u64, Arc<Known>> {
         let mut found: BTreeMap<u64, Arc<Known>> = BTreeMap::new();
-        let rank = |known: &Known| {
-            (known.is_reachable.load(Ordering::Relaxed), known.is_member.load(Ordering::Relaxed))
-        };
+        let rank =
+            |known: &Known| (known.is_reachable.load(Ordering::Relaxed), known.is_member.load(Ordering::Relaxed));
         for known in self.by_address.lock().values().filter(|known| known.node() > 0) {
             let place = found.entry(known.node()).or_insert_with(|| known.clone());
             if rank(known) > rank(place) {

@@ -183,11 +183,8 @@ impl Observer {
         // 2. What finds the nodes, and follows one of them.
         let following = Following { nodes: nodes.clone(), jobs: jobs.clone(), shared: shared.clone() };
         let watching = Watching { nodes: nodes.clone(), shared: shared.clone(), failure: failure.clone() };
-        let tasks = vec![
-            runtime::spawn(nodes.clone().run()),
-            runtime::spawn(following.run()),
-            runtime::spawn(watching.run()),
-        ];
+        let tasks =
+            vec![runtime::spawn(nodes.clone().run()), runtime::spawn(following.run()), runtime::spawn(watching.run())];
 
         // 3. The sequencer, as on a node that follows.
         let door = Arc::new(Door::shut());
@@ -536,11 +533,31 @@ impl Watching {
                     tracing::info!("this gateway has caught up");
                 }
             }
-            if let Some(reason) = self.differs(&mut votes) {
+            let reason = match self.differs(&mut votes) {
+                Some(reason) => Some(reason),
+                None => self.is_ahead().await,
+            };
+            if let Some(reason) = reason {
                 self.failure.report(reason);
                 return;
             }
         }
+    }
+
+    /// Whether the cluster has less than this engine: it was restored, or goes on from one node that had not all of it.
+    async fn is_ahead(&self) -> Option<String> {
+        let applied = self.shared.applied.load(Ordering::Acquire);
+        if self.nodes.applied() >= applied || !self.nodes.is_fresh() {
+            return None;
+        }
+        // Nodes are asked now and then only; the leader knows everything that was ever acknowledged.
+        let known = timeout(READ_INDEX_MAX, self.nodes.read_index()).await.ok()?.ok()?;
+        (known < applied).then(|| {
+            format!(
+                "the cluster is at sequence {known}, this gateway at {applied}: it was restored to an earlier state. Started anew, \
+                 the gateway takes that"
+            )
+        })
     }
 
     /// Whether a majority of the nodes has come to another state than this engine; it serves no more then.

@@ -179,7 +179,10 @@ mod tests {
             let boot = number / 3 + 1;
             known += u32::from(!origins.is_gone(gateway(number), boot));
             for ticket in [1, 2] {
-                assert!(!origins.admits(&origin(gateway(number), boot, ticket)), "entry {ticket} of {number} came late");
+                assert!(
+                    !origins.admits(&origin(gateway(number), boot, ticket)),
+                    "entry {ticket} of {number} came late"
+                );
             }
         }
         assert_eq!(known as usize, GATEWAYS_MAX);

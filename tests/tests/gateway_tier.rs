@@ -30,8 +30,14 @@ fn seed() -> u64 {
 }
 
 fn order(side: &str, price: &str) -> Vec<(&'static str, String)> {
-    let terms =
-        [("symbol", SYMBOL), ("side", side), ("type", "LIMIT"), ("timeInForce", "GTC"), ("quantity", "1"), ("price", price)];
+    let terms = [
+        ("symbol", SYMBOL),
+        ("side", side),
+        ("type", "LIMIT"),
+        ("timeInForce", "GTC"),
+        ("quantity", "1"),
+        ("price", price),
+    ];
     terms.map(|(name, value)| (name, value.to_owned())).to_vec()
 }
 
@@ -60,7 +66,10 @@ const QUESTIONS: [(&str, bool, &[(&str, &str)]); 11] = [
 
 /// Asks the gateway and a node the same; what they tell must be the same.
 async fn told_alike(cluster: &Cluster, node: u64, gateway: &Gateway) {
-    let (there, here) = (gateway::client::Rest::linearizable(&cluster.address(node)), gateway::client::Rest::linearizable(gateway.address()));
+    let (there, here) = (
+        gateway::client::Rest::linearizable(&cluster.address(node)),
+        gateway::client::Rest::linearizable(gateway.address()),
+    );
     for (path, is_signed, parameters) in QUESTIONS {
         for account in [1, 2] {
             let who = credentials(account);
@@ -222,7 +231,8 @@ fn of_node(gateway: &Gateway, name: &str, node: u64) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_that_stands_still_is_left_alone_and_read_from_again_once_it_is_well() {
     let cluster = start(3);
-    let settings = "[gateway]\nread_timeout_ms = 300\nbreaker_failures = 2\nbreaker_open_ms = 1000\nbreaker_probes = 2\n";
+    let settings =
+        "[gateway]\nread_timeout_ms = 300\nbreaker_failures = 2\nbreaker_open_ms = 1000\nbreaker_probes = 2\n";
     let gateway = Gateway::start(&cluster, "one", settings);
     place(&gateway, 1, "BUY", "5.00").await;
     let leader = cluster.wait_leader(&ALL);
@@ -236,7 +246,10 @@ async fn a_node_that_stands_still_is_left_alone_and_read_from_again_once_it_is_w
         read_history(&gateway, 1).await;
         assert!(std::time::Instant::now() < end, "its breaker does not open");
     }
-    assert!(of_node(&gateway, "read_failures_total", still) >= 2.0 && of_node(&gateway, "breaker_opened_total", still) >= 1.0);
+    assert!(
+        of_node(&gateway, "read_failures_total", still) >= 2.0
+            && of_node(&gateway, "breaker_opened_total", still) >= 1.0
+    );
     gateway.wait("that it is not heard of", |it| of_node(it, "reachable", still) == 0.0);
     cluster.resume(still);
     let end = std::time::Instant::now() + tests::cluster::PATIENCE;
@@ -258,7 +271,8 @@ async fn settings_that_change_are_gone_by_at_once_and_those_that_make_no_sense_a
     gateway.wait("that it knows all nodes", |it| ALL.iter().all(|id| of_node(it, "reachable", *id) == 1.0));
     let reads = |gateway: &Gateway| ALL.map(|id| of_node(gateway, "reads_total", id));
     let said = |gateway: &Gateway, what: &str| gateway.said().matches(what).count();
-    let only_second = format!("{}weights = {{ 1 = 0, 2 = 5, 3 = 0 }}\n", gateway.settings().replace("least_active", "weighted"));
+    let only_second =
+        format!("{}weights = {{ 1 = 0, 2 = 5, 3 = 0 }}\n", gateway.settings().replace("least_active", "weighted"));
     gateway.set(&only_second);
     gateway.wait("that the file was read again", |it| said(it, "was read again") == 1);
     let before = reads(&gateway);
