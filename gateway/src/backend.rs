@@ -9,9 +9,9 @@ use journal::{ClusterStatus, History, Node, Observer, Sequencer, Stats};
 /// A node, or what stands in its place in a gateway.
 pub enum Backend {
     /// A node, which keeps everything itself.
-    Node(Node),
+    Node(Box<Node>),
     /// A gateway's, which keeps nothing.
-    Observer(Observer),
+    Observer(Box<Observer>),
 }
 
 /// Something that is known later.
@@ -103,8 +103,8 @@ impl Backend {
     /// Lets what is under way finish, and ends.
     pub async fn stop(self) {
         match self {
-            Backend::Node(node) => node.stop().await,
-            Backend::Observer(observer) => observer.stop().await,
+            Backend::Node(node) => (*node).stop().await,
+            Backend::Observer(observer) => (*observer).stop().await,
         }
     }
 }

@@ -114,8 +114,15 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     }
 
     // 4. The doors.
-    let behind =
-        Behind { backend: Backend::Node(node), outlets, secrets, history, feed, settings_again: None, started };
+    let behind = Behind {
+        backend: Backend::Node(Box::new(node)),
+        outlets,
+        secrets,
+        history,
+        feed,
+        settings_again: None,
+        started,
+    };
     let mut running = open_doors(config, tls, data, behind).await?;
     (running.sequence, running.recovery) = (sequence, Some(recovery));
     Ok(running)
@@ -147,7 +154,7 @@ pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Run
     outlets.hub.start(config.sockets.queue_batches_max);
     outlets.views.open_secrets_with(secrets.clone());
     let feed = Feed::start(outlets.clone(), history.clone(), published, true).map_err(|error| error.to_string())?;
-    let backend = Backend::Observer(observer);
+    let backend = Backend::Observer(Box::new(observer));
     let behind = Behind { backend, outlets, secrets, history, feed, settings_again: Some(settings_again), started };
     let mut running = open_doors(config, tls, data, behind).await?;
     running.folder = folder;

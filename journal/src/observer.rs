@@ -607,11 +607,11 @@ mod tests {
         std::thread::spawn(move || {
             let (mut listed, mut refused) = (0, 0);
             for published in published {
-                let Published::Applied { applied, callers, .. } = published else { continue };
+                let Published::Applied { applied, callers, road } = published else { continue };
                 listed += applied.events.iter().filter(|event| matches!(event, Event::AssetAdded { .. })).count();
                 refused += applied.events.iter().filter(|event| matches!(event, Event::Rejected(_))).count();
                 for (index, caller) in callers {
-                    let _ = caller.send(Answer { applied: applied.clone(), index });
+                    let _ = caller.send(Answer { applied: applied.clone(), index, road });
                 }
             }
             (listed, refused)

@@ -135,11 +135,12 @@ impl Iterator for Scan<'_> {
     type Item = Result<RawRow, HistoryError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.read.is_empty() && self.is_more {
-            if let Err(error) = self.read_on() {
-                self.is_more = false;
-                return Some(Err(error));
-            }
+        if self.read.is_empty()
+            && self.is_more
+            && let Err(error) = self.read_on()
+        {
+            self.is_more = false;
+            return Some(Err(error));
         }
         self.read.pop_front().map(Ok)
     }

@@ -49,8 +49,11 @@ async fn place(gateway: &Gateway, account: usize, side: &str, price: &str) -> Va
     answer.body
 }
 
+/// A path, whether it is signed, and parameters.
+type Question = (&'static str, bool, &'static [(&'static str, &'static str)]);
+
 /// What both are asked, and must tell alike.
-const QUESTIONS: [(&str, bool, &[(&str, &str)]); 11] = [
+const QUESTIONS: [Question; 11] = [
     ("/api/v3/exchangeInfo", false, &[]),
     ("/api/v3/depth", false, &[("symbol", SYMBOL)]),
     ("/api/v3/trades", false, &[("symbol", SYMBOL)]),
