@@ -5,38 +5,64 @@ use std::time::{Duration, Instant};
 use tests::server::{Server, account_a, limit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// How long something that must come may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The next page that is sent, and the connection it came over.
-async fn receive(listener: &TcpListener) -> (TcpStream, String) {
-    let receiving = async {
+/// What a receiver does with a page.
+#[derive(Clone, Copy)]
+enum Mood {
+    Takes,
+    Refuses,
+    Breaks,
+    Hangs,
+}
+
+/// Takes pages in the mood that it is told, and tells the last one.
+async fn receive(listener: TcpListener, mood: watch::Receiver<Mood>, last: watch::Sender<String>) {
+    let mut hanging = Vec::new();
+    loop {
         let (mut socket, _) = listener.accept().await.unwrap();
-        let mut bytes = Vec::new();
-        loop {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let length = |head: &str| -> Option<usize> {
-                head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
-            };
-            if let Some((head, body)) = text.split_once("\r\n\r\n")
-                && length(head).is_some_and(|length| body.len() >= length)
-            {
-                return (socket, text);
+        let Some(page) = read(&mut socket).await else { continue };
+        let status = match *mood.borrow() {
+            Mood::Takes => "202 Accepted",
+            Mood::Refuses => "500 Internal Server Error",
+            Mood::Breaks => continue,
+            Mood::Hangs => {
+                hanging.push(socket);
+                last.send_replace(page);
+                continue;
             }
-            assert!(socket.read_buf(&mut bytes).await.unwrap() > 0, "{text}");
+        };
+        let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        // Who waited too long has gone.
+        let _ = socket.write_all(answer.as_bytes()).await;
+        last.send_replace(page);
+    }
+}
+
+/// A whole request; none where the sender gave up.
+async fn read(socket: &mut TcpStream) -> Option<String> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let length = |head: &str| -> Option<usize> {
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
+        };
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && length(head).is_some_and(|length| body.len() >= length)
+        {
+            return Some(text);
         }
-    };
-    tokio::time::timeout(PATIENCE, receiving).await.expect("a page is sent")
+        if socket.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
 }
 
-async fn answer(mut socket: TcpStream, status: &str) {
-    let answer = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-    socket.write_all(answer.as_bytes()).await.unwrap();
-}
-
-/// `pushes` and `push_failures` of the page, as soon as they are as wanted.
-async fn counted_when(server: &Server, wanted: impl Fn([u64; 2]) -> bool) {
+/// Pages taken and not taken, as soon as they are as wanted.
+async fn counted_when(server: &Server, wanted: impl Fn([u64; 2]) -> bool) -> [u64; 2] {
     let until = Instant::now() + PATIENCE;
     loop {
         let page = server.get("/metrics").await.text;
@@ -46,7 +72,7 @@ async fn counted_when(server: &Server, wanted: impl Fn([u64; 2]) -> bool) {
         };
         let counted = ["rialto_metrics_pushes_total", "rialto_metrics_push_failures_total"].map(value);
         if wanted(counted) {
-            return;
+            return counted;
         }
         assert!(Instant::now() < until, "{counted:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -57,34 +83,37 @@ async fn counted_when(server: &Server, wanted: impl Fn([u64; 2]) -> bool) {
 async fn pages_are_sent_and_a_receiver_that_fails_is_counted_and_felt_by_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/metrics/job/rialto", listener.local_addr().unwrap());
+    let (mood, told) = watch::channel(Mood::Takes);
+    let (last, mut page) = watch::channel(String::new());
+    let receiving = tokio::spawn(receive(listener, told, last));
     let server = Server::start(|config| {
         config.metrics.push_url = Some(url);
-        config.metrics.push_interval_ms = 300;
+        config.metrics.push_interval_ms = 200;
     })
     .await;
-    let (socket, page) = receive(&listener).await;
-    assert!(page.starts_with("POST /metrics/job/rialto HTTP/1.1\r\n"), "{page}");
-    assert!(page.contains("content-type: text/plain; version=0.0.4\r\n"), "{page}");
-    assert!(page.contains("\nrialto_conserved 1\n") && page.contains("\nrialto_entry_commands_count "), "{page}");
-    answer(socket, "202 Accepted").await;
-    counted_when(&server, |[sent, failed]| (sent, failed) == (1, 0)).await;
-
-    let (socket, _) = receive(&listener).await;
-    answer(socket, "500 Internal Server Error").await;
-    counted_when(&server, |[_, failed]| failed >= 1).await;
-    let (socket, _) = receive(&listener).await;
-    drop(socket);
-    counted_when(&server, |[_, failed]| failed >= 2).await;
-    // This one never answers; orders do not wait for it, and the next page comes nevertheless.
-    let (hangs, _) = receive(&listener).await;
-    server.order(&account_a(), &limit("BUY", "0.001", "50000")).await.good();
-    counted_when(&server, |[_, failed]| failed >= 3).await;
-    let (socket, page) = receive(&listener).await;
-    assert!(page.contains("\nrialto_open_orders 1\n"), "a page is as things are when it is sent: {page}");
-    answer(socket, "200 OK").await;
     counted_when(&server, |[sent, _]| sent >= 2).await;
-    drop(hangs);
+    let first = page.borrow_and_update().clone();
+    assert!(first.starts_with("POST /metrics/job/rialto HTTP/1.1\r\n"), "{first}");
+    assert!(first.contains("content-type: text/plain; version=0.0.4\r\n"), "{first}");
+    assert!(first.contains("\nrialto_conserved 1\n") && first.contains("\nrialto_entry_commands_count "), "{first}");
+
+    for bad in [Mood::Refuses, Mood::Breaks, Mood::Hangs] {
+        let [_, before] = counted_when(&server, |_| true).await;
+        mood.send_replace(bad);
+        // Orders do not wait for it, and the next page is sent nevertheless.
+        server.order(&account_a(), &limit("BUY", "0.001", "50000")).await.good();
+        counted_when(&server, |[_, failed]| failed >= before + 2).await;
+    }
+    let [before, _] = counted_when(&server, |_| true).await;
+    mood.send_replace(Mood::Takes);
+    counted_when(&server, |[sent, _]| sent > before).await;
+    let is_new = |page: &String| page.contains("\nrialto_open_orders 3\n");
+    tokio::time::timeout(PATIENCE, page.wait_for(is_new))
+        .await
+        .expect("a page is as things are when it is sent")
+        .unwrap();
     // One that hangs does not hold up the stop either.
-    let (_hangs, _) = receive(&listener).await;
+    mood.send_replace(Mood::Hangs);
     server.stop().await;
+    receiving.abort();
 }
