@@ -102,6 +102,23 @@ async fn the_overview_is_for_operators_alone() {
 }
 
 #[tokio::test]
+async fn the_console_is_there_without_a_token_and_holds_no_data() {
+    let server = Server::start(|_| {}).await;
+    let page = admin_get(&server, "/", "").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(!page.text.contains("BTCUSDT"), "{}", page.text);
+    // The clients' port has the trading page there, and nothing of the console.
+    let trading = server.get("/").await;
+    assert_ne!(trading.text, page.text);
+    let script = page.text.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert_eq!(admin_get(&server, script, "").await.status, 200);
+    assert_eq!(server.get(script).await.status, 404);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_overview_tells_how_everything_stands() {
     let server = Server::start(|_| {}).await;
     let _listening = some_life(&server).await;
