@@ -45,6 +45,7 @@ pub mod samples;
 pub mod metrics;
 pub mod cluster_metrics;
 pub mod stage_metrics;
+pub mod push;
 pub mod admin;
 
 // The programs that come with the exchange; they know of it what any client knows.
