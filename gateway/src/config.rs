@@ -11,6 +11,7 @@ use journal::{ClusterConfig, TlsFiles};
 use serde::{Deserialize, Serialize};
 
 use crate::client_address::Network;
+use crate::gateway_settings::GatewaySettings;
 use crate::token_bucket::BucketConfig;
 
 /// All settings of a server.
@@ -25,6 +26,8 @@ pub struct Config {
     pub bootstrap: Option<PathBuf>,
     /// The cluster that this node belongs to.
     pub cluster: Option<ClusterSettings>,
+    /// How a gateway in front of a cluster finds its nodes.
+    pub gateway: GatewaySettings,
     /// The journal.
     pub journal: JournalConfig,
     /// The queues before it.
@@ -211,18 +214,11 @@ impl ClusterSettings {
             }
             members.insert(number, address.clone());
         }
-        let tls = match (&self.tls_authority, &self.tls_certificate, &self.tls_key) {
-            (None, None, None) => None,
-            (Some(authority), Some(certificate), Some(key)) => {
-                Some(TlsFiles { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() })
-            }
-            _ => return Err("cluster.tls_authority, tls_certificate and tls_key go together".to_owned()),
-        };
         let config = ClusterConfig {
             join: self.join.clone(),
             join_as_voter: self.voter,
             secret: self.secret.clone(),
-            tls,
+            tls: self.tls_files()?,
             priority: self.priority,
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             election_timeout: Duration::from_millis(self.election_timeout_ms),
@@ -230,6 +226,17 @@ impl ClusterSettings {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The certificates of the nodes' port.
+    pub fn tls_files(&self) -> Result<Option<TlsFiles>, String> {
+        match (&self.tls_authority, &self.tls_certificate, &self.tls_key) {
+            (None, None, None) => Ok(None),
+            (Some(authority), Some(certificate), Some(key)) => {
+                Ok(Some(TlsFiles { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() }))
+            }
+            _ => Err("cluster.tls_authority, tls_certificate and tls_key go together".to_owned()),
+        }
     }
 }
 
@@ -517,6 +524,7 @@ impl Config {
         }
         self.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
         self.metrics.url()?;
+        self.gateway.nodes()?;
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err("tls.certificate and tls.key go together".to_owned());
         }

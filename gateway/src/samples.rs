@@ -149,7 +149,7 @@ impl Samples {
         };
         let node = app.node.read();
         let (node, cluster, is_ready) = match &*node {
-            Some(node) => (node.stats(), Some(node.cluster()), node.is_ready()),
+            Some(node) => (node.stats(), node.cluster(), node.is_ready()),
             None => (Stats::default(), None, false),
         };
         Samples {
