@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::command::{ExchangeLimits, OrderCountLimit};
+use hyper::Uri;
 use journal::{ClusterConfig, TlsFiles};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,40 @@ pub struct Config {
     pub login: LoginConfig,
     /// The log of requests.
     pub access_log: AccessLogConfig,
+    /// Where metrics are sent.
+    pub metrics: MetricsConfig,
+}
+
+/// Where metrics are sent, for where nothing can fetch them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// To where the page of `/metrics` is posted, such as `http://127.0.0.1:9091/metrics/job/rialto`; nowhere where it is not said.
+    pub push_url: Option<String>,
+    /// Milliseconds between two pages.
+    pub push_interval_ms: u64,
+}
+
+impl MetricsConfig {
+    /// Where pages go; why not there, otherwise.
+    pub fn url(&self) -> Result<Option<Uri>, String> {
+        let Some(url) = &self.push_url else { return Ok(None) };
+        let uri: Uri = url.parse().map_err(|error| format!("metrics.push_url: {error}"))?;
+        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        if uri.scheme_str() != Some("http") || authority.is_empty() {
+            return Err("metrics.push_url must be http://HOST[:PORT]/PATH; TLS is not spoken there".to_owned());
+        }
+        if authority.contains('@') {
+            return Err("metrics.push_url has a name or password in it, which is not sent".to_owned());
+        }
+        Ok(Some(uri))
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        MetricsConfig { push_url: None, push_interval_ms: 15_000 }
+    }
 }
 
 /// TLS on the clients' port: both files, or neither and the port speaks plain HTTP.
@@ -472,6 +507,7 @@ impl Config {
             ("sockets.ping_seconds", self.sockets.ping_seconds, 1),
             ("sockets.pong_seconds_max", self.sockets.pong_seconds_max, 1),
             ("sockets.websocket_hours_max", self.sockets.websocket_hours_max, 1),
+            ("metrics.push_interval_ms", self.metrics.push_interval_ms, 100),
         ];
         for (name, value, least) in least {
             if value < least {
@@ -487,6 +523,7 @@ impl Config {
             }
         }
         self.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
+        self.metrics.url()?;
         self.gateway.nodes()?;
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err("tls.certificate and tls.key go together".to_owned());
@@ -519,6 +556,22 @@ mod tests {
         assert!(config.check().unwrap_err().contains("the bucket of address"));
         assert!(read("[limits.address]\ncredits_per_second = 5").is_err());
         assert!(read("[sockets]\ntrusted_proxies = [\"10.0.0.0/33\"]").unwrap_err().contains("10.0.0.0/33"));
+    }
+
+    #[test]
+    fn metrics_go_only_where_they_can_be_sent() {
+        let url = |url: &str| MetricsConfig { push_url: Some(url.to_owned()), ..MetricsConfig::default() }.url();
+        assert!(url("http://push.local:9091/metrics/job/rialto").is_ok_and(|uri| uri.is_some()));
+        for (wrong, complaint) in [
+            ("https://push.local/", "TLS"),
+            ("push.local:9091", "http://HOST"),
+            ("/metrics", "http://HOST"),
+            ("http://ann:secret@push.local/", "password"),
+            ("http://a b/", "push_url"),
+        ] {
+            let told = url(wrong).unwrap_err();
+            assert!(told.contains(complaint) && !told.contains("secret"), "{wrong}: {told}");
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub mod cluster_metrics;
 pub mod gateway_metrics;
 pub mod gateway_cli;
 pub mod stage_metrics;
+pub mod push;
 pub mod admin;
 
 // The programs that come with the exchange; they know of it what any client knows.

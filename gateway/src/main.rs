@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use gateway::bootstrap::Bootstrap;
@@ -142,7 +143,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    match Rialto::parse().command {
+    match parse().command {
         Command::Serve(arguments) => with_runtime(async {
             match run_server(arguments).await {
                 Ok(()) => ExitCode::SUCCESS,
@@ -182,6 +183,25 @@ fn main() -> ExitCode {
             Err(error) => fail(&format!("{}: {error}", folder.display())),
         },
     }
+}
+
+/// The command line; what it asks for that is not there is answered with what is.
+fn parse() -> Rialto {
+    let error = match Rialto::try_parse() {
+        Ok(parsed) => return parsed,
+        Err(error) => error,
+    };
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        error.exit();
+    }
+    let mut command = Rialto::command();
+    command.build();
+    let mut meant = &command;
+    for word in std::env::args().skip(1) {
+        meant = meant.find_subcommand(word).unwrap_or(meant);
+    }
+    eprintln!("{error}\n{}", meant.clone().render_help());
+    std::process::exit(2)
 }
 
 /// Does what goes on for a while, with a runtime and a log of what happens.

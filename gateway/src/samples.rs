@@ -60,6 +60,8 @@ pub struct Samples {
     pub unlogged: u64,
     /// Addresses banned.
     pub bans: u64,
+    /// Pages of metrics that were sent and taken, and those that were not.
+    pub pushes: [u64; 2],
 }
 
 /// What the feed counts.
@@ -196,6 +198,7 @@ impl Samples {
             connections_refused: load(&metrics.connections_refused),
             unlogged: app.access_log.dropped(),
             bans: load(&refused.bans),
+            pushes: [load(&metrics.pushes), load(&metrics.push_failures)],
         }
     }
 

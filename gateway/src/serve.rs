@@ -25,6 +25,7 @@ use crate::gateway_cli::Reload;
 use crate::lanes::Lanes;
 use crate::login::Login;
 use crate::metrics::Metrics;
+use crate::push;
 use crate::rate_limit::RateLimits;
 use crate::rest::Route;
 use crate::secrets::KeyRing;
@@ -72,6 +73,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let started = Instant::now();
     check(&config)?;
     let tls = Tls::read(&config.tls)?;
+    let push_url = config.metrics.url()?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.
@@ -225,6 +227,10 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
     });
     let watching = tls.as_ref().map(Tls::watch);
     tokio::spawn(admin.run(app.clone(), stop.clone()));
+    if let Some(url) = push_url {
+        let interval = Duration::from_millis(app.config.metrics.push_interval_ms);
+        tokio::spawn(push::run(app.clone(), url, interval, stop.clone()));
+    }
     let windows = tokio::spawn(app.outlets.stages.clone().run());
     let serving = tokio::spawn(server::run(listener, tls, app.clone(), stop));
     Ok(Running {
