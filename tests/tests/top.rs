@@ -1,0 +1,278 @@
+//! `rialto top`: what it paints of a recorded overview, what its keys do, and itself in a real terminal (tmux).
+
+use gateway::top::keys::{Effect, press};
+use gateway::top::overview::Overview;
+use gateway::top::screen::draw;
+use gateway::top::state::{Depth, Market, Pane, State, Trade};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use serde_json::{Value, json};
+
+/// What operators see of a cluster with much going on; the console's tests have it too.
+fn recorded() -> Value {
+    serde_json::from_str(include_str!("../page/overview.json")).unwrap()
+}
+
+fn overview(value: Value) -> Overview {
+    serde_json::from_value(value).unwrap()
+}
+
+/// The recorded overview, and a second later so much more of everything.
+fn state() -> State {
+    let mut later = recorded();
+    let add = |place: &mut Value, more: u64| *place = json!(place.as_u64().unwrap() + more);
+    add(&mut later["time"], 1_000);
+    add(&mut later["uptimeSeconds"], 1);
+    add(&mut later["sequence"], 1_507);
+    for (at, (orders, trades)) in [(800, 90), (400, 45), (9, 0), (0, 0), (0, 0)].into_iter().enumerate() {
+        add(&mut later["symbols"][at]["orders"], orders);
+        add(&mut later["symbols"][at]["trades"], trades);
+    }
+    for (at, busy) in [121_000_000, 310_000_000, 925_000_000].into_iter().enumerate() {
+        add(&mut later["threads"][at]["busyNs"], busy);
+    }
+    add(&mut later["journal"]["logSyncs"], 610);
+    add(&mut later["journal"]["logSyncNs"], 610 * 812_000);
+    add(&mut later["journal"]["logBytes"], 1_204_000);
+    add(&mut later["sockets"]["messages"], 9_110);
+    let mut state = State::new("127.0.0.1:9090".to_owned(), overview(recorded()), 1_000, HEARD);
+    state.hear(Ok(overview(later)), HEARD);
+    state
+}
+
+/// When it was heard, and looked at.
+const HEARD: u64 = 1_772_366_401_000;
+
+fn key(state: &mut State, code: KeyCode) -> Effect {
+    press(state, KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn keys(state: &mut State, text: &str) {
+    for letter in text.chars() {
+        let effect = key(state, KeyCode::Char(letter));
+        assert!(matches!(effect, Effect::None | Effect::Ask), "{letter}: {effect:?}");
+    }
+}
+
+fn picture_at(state: &State, width: u16, height: u16, at_ms: u64) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| draw(frame, state, at_ms)).unwrap();
+    let content = terminal.backend().buffer().content().to_vec();
+    let lines = content.chunks(usize::from(width).max(1)).map(|row| {
+        let line: String = row.iter().map(|cell| cell.symbol()).collect();
+        line.trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn picture(state: &State, width: u16, height: u16) -> String {
+    picture_at(state, width, height, HEARD)
+}
+
+fn market() -> Market {
+    let level = |price: &str, size: &str| (price.to_owned(), size.to_owned());
+    let depth = Depth {
+        bids: vec![level("61688.04", "1.20411"), level("61688.00", "0.50000"), level("61687.11", "12.00000")],
+        asks: vec![level("61688.05", "0.00100"), level("61689.00", "3.10000")],
+    };
+    let trade = |at: u64| Trade {
+        price: format!("616{:02}.04", 50 + at * 7 % 40),
+        qty: "0.01000".to_owned(),
+        time: HEARD - (30 - at) * 1_000,
+        is_buyer_maker: at.is_multiple_of(3),
+    };
+    Market { symbol: "BTCUSDT".to_owned(), depth, trades: (0..30).map(trade).collect(), trouble: None }
+}
+
+#[test]
+fn on_a_small_terminal_the_chosen_pane_is_shown() {
+    let mut state = state();
+    insta::assert_snapshot!("small_symbols", picture(&state, 80, 24));
+    for pane in &Pane::ALL[1..] {
+        key(&mut state, KeyCode::Tab);
+        assert_eq!(state.pane, *pane);
+        insta::assert_snapshot!(format!("small_{}", pane.title().to_lowercase()), picture(&state, 80, 24));
+    }
+    key(&mut state, KeyCode::Tab);
+    assert_eq!(state.pane, Pane::Symbols);
+    key(&mut state, KeyCode::BackTab);
+    assert_eq!(state.pane, Pane::Audit);
+}
+
+#[test]
+fn on_a_large_terminal_everything_is_shown_at_once() {
+    insta::assert_snapshot!("large", picture(&state(), 200, 60));
+}
+
+#[test]
+fn a_symbol_is_opened_with_its_book_and_trades() {
+    let mut state = state();
+    assert!(matches!(key(&mut state, KeyCode::Enter), Effect::Ask));
+    state.hear_market(Market { symbol: "ETHUSDT".to_owned(), ..market() });
+    assert!(state.market.as_ref().unwrap().trades.is_empty(), "what was opened before comes late");
+    state.hear_market(market());
+    insta::assert_snapshot!("small_market", picture(&state, 80, 24));
+    insta::assert_snapshot!("large_market", picture(&state, 200, 60));
+    assert!(matches!(key(&mut state, KeyCode::Esc), Effect::Ask));
+    assert!(state.market.is_none());
+}
+
+#[test]
+fn what_is_wrong_is_said_in_words_and_what_is_old_looks_so() {
+    let mut bad = recorded();
+    bad["time"] = json!(1_772_366_402_000_u64);
+    bad["ready"] = json!(false);
+    bad["conserved"] = json!(false);
+    bad["reconciliation"] = json!({ "state": "broken", "detail": "USDT is off by 0.01" });
+    bad["haltedAll"] = json!(true);
+    bad["journal"]["diskLow"] = json!(true);
+    bad["cluster"]["leader"] = Value::Null;
+    let mut state = state();
+    state.hear(Ok(overview(bad)), HEARD);
+    insta::assert_snapshot!("small_bad", picture(&state, 80, 24).lines().take(2).collect::<Vec<_>>().join("\n"));
+    insta::assert_snapshot!("large_bad", picture(&state, 200, 60).lines().take(2).collect::<Vec<_>>().join("\n"));
+
+    assert!(!picture_at(&state, 80, 24, HEARD + 4_000).contains("STALE"));
+    let late = picture_at(&state, 80, 24, HEARD + 4_001);
+    assert!(late.starts_with("STALE since 12:00:01 UTC"), "{late}");
+    state.hear(Err("10.0.0.1:9090: connection refused".to_owned()), HEARD + 1_000);
+    let troubled = picture(&state, 200, 60);
+    assert!(troubled.starts_with("STALE since") && troubled.contains("connection refused"), "{troubled}");
+    keys(&mut state, "p");
+    assert!(picture_at(&state, 80, 24, HEARD + 60_000).starts_with("PAUSED"));
+}
+
+#[test]
+fn symbols_are_sorted_and_filtered() {
+    let names = |state: &State| state.symbols().iter().map(|it| it.symbol.clone()).collect::<Vec<_>>().join(" ");
+    let mut state = state();
+    let orders = [
+        "BTCUSDT ETHBTC ETHUSDT NEWUSDT SOLUSDT",
+        "BTCUSDT ETHUSDT ETHBTC NEWUSDT SOLUSDT",
+        "BTCUSDT ETHUSDT ETHBTC NEWUSDT SOLUSDT",
+        "BTCUSDT ETHUSDT SOLUSDT ETHBTC NEWUSDT",
+        "BTCUSDT ETHUSDT ETHBTC SOLUSDT NEWUSDT",
+    ];
+    for sorted in orders {
+        assert_eq!(names(&state), sorted, "by {}", state.sort.word());
+        keys(&mut state, "s");
+    }
+    assert_eq!(names(&state), orders[0]);
+    keys(&mut state, "/eth");
+    key(&mut state, KeyCode::Enter);
+    assert_eq!(names(&state), "ETHBTC ETHUSDT");
+    insta::assert_snapshot!("small_filtered", picture(&state, 80, 24));
+    key(&mut state, KeyCode::Esc);
+    assert_eq!(names(&state), orders[0]);
+    // Letters of a filter are no commands.
+    keys(&mut state, "/qph");
+    assert_eq!((state.filter.as_str(), state.is_paused, names(&state).as_str()), ("QPH", false, ""));
+    assert!(picture(&state, 80, 24).contains("No symbol has that in its name"));
+}
+
+#[test]
+fn a_chosen_row_stays_chosen_when_the_order_changes() {
+    let mut state = state();
+    key(&mut state, KeyCode::End);
+    assert_eq!(state.chosen_symbol().unwrap().1.symbol, "SOLUSDT");
+    keys(&mut state, "sss");
+    assert_eq!(state.chosen_symbol().map(|(at, it)| (at, it.symbol.as_str())), Some((2, "SOLUSDT")));
+    for _ in 0..9 {
+        key(&mut state, KeyCode::Down);
+    }
+    assert_eq!(state.chosen_symbol().unwrap().1.symbol, "NEWUSDT");
+    key(&mut state, KeyCode::PageUp);
+    assert_eq!(state.chosen_symbol().unwrap().1.symbol, "BTCUSDT");
+}
+
+#[test]
+fn a_halt_wants_the_name_of_its_symbol_and_a_wrong_text_does_nothing() {
+    let mut state = state();
+    keys(&mut state, "h");
+    insta::assert_snapshot!("small_confirming", picture(&state, 80, 24));
+    for wrong in ["", "BTCUSD", "btcusdt", "BTCUSDT "] {
+        keys(&mut state, wrong);
+        assert!(matches!(key(&mut state, KeyCode::Enter), Effect::None), "{wrong:?}");
+        assert_eq!(state.said, "That is not BTCUSDT. Nothing was done.");
+        keys(&mut state, "h");
+    }
+    keys(&mut state, "BTCUSDT");
+    assert!(matches!(key(&mut state, KeyCode::Esc), Effect::None));
+    assert!(matches!(key(&mut state, KeyCode::Enter), Effect::Ask), "it opens the book, and confirms nothing");
+    key(&mut state, KeyCode::Esc);
+
+    let said = |state: &mut State, verb: char, wanted: &str| {
+        key(state, KeyCode::Char(verb));
+        keys(state, wanted);
+        match key(state, KeyCode::Enter) {
+            Effect::Act(action, done) => (serde_json::to_value(&action).unwrap(), done),
+            effect => panic!("{verb}: {effect:?}"),
+        }
+    };
+    for (verb, status, done) in
+        [('h', "HALT", "halted"), ('c', "CANCEL_ONLY", "cancel-only"), ('r', "TRADING", "trading")]
+    {
+        let action = json!({ "action": "set-status", "symbol": "BTCUSDT", "status": status });
+        assert_eq!(said(&mut state, verb, "BTCUSDT"), (action, format!("BTCUSDT is {done}")));
+    }
+}
+
+#[test]
+fn the_interval_is_typed_in_seconds() {
+    let mut state = state();
+    keys(&mut state, "d2.5");
+    assert!(picture(&state, 80, 24).contains("> 2.5_"));
+    assert!(matches!(key(&mut state, KeyCode::Enter), Effect::Ask));
+    assert_eq!(state.interval_ms, 2_500);
+    keys(&mut state, "d0.1");
+    assert!(matches!(key(&mut state, KeyCode::Enter), Effect::None));
+    assert_eq!((state.interval_ms, state.said.as_str()), (2_500, "\"0.1\" is not from 0.2 to 60 seconds"));
+}
+
+#[test]
+fn quitting_and_help_have_their_keys() {
+    let mut state = state();
+    keys(&mut state, "?");
+    insta::assert_snapshot!("small_help", picture(&state, 80, 24));
+    assert!(matches!(key(&mut state, KeyCode::Char('q')), Effect::None), "any key closes the list");
+    assert!(matches!(key(&mut state, KeyCode::Char('q')), Effect::Quit));
+    let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    keys(&mut state, "h");
+    assert!(matches!(press(&mut state, interrupt), Effect::Interrupted), "wherever one is");
+}
+
+#[test]
+fn it_is_painted_at_every_size_whatever_the_node_says() {
+    let mut hostile = recorded();
+    hostile["symbols"][0]["symbol"] = json!("\u{1b}[2J\u{7}名前👩‍👩‍👧\n");
+    hostile["audit"][0]["reason"] = json!("\u{1b}]0;title\u{7}".repeat(500));
+    hostile["stages"][0] =
+        json!({ "name": "x".repeat(300), "count": u64::MAX, "p50Us": u64::MAX, "p99Us": 0, "p999Us": 5 });
+    hostile["queues"][0] = json!({ "name": "", "depth": u64::MAX, "bound": u64::MAX });
+    hostile["sockets"]["slowDisconnects"] = json!({ "behind": u64::MAX, "hole": u64::MAX });
+    hostile["uptimeSeconds"] = json!(u64::MAX);
+    hostile["audit"][0]["time"] = json!(u64::MAX);
+    let empty = State::new(String::new(), overview(json!({})), 1_000, 0);
+    let mut troubled = State::new(String::new(), overview(hostile), 1_000, 0);
+    for mut state in [state(), empty, troubled.clone()] {
+        for pane in Pane::ALL {
+            state.pane = pane;
+            for (width, height) in [(1, 1), (40, 8), (41, 9), (60, 10), (79, 23), (149, 60), (150, 40), (250, 80)] {
+                picture(&state, width, height);
+            }
+        }
+        for size in 1..=60 {
+            picture(&state, size * 3, size);
+        }
+    }
+    troubled.market = Some(Market { symbol: "名".to_owned(), ..market() });
+    for mode in ["h", "d", "?", "/"] {
+        let mut state = troubled.clone();
+        keys(&mut state, mode);
+        for size in 1..=30 {
+            let shown = picture(&state, size * 4, size);
+            assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "nothing but text goes to the terminal");
+        }
+    }
+}
