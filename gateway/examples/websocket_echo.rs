@@ -43,7 +43,8 @@ impl Session for Echo {
 
 async fn echo(State(app): State<Arc<App>>, upgrade: Upgrade) -> Response {
     let limits = Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..Limits::from(&app.config.sockets) };
-    accept(upgrade, limits, app, |_| Echo)
+    // Nobody asks here who is connected.
+    accept(upgrade, limits, app, ([0, 0, 0, 0], 0).into(), |_| Echo)
 }
 
 #[tokio::main]

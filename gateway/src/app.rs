@@ -4,21 +4,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::{History, Node, Stats};
+use journal::{History, Node};
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
 use crate::answered::Answered;
-use crate::cluster_metrics;
 use crate::config::Config;
 use crate::feed::Outlets;
 use crate::lanes::Lanes;
 use crate::login::Login;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
+use crate::samples::Samples;
 use crate::secrets::KeyRing;
+use crate::ws::registry::Registry;
 
 /// How long a read that is to be current may wait for the views.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -53,6 +54,12 @@ pub struct App {
     pub answered: Answered,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The websockets that are open.
+    pub sockets: Arc<Registry>,
+    /// When it began.
+    pub started: Instant,
+    /// Where clients are served, as a URL.
+    pub public_url: String,
     /// Turns true when the server stops, so that websockets can say goodbye.
     pub stopping: watch::Receiver<bool>,
     /// The node, until it is stopped.
@@ -84,12 +91,7 @@ impl App {
 
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
-        let stats = self.node.read().as_ref().map_or_else(Stats::default, Node::stats);
-        let cluster = self.node.read().as_ref().map(Node::cluster);
-        let (refused, unlogged) = (&self.limits.counts, self.access_log.dropped());
-        let mut page = self.metrics.render(&self.outlets, &stats, &self.lanes.depths(), refused, unlogged);
-        page.push_str(&cluster.as_ref().map(cluster_metrics::render).unwrap_or_default());
-        page
+        metrics::render(&Samples::take(self))
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

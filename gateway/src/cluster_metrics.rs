@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use journal::{ClusterStatus, MemberStatus, Role};
 
+use crate::samples::lag_entries;
+
 /// The page's part about the cluster as `status` has it; nothing for a node alone.
 pub fn render(status: &ClusterStatus) -> String {
     let mut page = String::new();
@@ -14,10 +16,9 @@ pub fn render(status: &ClusterStatus) -> String {
     single(&mut page, "rialto_cluster_leads", "1 on the node that leads.", u64::from(is_leader));
     single(&mut page, "rialto_cluster_has_leader", "1 where a leader is known.", u64::from(status.leader.is_some()));
     single(&mut page, "rialto_cluster_term", "Raft's term.", status.term);
-    let log_end = status.members.iter().map(|member| member.log_index).max().unwrap_or(0);
     let reachable = |member: &MemberStatus| u64::from(member.role != Role::Unreachable);
     let troubled = |member: &MemberStatus| u64::from(member.trouble.is_some());
-    let lag = |member: &MemberStatus| log_end.saturating_sub(member.applied_index);
+    let lag = |member: &MemberStatus| lag_entries(status, member.applied_index);
     each(&mut page, status, "rialto_cluster_member_reachable", "1 for a member that was heard of just now.", reachable);
     each(&mut page, status, "rialto_cluster_member_trouble", "1 for a member with which something is wrong.", troubled);
     each(&mut page, status, "rialto_cluster_member_lag_entries", "Log entries that a member has not applied.", lag);

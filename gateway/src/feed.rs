@@ -19,6 +19,7 @@ use journal::{Answer, Applied, Caller, History, Published, Restored};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
+use crate::audit::Audit;
 use crate::clock;
 use crate::klines::Klines;
 use crate::views::{Changes, Views};
@@ -87,6 +88,8 @@ pub struct Outlets {
     pub in_flight: Arc<InFlight>,
     /// What it counts.
     pub counts: Arc<FeedCounts>,
+    /// The newest of what operators did.
+    pub audit: Arc<Audit>,
 }
 
 impl Default for Outlets {
@@ -100,6 +103,7 @@ impl Default for Outlets {
             listen_keys: Arc::default(),
             in_flight: Arc::default(),
             counts: Arc::default(),
+            audit: Arc::default(),
         }
     }
 }
@@ -218,10 +222,11 @@ impl Worker {
 
     fn apply(&mut self, applied: &Arc<Applied>, callers: Vec<(usize, Caller)>) {
         let started = Instant::now();
-        let Outlets { views, hub, in_flight, counts, .. } = &self.outlets;
+        let Outlets { views, hub, in_flight, counts, audit, .. } = &self.outlets;
         self.changes.clear();
         views.apply(applied, &mut self.changes);
         self.recall_listed(applied);
+        audit.follow(applied);
         let now = clock::now();
         self.publisher.publish(&self.changes, now);
         user_stream::publish(hub, &views.symbols(), applied, &self.changes.orders, now);

@@ -37,9 +37,13 @@ pub mod views;
 pub mod klines;
 pub mod ws;
 pub mod web;
+pub mod audit;
+pub mod rejects;
+pub mod thread_times;
+pub mod samples;
 pub mod metrics;
-pub mod admin;
 pub mod cluster_metrics;
+pub mod admin;
 
 // The programs that come with the exchange; they know of it what any client knows.
 pub mod client;

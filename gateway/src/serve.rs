@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Command, Sequence};
 use journal::{HistoryDays, Node, NodeConfig, Recovery, SpaceConfig};
@@ -46,7 +46,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// Where it listens for operators.
     pub admin: SocketAddr,
-    is_tls: bool,
+    url: String,
     watching: Option<JoinHandle<()>>,
     /// Where its data is.
     pub data: PathBuf,
@@ -63,6 +63,7 @@ pub struct Running {
 
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
 pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
+    let started = Instant::now();
     config.check()?;
     for endpoint in &config.limits.endpoint {
         let (method, path) = (&*endpoint.method, &*endpoint.path);
@@ -121,6 +122,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let failed = tokio::spawn(node.failed());
     // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
     let lanes = Lanes::new(&config.lanes, rand::random(), node.sequencer(), outlets.in_flight.clone());
+    let public_url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
     let app = Arc::new(App {
         limits: RateLimits::new(&config.limits),
         login: Login::new(&config.login, &secrets.derive("tokens of logins")),
@@ -133,17 +135,19 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         history,
         answered: Answered::default(),
         metrics: Arc::new(Metrics::new()),
+        sockets: Arc::default(),
+        started,
+        public_url: public_url.clone(),
         stopping: stop.clone(),
         node: RwLock::new(Some(node)),
     });
-    let is_tls = tls.is_some();
     let watching = tls.as_ref().map(Tls::watch);
     tokio::spawn(admin.run(app.clone(), stop.clone()));
     let serving = tokio::spawn(server::run(listener, tls, app.clone(), stop));
     Ok(Running {
         address,
         admin: admin_address,
-        is_tls,
+        url: public_url,
         watching,
         data,
         sequence,
@@ -238,8 +242,7 @@ impl Running {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        format!("{scheme}://{}", self.address)
+        self.url.clone()
     }
 
     /// What its handlers see, for a program that serves more than it does.

@@ -275,6 +275,31 @@ struct Market {
     orders: OpenOrders,
     trades: VecDeque<MarketTrade>,
     aggregates: VecDeque<AggregateTrade>,
+    counts: MarketCounts,
+}
+
+/// What happened in a symbol since this process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct MarketCounts {
+    orders: u64,
+    trades: u64,
+}
+
+/// How a symbol stands, for who watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarketFigures {
+    /// Which one.
+    pub symbol: SymbolId,
+    /// Orders accepted since this process began.
+    pub orders: u64,
+    /// Trades since then.
+    pub trades: u64,
+    /// Orders that are open in it.
+    pub open_orders: usize,
+    /// The best prices.
+    pub book: BookTicker,
+    /// When the last trade was.
+    pub last_trade_at: Option<Time>,
 }
 
 /// One account.
@@ -362,7 +387,10 @@ impl Views {
         catalog.quote_driven = snapshot.symbols().filter_map(driven).collect();
         self.klines.reset(catalog.symbols.iter());
         self.catalog.store(Arc::new(catalog));
-        self.markets.store(Arc::new(snapshot.symbols().map(restore_market).collect()));
+        let known = self.markets.load();
+        let counts = |at: usize| known.get(at).map_or_else(MarketCounts::default, |market| market.read().counts);
+        let markets = snapshot.symbols().enumerate().map(|(at, state)| restore_market(state, counts(at)));
+        self.markets.store(Arc::new(markets.collect()));
         self.accounts.iter().for_each(|group| group.write().clear());
         let supply: Vec<u128> = snapshot.assets().map(|state| state.supply.0).collect();
         let mut totals = Totals { accounts: vec![0; supply.len()], supply };
@@ -584,11 +612,13 @@ impl Views {
             Event::OrderAccepted(order) => {
                 let mut group = self.group(order.uid).write();
                 group.entry(order.uid).or_default().open_orders.insert((order.symbol, order.order_id));
+                market.counts.orders += 1;
                 0
             }
             Event::Trade(trade) => {
                 let trade = MarketTrade { time, sequence, trade: *trade };
                 if market.add_trade(&trade) {
+                    market.counts.trades += 1;
                     changes.trades.push(trade);
                 }
                 2
@@ -804,9 +834,20 @@ impl Views {
         totals.accounts == totals.supply
     }
 
-    /// How many orders are open, for metrics.
-    pub fn open_order_count(&self) -> usize {
-        self.markets.load().iter().map(|market| market.read().orders.len()).sum()
+    /// How each symbol stands, for metrics.
+    pub fn figures(&self) -> Vec<MarketFigures> {
+        let figures = |(at, market): (usize, &Arc<RwLock<Market>>)| {
+            let market = market.read();
+            MarketFigures {
+                symbol: SymbolId(u32::try_from(at).unwrap_or(u32::MAX)),
+                orders: market.counts.orders,
+                trades: market.counts.trades,
+                open_orders: market.orders.len(),
+                book: market.book,
+                last_trade_at: market.trades.back().map(|trade| trade.time),
+            }
+        };
+        self.markets.load().iter().enumerate().map(figures).collect()
     }
 }
 
@@ -852,8 +893,9 @@ impl Market {
     }
 }
 
-fn restore_market(state: SymbolState) -> Arc<RwLock<Market>> {
+fn restore_market(state: SymbolState, counts: MarketCounts) -> Arc<RwLock<Market>> {
     let mut market = Market {
+        counts,
         bids: state.levels(Side::Buy).collect(),
         asks: state.levels(Side::Sell).collect(),
         orders: OpenOrders::restore(state.orders().map(KnownOrder::from)),

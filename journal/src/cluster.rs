@@ -129,6 +129,16 @@ pub struct MemberStatus {
     pub version: String,
 }
 
+/// What is said of a member whose state is not that of a majority.
+pub(crate) const DIFFERS: &str = "its state differs";
+
+impl MemberStatus {
+    /// Whether its state is known to differ from that of a majority.
+    pub fn differs(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.starts_with(DIFFERS))
+    }
+}
+
 /// A state's hash at a log entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashAt {

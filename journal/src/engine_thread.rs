@@ -25,7 +25,7 @@ use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 use crate::state_hash::StateHash;
 
 /// Entries that may wait for the engine; when it is full, raft waits.
-const JOBS_MAX: usize = 64;
+pub(crate) const JOBS_MAX: usize = 64;
 
 /// Who on this node waits for which command of an entry.
 pub(crate) type Callers = Vec<(usize, Caller)>;
@@ -163,6 +163,8 @@ pub(crate) struct EngineThread {
     pub waiting: Arc<Waiting>,
     pub history: HistoryWriter,
     pub published: Sender<Published>,
+    /// Entries that were sent there, for all to see.
+    pub entries_published: Arc<AtomicU64>,
     /// When the engine next has something to do by itself, for the sequencer to see.
     pub next_deadline: Arc<NextDeadline>,
     /// The last sequence applied, for all to see.
@@ -316,6 +318,10 @@ impl EngineThread {
     }
 
     fn publish(&self, published: Published) -> bool {
+        if matches!(published, Published::Applied { .. }) {
+            // Before it is sent: who counts what was taken is never ahead.
+            self.entries_published.fetch_add(1, Ordering::Relaxed);
+        }
         let sent = self.published.send(published).is_ok();
         if !sent {
             self.failure.report("the feed has ended");

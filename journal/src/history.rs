@@ -32,6 +32,7 @@ use crate::format::{
 };
 use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
 use crate::record::{Applied, MarketTrade, execution_id};
+use crate::stats::QueueDepth;
 use crate::sweeper::{HistoryDays, Sweeper};
 
 /// Entries that may wait to be written; when it is full, the engine waits.
@@ -526,6 +527,11 @@ impl HistoryWriter {
         let (_, watermark) = watch::channel(Sequence(u64::MAX));
         let (_, settled) = watch::channel(Some(Sequence(u64::MAX)));
         HistoryWriter { messages, database: Arc::downgrade(database), watermark, settled }
+    }
+
+    /// How many entries wait to be written.
+    pub(crate) fn queue(&self) -> QueueDepth {
+        QueueDepth { depth: self.messages.len() as u64, bound: QUEUE_MAX as u64 }
     }
 
     /// The reading side.

@@ -13,6 +13,7 @@ mod database;
 mod opening;
 mod write_ahead_log;
 pub mod cluster;
+mod stats;
 pub mod sequencer;
 pub mod node;
 mod space;
@@ -69,11 +70,12 @@ pub use failure::StartError;
 pub use format::{list_number, list_of_number};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
-pub use node::{Node, NodeConfig, Recovery, Stats};
+pub use node::{Node, NodeConfig, Recovery};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
 pub use record::{
     Answer, Applied, Caller, Compensation, Entry, MarketTrade, Origin, Published, Restored, execution_id,
 };
 pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;
+pub use stats::{QueueDepth, Queues, Stats};
 pub use sweeper::HistoryDays;

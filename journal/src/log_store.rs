@@ -29,6 +29,7 @@ pub(crate) use crate::log_writer::LogCounters;
 use crate::log_writer::{DatabaseWriter, Job, Writer};
 use crate::record::{LogId, RaftEntry, TypeConfig, Vote};
 use crate::runtime;
+use crate::stats::QueueDepth;
 
 /// Jobs that may wait for the writer. When it is full, raft waits, then the sequencer, then the door is shut.
 const JOBS_MAX: usize = 256;
@@ -125,6 +126,11 @@ impl LogStore {
     /// About how many bytes of log follow the entry `index`; what is only in memory yet is not counted.
     pub(crate) fn bytes_after(&self, index: u64) -> u64 {
         self.disk.bytes_after(index)
+    }
+
+    /// How many jobs wait for the writer.
+    pub(crate) fn queue(&self) -> QueueDepth {
+        QueueDepth { depth: self.jobs.len() as u64, bound: JOBS_MAX as u64 }
     }
 
     pub(crate) fn counters(&self) -> Arc<LogCounters> {

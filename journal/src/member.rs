@@ -14,7 +14,7 @@ use openraft::{BasicNode, ChangeMembers, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
-use crate::cluster::{Change, ClusterStatus, HashAt, MemberStatus, NODES_MAX, NOT_LEADING, Role};
+use crate::cluster::{Change, ClusterStatus, DIFFERS, HashAt, MemberStatus, NODES_MAX, NOT_LEADING, Role};
 use crate::engine_thread::{Job, Reached};
 use crate::failure::Failure;
 use crate::fence::Fence;
@@ -102,7 +102,7 @@ impl Member {
             };
             let trouble = standing.and_then(|standing| standing.trouble.clone());
             let trouble = trouble.or_else(|| heard.silence().filter(|_| !is_fresh));
-            let differs = self.standings.odd(node).map(|index| format!("its state differs at log entry {index}"));
+            let differs = self.standings.odd(node).map(|index| format!("{DIFFERS} at log entry {index}"));
             let trouble = differs.or(trouble);
             let low = standing.is_some_and(|standing| standing.is_space_low);
             let hash = standing.and_then(|standing| standing.hashes.last().copied());

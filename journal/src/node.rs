@@ -18,7 +18,7 @@ use crate::acquaintance::Acquaintances;
 use crate::cluster::{ClusterConfig, ClusterStatus};
 use crate::compensation::Compensations;
 use crate::database::count_boot;
-use crate::engine_thread::{EngineThread, Job, NextDeadline, Waiting, next_index};
+use crate::engine_thread::{EngineThread, JOBS_MAX, Job, NextDeadline, Waiting, next_index};
 use crate::failure::{Failure, StartError};
 use crate::fence::Fence;
 use crate::gossip;
@@ -45,6 +45,7 @@ use crate::space::{Space, SpaceConfig, make_room};
 use crate::standing::Standings;
 use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
+use crate::stats::{QueueDepth, Queues, Stats};
 use crate::sweeper::HistoryDays;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
@@ -106,35 +107,6 @@ impl NodeConfig {
     }
 }
 
-/// Counters of a running node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Index of the last raft log entry that is durable.
-    pub last_log_index: u64,
-    /// Sequence of the last command applied.
-    pub applied_sequence: u64,
-    /// Log batches written and synced.
-    pub log_syncs: u64,
-    /// Nanoseconds spent in that.
-    pub log_sync_ns: u64,
-    /// Entries written to the log.
-    pub log_entries: u64,
-    /// Bytes free on the disk.
-    pub free_bytes: u64,
-    /// Whether that is so little that only cancels are taken.
-    pub is_space_low: bool,
-    /// Commands waiting in the sequencer's queue.
-    pub queued_commands: u64,
-    /// Bytes written for them.
-    pub log_bytes: u64,
-    /// How often damage was found in the log that is only kept to look back on.
-    pub log_damaged: u64,
-    /// Snapshots written since the start.
-    pub snapshots: u64,
-    /// The last sequence that history holds.
-    pub history_watermark: u64,
-}
-
 /// How a node came to where it is, and what each step took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
@@ -180,6 +152,8 @@ pub struct Node {
     failure: Failure,
     recovered: watch::Receiver<Option<Recovery>>,
     applied: Arc<AtomicU64>,
+    entries_published: Arc<AtomicU64>,
+    published_capacity: u64,
     log_counters: Arc<LogCounters>,
     snapshots: Arc<SnapshotProgress>,
     stop_sequencer: oneshot::Sender<()>,
@@ -241,6 +215,7 @@ impl Node {
         let next_deadline = Arc::new(NextDeadline::none());
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
+        let entries_published = Arc::new(AtomicU64::new(0));
         let boot = Arc::new(AtomicU64::new(0));
         let hash = Arc::new(Mutex::new(StateHash::starting_at(next_index(&meta))));
         let engine_thread = EngineThread {
@@ -253,6 +228,7 @@ impl Node {
             waiting: waiting.clone(),
             history: history.clone(),
             published,
+            entries_published: entries_published.clone(),
             next_deadline: next_deadline.clone(),
             applied: applied.clone(),
             deciding: Arc::default(),
@@ -388,6 +364,8 @@ impl Node {
             failure,
             recovered,
             applied,
+            entries_published,
+            published_capacity: config.published_capacity.max(1) as u64,
             log_counters,
             snapshots: progress,
             stop_sequencer,
@@ -441,9 +419,17 @@ impl Node {
             log_entries: read(&self.log_counters.entries),
             log_bytes: read(&self.log_counters.bytes),
             log_damaged: read(&self.log_counters.damaged),
-            queued_commands: self.sequencer.queued() as u64,
+            queued_commands: self.sequencer.queue().depth,
             snapshots: read(&self.snapshots.written),
             history_watermark: self.history.reader().watermark().0,
+            entries_published: read(&self.entries_published),
+            queues: Queues {
+                sequencer: self.sequencer.queue(),
+                log_writer: self.log.queue(),
+                engine: QueueDepth { depth: self.jobs.len() as u64, bound: JOBS_MAX as u64 },
+                history: self.history.queue(),
+                feed_bound: self.published_capacity,
+            },
         }
     }
 
@@ -492,6 +478,12 @@ impl Node {
         let (reply, copy) = oneshot::channel();
         hand_over(&self.jobs, Job::Copy(reply)).await.ok()?;
         copy.await.ok().map(|(state, ..)| Engine::from_snapshot(state))
+    }
+
+    /// Has a snapshot written of what is applied, beside all else; whether that could be asked for.
+    pub fn write_snapshot(&self) -> impl Future<Output = bool> + Send + use<> {
+        let raft = self.raft.clone();
+        async move { raft.trigger().snapshot().await.is_ok() }
     }
 
     /// Resolves only when the node can't go on, with the reason.
@@ -717,6 +709,7 @@ mod tests {
                 waiting: Arc::default(),
                 history: opened.history.clone(),
                 published,
+                entries_published: Arc::default(),
                 next_deadline: Arc::new(NextDeadline::none()),
                 applied: Arc::default(),
                 deciding: Arc::default(),

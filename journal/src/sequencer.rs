@@ -24,6 +24,7 @@ use crate::leader::{Leader, Leads};
 use crate::record::{Caller, Origin};
 use crate::runtime;
 use crate::space::Space;
+use crate::stats::QueueDepth;
 
 /// How often it is looked whether the engine's next deadline has come.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
@@ -100,8 +101,9 @@ impl Sequencer {
     }
 
     /// How many commands wait in the queue.
-    pub(crate) fn queued(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
+    pub(crate) fn queue(&self) -> QueueDepth {
+        let bound = self.queue.max_capacity();
+        QueueDepth { depth: (bound - self.queue.capacity()) as u64, bound: bound as u64 }
     }
 }
 

@@ -130,6 +130,24 @@ pub enum Action {
         /// TRADING, HALT, BREAK, CANCEL_ONLY or END_OF_DAY
         status: String,
     },
+    /// Halt every symbol that trades, all at once
+    HaltAll,
+    /// Resume every symbol that is halted, all at once
+    ResumeAll {
+        /// One that stays as it is; may be said more than once
+        #[arg(long, value_name = "SYMBOL")]
+        #[serde(default)]
+        except: Vec<String>,
+    },
+    /// Take all open orders of an account off the books
+    CancelAll {
+        /// Whose
+        uid: u64,
+        /// Of this symbol alone
+        #[arg(long)]
+        #[serde(default)]
+        symbol: Option<String>,
+    },
     /// Let a reference price from outside decide in a symbol instead of its book; only while no order is open in it
     SetQuoteDriven {
         /// Which one
@@ -179,6 +197,15 @@ pub enum Action {
     },
     /// List users, without what is secret of them
     Users,
+    /// End a websocket of this node
+    Disconnect {
+        /// Its number, as the overview has it
+        id: u64,
+    },
+    /// Write a snapshot on this node now
+    Snapshot,
+    /// Show how everything stands: health, cluster, queues, symbols, sockets, rejects, what operators did
+    Overview,
 }
 
 /// How an account is treated; what is not said stays, and is the usual for a new one.
@@ -224,7 +251,7 @@ pub struct TransferTerms {
 impl Action {
     /// Whether it only asks.
     pub fn is_question(&self) -> bool {
-        matches!(self, Action::Account { .. } | Action::Keys { .. } | Action::Users)
+        matches!(self, Action::Account { .. } | Action::Keys { .. } | Action::Users | Action::Overview)
     }
 
     /// In words for the log, without what is secret.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, Request, Response, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use super::action;
+use super::overview::overview;
 use super::perform::{Refused, perform};
 use crate::app::{App, Peer};
 use crate::body::read_body;
@@ -30,6 +32,8 @@ use crate::secrets::write_private;
 
 /// The path that takes requests.
 pub const PATH: &str = "/admin/v1";
+/// The path that tells how everything stands.
+pub const OVERVIEW_PATH: &str = "/admin/v1/overview";
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 64;
 /// Seconds in which a request's head, and then its body, must have come.
@@ -83,6 +87,8 @@ impl Admin {
         let shared = Arc::new(Shared { app, token });
         let router = Router::new()
             .route(PATH, post(answer))
+            .route(OVERVIEW_PATH, get(see))
+            .route("/metrics", get(metrics))
             .route("/health", get(|| async { "alive\n" }))
             .merge(crate::web::console_routes())
             .with_state(shared);
@@ -125,13 +131,32 @@ struct Shared {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    let (status, body) = match handle(&shared, request).await {
+    respond(handle(&shared, request).await)
+}
+
+/// How everything stands; for operators alone.
+async fn see(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response<Body> {
+    match operator(&shared, &headers) {
+        Ok(_) => respond(Ok(overview(&shared.app).await)),
+        Err(refused) => respond(Err(refused)),
+    }
+}
+
+/// The same page as on the clients' port: it needs no token there either.
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], shared.app.metrics_page())
+}
+
+fn respond(answer: Result<Value, Refused>) -> Response<Body> {
+    let (status, body) = match answer {
         Ok(body) => (200, body),
         Err(Refused(status, text)) => (status, json!({ "error": text })),
     };
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, crate::body::JSON);
+    // For who asked alone, and true only now.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -7,12 +7,16 @@ use engine::command::{AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, Pe
 use engine::symbol::SymbolStatus;
 use engine::units::TradeGroup;
 use engine::{Event, Rejection, Sequence, Uid};
+use journal::Node;
 use serde_json::{Value, json};
 
 use super::action::{Action, Settings, TransferTerms};
+use super::overview::overview;
 use crate::app::App;
+use crate::audit::Line;
 use crate::bootstrap;
 use crate::client_address::Network;
+use crate::clock;
 use crate::params::parse_decimal;
 use crate::passwords;
 use crate::public_keys;
@@ -60,29 +64,43 @@ pub async fn perform(
     if operator.is_empty() || operator.len() > TEXT_MAX || reason.len() > TEXT_MAX {
         return Err(wrong(format!("the operator must be named, and name and reason have at most {TEXT_MAX} bytes")));
     }
-    let summary = action.summary();
-    let planned = plan(app, action).await?;
-    let Planned { commands, told } = planned;
-    if commands.is_empty() {
-        return Ok(Done { sequence: None, told });
-    }
+    let is_question = action.is_question();
     let note = Note {
         operator: operator.to_owned(),
         origin: origin.to_owned(),
-        action: summary.clone(),
+        action: action.summary(),
         reason: reason.to_owned(),
     };
+    let planned = plan(app, action).await;
+    let is_for_log = planned.as_ref().is_ok_and(|planned| !planned.commands.is_empty());
+    if !is_question && !is_for_log {
+        // What the log does not tell is told here.
+        tracing::info!(operator, origin, reason, action = note.action, done = planned.is_ok(), "an operator's request");
+        let (time, note, is_done) = (clock::now(), note.clone(), planned.is_ok());
+        app.outlets.audit.add(Line { sequence: None, time, note, is_done });
+    }
+    let Planned { commands, told } = planned?;
+    if commands.is_empty() {
+        return Ok(Done { sequence: None, told });
+    }
+    let summary = note.action.clone();
     let mut together = vec![Command::Access(Box::new(Access::Note(note)))];
     together.extend(commands);
     let count = together.len();
     let answer = app.lanes.submit_together(LANE, together)?.answer().await?;
     let mut told = told;
+    let mut canceled = 0;
     for index in answer.index..answer.index + count {
-        match answer.applied.events_of(index).first() {
+        let events = answer.applied.events_of(index);
+        canceled += events.iter().filter(|event| matches!(event, Event::OrderCanceled { .. })).count();
+        match events.first() {
             Some(Event::Rejected(rejection)) => return Err(refusal(*rejection)),
             Some(Event::TransferRepeated(_)) => told["repeated"] = json!(true),
             _ => {}
         }
+    }
+    if told.get("canceled").is_some() {
+        told["canceled"] = json!(canceled);
     }
     let sequence = answer.applied.sequence(answer.index + count - 1);
     tracing::info!(operator, origin, reason, action = summary, sequence = sequence.0, "an operator's command");
@@ -96,6 +114,7 @@ fn refusal(rejection: Rejection) -> Refused {
         Rejection::UnknownAsset => (404, "there is no such asset"),
         Rejection::UnknownApiKey => (404, "there is no such key"),
         Rejection::UnknownUser => (404, "there is no such user"),
+        Rejection::UnknownOrder => (404, "no order is open there"),
         Rejection::UnknownWithdrawal => (404, "no such withdrawal is under way"),
         Rejection::AlreadyExists => (409, "there is one of that name already"),
         Rejection::InsufficientBalance => (409, "the free balance does not cover it"),
@@ -230,6 +249,22 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
             let symbol = catalog.symbol(&symbol).ok_or_else(|| refusal(Rejection::UnknownSymbol))?.id;
             planned(Command::SetSymbolStatus { symbol, status }, json!({ "status": symbol_status_word(status) }))
         }
+        Action::HaltAll => Ok(change_all(&catalog, SymbolStatus::Trading, SymbolStatus::Halt, &[])),
+        Action::ResumeAll { except } => {
+            if let Some(unknown) = except.iter().find(|name| catalog.symbol(name).is_none()) {
+                return Err(Refused(404, format!("there is no symbol {unknown}")));
+            }
+            Ok(change_all(&catalog, SymbolStatus::Halt, SymbolStatus::Trading, &except))
+        }
+        Action::CancelAll { uid, symbol } => {
+            let uid = existing(app, uid)?;
+            let find = |name: String| catalog.symbol(&name).ok_or_else(|| refusal(Rejection::UnknownSymbol));
+            let command = match symbol.map(find).transpose()? {
+                Some(symbol) => Command::CancelAllOrders { uid, symbol: symbol.id },
+                None => Command::CancelEverything { uid },
+            };
+            planned(command, json!({ "canceled": 0 }))
+        }
         Action::SetQuoteDriven { symbol, terms, off } => {
             let symbol = catalog.symbol(&symbol).ok_or_else(|| refusal(Rejection::UnknownSymbol))?;
             let terms = match (off, terms) {
@@ -278,6 +313,22 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
             };
             Ok(Planned { commands: Vec::new(), told: catalog.users.values().map(user).collect() })
         }
+        Action::Disconnect { id } => match app.sockets.disconnect(id) {
+            true => Ok(Planned { commands: Vec::new(), told: json!({ "id": id }) }),
+            false => Err(Refused(404, "no such websocket is open on this node".to_owned())),
+        },
+        Action::Snapshot => {
+            let writing = app.node.read().as_ref().map(Node::write_snapshot);
+            let is_begun = match writing {
+                Some(writing) => writing.await,
+                None => false,
+            };
+            match is_begun {
+                true => Ok(Planned { commands: Vec::new(), told: json!({ "sequence": views.sequence().0 }) }),
+                false => Err(Refused(503, "the node is stopping".to_owned())),
+            }
+        }
+        Action::Overview => Ok(Planned { commands: Vec::new(), told: overview(app).await }),
     }
 }
 
@@ -295,6 +346,16 @@ pub async fn hash_password(app: &App, password: String) -> Result<String, Refuse
 /// What a secret of one-time codes belongs to.
 pub fn one_time_context(name: &str) -> String {
     format!("one-time:{name}")
+}
+
+/// All symbols of one status get another.
+fn change_all(catalog: &Catalog, from: SymbolStatus, to: SymbolStatus, except: &[String]) -> Planned {
+    let symbols =
+        catalog.symbols.iter().filter(|symbol| symbol.status == from && !except.contains(&symbol.config.name));
+    let (commands, names): (Vec<Command>, Vec<&str>) = symbols
+        .map(|symbol| (Command::SetSymbolStatus { symbol: symbol.id, status: to }, symbol.config.name.as_str()))
+        .unzip();
+    Planned { commands, told: json!({ "status": symbol_status_word(to), "symbols": names }) }
 }
 
 fn existing(app: &App, uid: u64) -> Result<Uid, Refused> {

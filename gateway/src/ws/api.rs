@@ -90,7 +90,7 @@ pub(super) async fn upgrade(
             unconfirmed: Unconfirmed::default(),
         }
     };
-    socket::accept(upgrade, limits, app, session)
+    socket::accept(upgrade, limits, app, peer, session)
 }
 
 /// A socket for requests.

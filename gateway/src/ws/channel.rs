@@ -7,7 +7,7 @@
 //! Few listeners are woken by whoever publishes. Many are woken by the [`Wakers`], so that the feed's thread does not pay
 //! for them; these let the woken sockets write after each few, or the first would wait for the last to be woken.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use crate::clock;
 use crate::ws::deflate::Agreed;
 use crate::ws::diff::Diff;
 use crate::ws::message::{Batch, Message};
@@ -36,6 +37,8 @@ const LAST_KEPT_MAX: usize = 256;
 const JOINED_ABOVE: usize = 4;
 /// Bytes that one socket takes in one turn from one stream.
 const TAKEN_BYTES_MAX: usize = 64 << 10;
+/// How many listeners are looked at before others have their turn.
+const LOOKED_AT_ONCE: usize = 512;
 /// When a stream first looks for what nobody needs any more.
 const FIRST_LOOK: usize = 64;
 
@@ -61,6 +64,8 @@ pub enum Cut {
     Slow,
     /// The streams have a hole; who connects again begins with what is there then.
     Hole,
+    /// An operator wants it so.
+    Operator,
 }
 
 /// The hub's end of a socket.
@@ -69,9 +74,47 @@ pub struct Outlet {
     due: Mutex<VecDeque<Arc<Listener>>>,
     waker: AtomicWaker,
     cut: AtomicU8,
+    counts: OutletCounts,
+}
+
+/// What is counted of one socket.
+#[derive(Debug, Default)]
+pub struct OutletCounts {
+    /// Streams that it listens to.
+    pub streams: AtomicUsize,
+    /// Messages it took.
+    pub taken: AtomicU64,
+    /// Messages it was not sent because a later one replaced or contains them.
+    pub conflated: AtomicU64,
+    /// Since when its peer takes nothing of what is to be written, in milliseconds of the clock; 0 where it does.
+    pub stalled_since_ms: AtomicU64,
+}
+
+/// What a socket has not taken yet of the streams that it listens to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// How many items.
+    pub items: u64,
+    /// When the oldest of them was published, in milliseconds of the clock.
+    pub since_ms: u64,
 }
 
 impl Outlet {
+    /// Its number in this process.
+    pub fn id(&self) -> u64 {
+        self.id as u64
+    }
+
+    /// What is counted of it.
+    pub fn counts(&self) -> &OutletCounts {
+        &self.counts
+    }
+
+    /// An operator ends it; whether it was open.
+    pub fn disconnect(&self) -> bool {
+        self.cut(Cut::Operator)
+    }
+
     /// Ends the socket; whether that is news.
     fn cut(&self, cut: Cut) -> bool {
         let was_open = self.cut.compare_exchange(0, cut as u8 + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
@@ -83,7 +126,8 @@ impl Outlet {
         match self.cut.load(Ordering::Relaxed) {
             0 => None,
             1 => Some(Cut::Slow),
-            _ => Some(Cut::Hole),
+            2 => Some(Cut::Hole),
+            _ => Some(Cut::Operator),
         }
     }
 }
@@ -101,11 +145,22 @@ pub struct Inbox {
 pub fn outbox() -> (Outbox, Inbox) {
     static SOCKETS: AtomicUsize = AtomicUsize::new(0);
     let id = SOCKETS.fetch_add(1, Ordering::Relaxed);
-    let outlet = Arc::new(Outlet { id, due: Mutex::default(), waker: AtomicWaker::new(), cut: AtomicU8::new(0) });
+    let outlet = Arc::new(Outlet {
+        id,
+        due: Mutex::default(),
+        waker: AtomicWaker::new(),
+        cut: AtomicU8::new(0),
+        counts: OutletCounts::default(),
+    });
     (outlet.clone(), Inbox { outlet, taken: Vec::new() })
 }
 
 impl Inbox {
+    /// What is counted of its socket.
+    pub fn counts(&self) -> &OutletCounts {
+        &self.outlet.counts
+    }
+
     /// Resolves when the socket has to end.
     pub fn poll_cut(&self, context: &mut Context<'_>) -> Poll<Cut> {
         self.outlet.waker.register(context.waker());
@@ -186,6 +241,7 @@ impl Listener {
         }
         drop(listeners);
         self.channel.count.fetch_sub(1, Ordering::Relaxed);
+        self.outlet.counts.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn group(&self) -> usize {
@@ -218,8 +274,7 @@ impl Listener {
             let diffs: Vec<Arc<Diff>> = ring.items.range(start..).filter_map(|item| item.diff.clone()).collect();
             self.next.store(ring.next, Ordering::Relaxed);
             drop(ring);
-            channel.counts.conflated.fetch_add(waiting as u64 - 1, Ordering::Relaxed);
-            channel.counts.taken.fetch_add(1, Ordering::Relaxed);
+            self.count(1, waiting as u64 - 1);
             if let Some(joined) = Diff::joined(&diffs) {
                 let text = joined.text(channel.unit);
                 taken.push([Message::text(&channel.form.wrap(&text))].into());
@@ -240,18 +295,28 @@ impl Listener {
         self.next.store(expected, Ordering::Relaxed);
         let has_more = expected < ring.next;
         drop(ring);
-        if skipped > 0 {
-            channel.counts.conflated.fetch_add(skipped, Ordering::Relaxed);
-        }
-        channel.counts.taken.fetch_add(messages, Ordering::Relaxed);
+        self.count(messages, skipped);
         has_more
+    }
+
+    fn count(&self, taken: u64, conflated: u64) {
+        let (all, own) = (&self.channel.counts, &self.outlet.counts);
+        all.taken.fetch_add(taken, Ordering::Relaxed);
+        own.taken.fetch_add(taken, Ordering::Relaxed);
+        if conflated > 0 {
+            all.conflated.fetch_add(conflated, Ordering::Relaxed);
+            own.conflated.fetch_add(conflated, Ordering::Relaxed);
+        }
     }
 
     fn cut(&self, cut: Cut) {
         if self.outlet.cut(cut) {
             let counts = &self.channel.counts;
-            let counter = if cut == Cut::Slow { &counts.slow } else { &counts.holes };
-            counter.fetch_add(1, Ordering::Relaxed);
+            match cut {
+                Cut::Slow => counts.slow.fetch_add(1, Ordering::Relaxed),
+                Cut::Hole => counts.holes.fetch_add(1, Ordering::Relaxed),
+                Cut::Operator => 0,
+            };
         }
     }
 }
@@ -264,6 +329,7 @@ struct Item {
     batch: Batch,
     bytes: usize,
     diff: Option<Arc<Diff>>,
+    at_ms: u64,
 }
 
 struct Ring {
@@ -331,6 +397,7 @@ impl Channel {
         listener.place.store(listeners.len(), Ordering::Relaxed);
         listeners.push(listener.clone());
         self.count.fetch_add(1, Ordering::Relaxed);
+        outlet.counts.streams.fetch_add(1, Ordering::Relaxed);
         listener
     }
 
@@ -344,11 +411,12 @@ impl Channel {
         let batch: Batch = texts.iter().map(|text| Message::text(&self.form.wrap(text))).collect();
         self.counts.encoded.fetch_add(batch.len() as u64, Ordering::Relaxed);
         let bytes = batch.iter().map(Message::wire_len).sum();
+        let at_ms = clock::now().millis();
         let mut ring = self.ring.write();
         let number = ring.next;
         ring.next += 1;
         ring.bytes += bytes;
-        ring.items.push_back(Item { number, key, batch, bytes, diff: diff.cloned() });
+        ring.items.push_back(Item { number, key, batch, bytes, diff: diff.cloned(), at_ms });
         if ring.items.len() >= ring.look_at || ring.bytes > BYTES_MAX {
             self.forget(&mut ring);
         }
@@ -416,6 +484,37 @@ impl Channel {
         self.ring.read().floor
     }
 
+    /// Adds who has not taken all, by the number of the socket.
+    pub fn add_behind(&self, by_socket: &mut HashMap<u64, Behind>) {
+        let end = self.ring.read().next;
+        let mut behind = Vec::new();
+        for group in &self.groups {
+            let mut from = 0;
+            loop {
+                // Some at a time: who publishes needs the lock too.
+                let listeners = group.listeners.lock();
+                let part = listeners.iter().skip(from).take(LOOKED_AT_ONCE);
+                let next = part.map(|listener| (listener.outlet.id(), listener.next.load(Ordering::Relaxed)));
+                behind.extend(next.filter(|(_, next)| *next < end));
+                from += LOOKED_AT_ONCE;
+                if from >= listeners.len() {
+                    break;
+                }
+            }
+        }
+        if behind.is_empty() {
+            return;
+        }
+        let ring = self.ring.read();
+        for (socket, next) in behind {
+            let start = ring.items.partition_point(|item| item.number < next);
+            let Some(oldest) = ring.items.get(start) else { continue };
+            let told = by_socket.entry(socket).or_insert(Behind { items: 0, since_ms: oldest.at_ms });
+            told.items += (ring.items.len() - start) as u64;
+            told.since_ms = told.since_ms.min(oldest.at_ms);
+        }
+    }
+
     /// Cuts off everyone who listens.
     pub fn cut_all(&self) {
         for group in &self.groups {
@@ -428,7 +527,10 @@ impl Channel {
         for group in &self.groups {
             let mut listeners = group.listeners.lock();
             self.count.fetch_sub(listeners.len(), Ordering::Relaxed);
-            listeners.drain(..).for_each(|listener| listener.is_over.store(true, Ordering::SeqCst));
+            for listener in listeners.drain(..) {
+                listener.is_over.store(true, Ordering::SeqCst);
+                listener.outlet.counts.streams.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 }

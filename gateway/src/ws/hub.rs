@@ -3,7 +3,7 @@
 //! A message is encoded only if someone listens, once for each form that someone wants it in ([`Channel`]), and its bytes
 //! are shared. Nobody who publishes waits for anyone who listens, or pays for their number.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use engine::Uid;
 use parking_lot::RwLock;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::ws::channel::{Channel, ChannelCounts, Listener, Wakers};
+use crate::ws::channel::{Behind, Channel, ChannelCounts, Listener, Wakers};
 use crate::ws::diff::Diff;
 use crate::ws::resume::Retained;
 use crate::ws::topic::Keeping;
@@ -147,9 +147,23 @@ impl Hub {
         self.topics.read().contains_key(&topic)
     }
 
-    /// How many subscriptions there are, for metrics.
-    pub fn subscriptions(&self) -> usize {
-        self.topics.read().values().flat_map(|channels| &channels.list).map(|channel| channel.count()).sum()
+    /// How many subscriptions there are to each kind of stream, for metrics.
+    pub fn subscriptions(&self) -> BTreeMap<&'static str, usize> {
+        let mut by_kind = BTreeMap::new();
+        for (topic, channels) in self.topics.read().iter() {
+            *by_kind.entry(topic.kind()).or_default() +=
+                channels.list.iter().map(|channel| channel.count()).sum::<usize>();
+        }
+        by_kind
+    }
+
+    /// The sockets that have not taken all, by their numbers.
+    pub fn behind(&self) -> HashMap<u64, Behind> {
+        let mut by_socket = HashMap::new();
+        let channels: Vec<Arc<Channel>> =
+            self.topics.read().values().flat_map(|channels| &channels.list).cloned().collect();
+        channels.iter().for_each(|channel| channel.add_behind(&mut by_socket));
+        by_socket
     }
 
     /// Whether someone came since this was last asked.
@@ -281,7 +295,7 @@ mod tests {
         drop(listening);
         hub.publish(TRADES, |_| panic!("nobody listens"));
         assert!(inbox.try_next().is_none(), "what came before and was not taken is not sent after the end either");
-        assert_eq!((hub.subscriptions(), hub.listens(TRADES)), (0, false));
+        assert_eq!((hub.subscriptions().len(), hub.listens(TRADES)), (0, false));
     }
 
     #[test]
@@ -296,6 +310,42 @@ mod tests {
         assert_eq!((cut(&slow_inbox), cut(&fast_inbox)), (Poll::Ready(Cut::Slow), Poll::Pending));
         assert_eq!(hub.counts.slow.load(Ordering::Relaxed), 1);
         assert_eq!(hub.counts.taken.load(Ordering::Relaxed), 10);
+    }
+
+    #[test]
+    fn it_is_known_who_is_behind_since_when_and_by_how_much() {
+        let hub = Arc::new(Hub::new());
+        let ((slow, mut slow_inbox), (fast, mut fast_inbox)) = (outbox(), outbox());
+        let _listening =
+            [(TRADES, &slow), (TRADES, &fast), (BEST, &slow)].map(|(topic, outbox)| listen(&hub, topic, outbox));
+        assert_eq!(hub.subscriptions(), BTreeMap::from([("bookTicker", 1), ("trade", 2)]));
+        let before = crate::clock::now().millis();
+        (0..3).for_each(|number| hub.publish(TRADES, |_| numbered(number)));
+        hub.publish(BEST, |_| numbered(9));
+        while fast_inbox.try_next().is_some() {}
+        let behind = hub.behind();
+        assert_eq!(behind.len(), 1, "{behind:?}");
+        let told = behind[&slow.id()];
+        assert_eq!(told.items, 4);
+        assert!((before..=crate::clock::now().millis()).contains(&told.since_ms), "{told:?}");
+        while slow_inbox.try_next().is_some() {}
+        assert!(hub.behind().is_empty());
+        let counts = |outbox: &Outbox| {
+            let counts = outbox.counts();
+            (counts.streams.load(Ordering::Relaxed), counts.taken.load(Ordering::Relaxed))
+        };
+        assert_eq!((counts(&slow), counts(&fast)), ((2, 4), (1, 3)));
+    }
+
+    #[test]
+    fn a_listen_key_that_is_closed_is_no_stream_of_its_socket_any_more() {
+        let hub = Arc::new(Hub::new());
+        let (outbox, _inbox) = outbox();
+        let listening =
+            hub.subscribe(Topic::User(Uid(1)), &outbox, Form::ListenKey("key".into()), TimeUnit::Millisecond);
+        hub.close_listen_key(Uid(1), "key");
+        drop(listening);
+        assert_eq!(outbox.counts().streams.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -360,6 +410,6 @@ mod tests {
             tokio::time::timeout(std::time::Duration::from_secs(20), task).await.expect("everyone is told").unwrap();
         }
         restless.await.unwrap();
-        assert_eq!(hub.subscriptions(), 0);
+        assert!(hub.subscriptions().is_empty());
     }
 }

@@ -36,6 +36,7 @@ mod topic;
 mod diff;
 pub mod channel;
 pub mod hub;
+pub mod registry;
 pub mod resume;
 pub mod market_streams;
 pub mod user_stream;
@@ -84,7 +85,7 @@ async fn streams(
     }
     let (outlets, streams_max) = (app.outlets.clone(), limits.streams_max);
     let session = move |outbox| MarketSession::new(outlets, outbox, target, streams_max);
-    socket::accept(upgrade, limits, app, session)
+    socket::accept(upgrade, limits, app, peer, session)
 }
 
 /// What a URL asks for.

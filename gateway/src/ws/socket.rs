@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,15 +156,16 @@ pub fn accept<S: Session>(
     upgrade: Upgrade,
     limits: Limits,
     app: Arc<App>,
+    peer: SocketAddr,
     session: impl FnOnce(Outbox) -> S + Send + 'static,
 ) -> Response {
     upgrade.answer(move |io, agreed| async move {
-        app.metrics.sockets.fetch_add(1, Ordering::Relaxed);
         app.metrics.sockets_opened.fetch_add(1, Ordering::Relaxed);
         if agreed.is_some() {
             app.metrics.sockets_compressed.fetch_add(1, Ordering::Relaxed);
         }
         let (outbox, inbox) = outbox();
+        let entered = app.sockets.enter(peer, outbox.clone());
         let driver = Driver {
             io,
             agreed,
@@ -179,7 +181,7 @@ pub fn accept<S: Session>(
             app: app.clone(),
         };
         driver.run().await;
-        app.metrics.sockets.fetch_sub(1, Ordering::Relaxed);
+        drop(entered);
     })
 }
 
@@ -198,6 +200,7 @@ impl From<Cut> for End {
         match cut {
             Cut::Slow => End::Close(1008, "slow reader: too many messages are waiting"),
             Cut::Hole => End::Close(1012, "the streams were interrupted: connect again"),
+            Cut::Operator => End::Close(1008, "an operator ended this connection"),
         }
     }
 }
@@ -439,7 +442,7 @@ impl<S: Session> Driver<S> {
     async fn flush(&mut self) -> Result<(), End> {
         self.app.metrics.frames_sent.fetch_add(self.out.take_pushed(), Ordering::Relaxed);
         let mut late = None;
-        poll_fn(|context| {
+        let flushed = poll_fn(|context| {
             if let Poll::Ready(flushed) = self.out.poll_flush(context, &mut self.io) {
                 return Poll::Ready(flushed.map_err(|_| End::Gone));
             }
@@ -447,12 +450,19 @@ impl<S: Session> Driver<S> {
                 return Poll::Ready(Err(cut.into()));
             }
             // A timer is only made when it is waited for.
-            let late = late.get_or_insert_with(|| Box::pin(sleep(self.limits.pong_timeout)));
+            let late = late.get_or_insert_with(|| {
+                self.inbox.counts().stalled_since_ms.store(clock::now().millis(), Ordering::Relaxed);
+                Box::pin(sleep(self.limits.pong_timeout))
+            });
             ready!(late.as_mut().poll(context));
             self.app.metrics.sockets_stalled.fetch_add(1, Ordering::Relaxed);
             Poll::Ready(Err(End::Gone))
         })
-        .await
+        .await;
+        if late.is_some() {
+            self.inbox.counts().stalled_since_ms.store(0, Ordering::Relaxed);
+        }
+        flushed
     }
 }
 

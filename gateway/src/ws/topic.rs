@@ -73,6 +73,28 @@ impl Topic {
         )
     }
 
+    /// Which kind of stream it is, for who counts them.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Topic::Trade(_) => "trade",
+            Topic::AggregateTrade(_) => "aggTrade",
+            Topic::BookTicker(_) => "bookTicker",
+            Topic::AllBookTickers => "!bookTicker",
+            Topic::Depth(..) => "depth",
+            Topic::PartialDepth(..) => "depth<levels>",
+            Topic::MiniTicker(_) => "miniTicker",
+            Topic::AllMiniTickers => "!miniTicker@arr",
+            Topic::Ticker(_) => "ticker",
+            Topic::AllTickers => "!ticker@arr",
+            Topic::RollingTicker(..) => "ticker_<window>",
+            Topic::AllRollingTickers(_) => "!ticker_<window>@arr",
+            Topic::AveragePrice(_) => "avgPrice",
+            Topic::ReferencePrice(_) => "referencePrice",
+            Topic::Kline(..) => "kline",
+            Topic::User(_) => "user",
+        }
+    }
+
     /// What is kept of it for those who do not keep up.
     pub fn keeping(self) -> Keeping {
         match self {
