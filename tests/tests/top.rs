@@ -219,6 +219,36 @@ fn a_halt_wants_the_name_of_its_symbol_and_a_wrong_text_does_nothing() {
 }
 
 #[test]
+fn halting_all_and_disconnecting_want_their_words_too() {
+    let mut state = state();
+    let mut asked = |keys_first: &str, wanted: &str| {
+        keys(&mut state, keys_first);
+        keys(&mut state, wanted);
+        match key(&mut state, KeyCode::Enter) {
+            Effect::Act(action, _) => serde_json::to_value(&action).unwrap(),
+            effect => panic!("{effect:?}"),
+        }
+    };
+    assert_eq!(asked("H", "HALT ALL"), json!({ "action": "halt-all" }));
+    assert_eq!(asked("R", "RESUME ALL"), json!({ "action": "resume-all", "except": [] }));
+    keys(&mut state, "x");
+    assert!(matches!(key(&mut state, KeyCode::Enter), Effect::Ask), "no socket is chosen among symbols");
+    key(&mut state, KeyCode::Esc);
+    while state.pane != Pane::Sockets {
+        key(&mut state, KeyCode::Tab);
+    }
+    key(&mut state, KeyCode::Down);
+    keys(&mut state, "x");
+    assert!(picture(&state, 80, 24).contains("Disconnect [2001:db8::17]:41002?"));
+    keys(&mut state, "88120");
+    assert!(matches!(key(&mut state, KeyCode::Enter), Effect::None), "that is the number of another");
+    keys(&mut state, "x90011");
+    let effect = key(&mut state, KeyCode::Enter);
+    let Effect::Act(action, _) = effect else { panic!("{effect:?}") };
+    assert_eq!(serde_json::to_value(&action).unwrap(), json!({ "action": "disconnect", "id": 90_011 }));
+}
+
+#[test]
 fn the_interval_is_typed_in_seconds() {
     let mut state = state();
     keys(&mut state, "d2.5");

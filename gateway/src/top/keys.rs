@@ -36,7 +36,7 @@ pub const HELP: [(&str, &str); 14] = [
     ("h", "halt the symbol (asks to type its name)"),
     ("c  r", "make it cancel-only, resume it (the same)"),
     ("H  R", "halt all symbols, resume all (asks for the words)"),
-    ("x", "disconnect the websocket (asks for its number)"),
+    ("x", "among Sockets: disconnect it (asks for its number)"),
     ("p", "pause: nothing is asked, what is shown stays"),
     ("d", "how often the node is asked, in seconds"),
     ("?", "this list"),
@@ -76,6 +76,21 @@ fn watching(state: &mut State, key: KeyCode) -> Effect {
         KeyCode::Char('h') => confirm_status(state, "HALT", "Halt", "halted"),
         KeyCode::Char('c') => confirm_status(state, "CANCEL_ONLY", "Take nothing but cancels in", "cancel-only"),
         KeyCode::Char('r') => confirm_status(state, "TRADING", "Resume", "trading"),
+        KeyCode::Char('H') => {
+            let done = "Every symbol that traded is halted";
+            confirm(state, "Halt every symbol?".to_owned(), "HALT ALL".to_owned(), Action::HaltAll, done.to_owned());
+        }
+        KeyCode::Char('R') => {
+            let (action, done) = (Action::ResumeAll { except: Vec::new() }, "Halted symbols trade again");
+            confirm(state, "Resume every halted symbol?".to_owned(), "RESUME ALL".to_owned(), action, done.to_owned());
+        }
+        KeyCode::Char('x') if state.pane == Pane::Sockets => {
+            let Some((id, address)) = state.chosen_socket().map(|(_, it)| (it.id, it.address.clone())) else {
+                return Effect::None;
+            };
+            let (title, done) = (format!("Disconnect {address}?"), format!("Websocket {id} is disconnected"));
+            confirm(state, title, id.to_string(), Action::Disconnect { id }, done);
+        }
         KeyCode::Tab => state.turn(1),
         KeyCode::BackTab => state.turn(Pane::ALL.len() - 1),
         KeyCode::Up | KeyCode::Char('k') => state.choose(-1),
@@ -155,13 +170,13 @@ fn confirming(state: &mut State, deed: Box<Deed>, mut typed: String, key: KeyCod
 fn confirm_status(state: &mut State, status: &str, verb: &str, done: &str) {
     let open = state.market.as_ref().map(|market| market.symbol.clone());
     let Some(symbol) = open.or_else(|| state.chosen_symbol().map(|(_, it)| it.symbol.clone())) else { return };
-    let deed = Deed {
-        title: format!("{verb} {symbol}?"),
-        wanted: symbol.clone(),
-        done: format!("{symbol} is {done}"),
-        action: Action::SetStatus { symbol, status: status.to_owned() },
-    };
-    state.mode = Mode::Confirming(Box::new(deed), String::new());
+    let (title, done) = (format!("{verb} {symbol}?"), format!("{symbol} is {done}"));
+    let action = Action::SetStatus { symbol: symbol.clone(), status: status.to_owned() };
+    confirm(state, title, symbol, action, done);
+}
+
+fn confirm(state: &mut State, title: String, wanted: String, action: Action, done: String) {
+    state.mode = Mode::Confirming(Box::new(Deed { title, wanted, action, done }), String::new());
 }
 
 fn edit(text: &mut String, key: KeyCode, take: impl Fn(char) -> Option<char>) {
