@@ -19,6 +19,7 @@ use crate::rate_limit::RateLimits;
 use crate::rest::error::ApiError;
 use crate::samples::Samples;
 use crate::secrets::KeyRing;
+use crate::stage_metrics;
 use crate::ws::registry::Registry;
 
 /// How long a read that is to be current may wait for the views.
@@ -91,7 +92,7 @@ impl App {
 
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
-        metrics::render(&Samples::take(self))
+        [metrics::render(&Samples::take(self)), stage_metrics::render(&self.outlets.stages)].concat()
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.

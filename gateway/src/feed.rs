@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::symbol::Symbol;
 use engine::{Event, Sequence, Time};
-use journal::{Answer, Applied, Caller, History, Published, Restored};
+use journal::{Answer, Applied, Caller, History, Published, Restored, Road};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::audit::Audit;
 use crate::clock;
 use crate::klines::Klines;
+use crate::stages::Stages;
 use crate::views::{Changes, Views};
 use crate::ws::hub::Hub;
 use crate::ws::market_streams::Publisher;
@@ -90,6 +91,8 @@ pub struct Outlets {
     pub counts: Arc<FeedCounts>,
     /// The newest of what operators did.
     pub audit: Arc<Audit>,
+    /// How long commands take, stage by stage.
+    pub stages: Arc<Stages>,
 }
 
 impl Default for Outlets {
@@ -104,6 +107,7 @@ impl Default for Outlets {
             in_flight: Arc::default(),
             counts: Arc::default(),
             audit: Arc::default(),
+            stages: Arc::default(),
         }
     }
 }
@@ -163,7 +167,7 @@ impl Worker {
         loop {
             match published.recv_deadline(next_tick) {
                 Ok(Published::Restored(restored)) => self.restore(&restored),
-                Ok(Published::Applied { applied, callers }) => self.apply(&applied, callers),
+                Ok(Published::Applied { applied, callers, road }) => self.apply(&applied, callers, road),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -220,9 +224,9 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, applied: &Arc<Applied>, callers: Vec<(usize, Caller)>) {
+    fn apply(&mut self, applied: &Arc<Applied>, callers: Vec<(usize, Caller)>, road: Option<Road>) {
         let started = Instant::now();
-        let Outlets { views, hub, in_flight, counts, audit, .. } = &self.outlets;
+        let Outlets { views, hub, in_flight, counts, stages, audit, .. } = &self.outlets;
         self.changes.clear();
         views.apply(applied, &mut self.changes);
         self.recall_listed(applied);
@@ -231,11 +235,15 @@ impl Worker {
         self.publisher.publish(&self.changes, now);
         user_stream::publish(hub, &views.symbols(), applied, &self.changes.orders, now);
         counts.answers.fetch_add(callers.len() as u64, Ordering::Relaxed);
+        let road = road.map(|road| Road { told: Instant::now(), ..road });
+        if let Some(road) = road {
+            stages.publish.record_durations(road.told - road.decided, applied.len() as u64);
+        }
         for (index, caller) in callers {
             // Before the answer: who has it may submit the next one.
             in_flight.leave();
             // A caller that is gone needs no answer.
-            let _ = caller.send(Answer { applied: applied.clone(), index });
+            let _ = caller.send(Answer { applied: applied.clone(), index, road });
         }
         let is_rejection = |event: &&Event| matches!(event, Event::Rejected(_));
         let rejections = applied.events.iter().filter(is_rejection).count();

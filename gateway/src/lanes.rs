@@ -5,7 +5,7 @@
 //! queued first. All lanes together hold what that queue holds. A full lane refuses with 503 and -1008.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::{Command, Time, Uid};
 use journal::{Answer, Caller, Sequencer, SubmitError};
@@ -57,7 +57,7 @@ impl Lanes {
         &self,
         uid: Uid,
         deadline: Option<Time>,
-        submit: impl FnOnce(Caller) -> Result<(), SubmitError>,
+        submit: impl FnOnce(Caller) -> Result<Instant, SubmitError>,
     ) -> Result<Pending, ApiError> {
         let lane = &self.lanes[self.ring.lane_of(uid)];
         let mut under_way = lane.lock();
@@ -69,16 +69,16 @@ impl Lanes {
         }
         let (caller, answer) = oneshot::channel();
         self.in_flight.enter();
-        if let Err(error) = submit(caller) {
+        let queued = submit(caller).map_err(|error| {
             self.in_flight.leave();
-            return Err(match error {
+            match error {
                 // To a client both mean: not now.
                 SubmitError::Busy | SubmitError::NoSpace => ApiError::busy(),
                 SubmitError::NoLeader | SubmitError::Stopping => ApiError::unavailable(),
-            });
-        }
+            }
+        })?;
         *under_way += 1;
-        Ok(Pending { answer, _place: Place(lane.clone()) })
+        Ok(Pending { queued, answer, _place: Place(lane.clone()) })
     }
 
     /// How many commands each lane has under way.
@@ -89,6 +89,8 @@ impl Lanes {
 
 /// A command that is on its way.
 pub struct Pending {
+    /// When it was put into the queue.
+    pub queued: Instant,
     answer: oneshot::Receiver<Answer>,
     _place: Place,
 }

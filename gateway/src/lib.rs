@@ -30,19 +30,21 @@ pub mod answered;
 pub mod clock;
 pub mod decimals;
 pub mod wire;
+pub mod stages;
 pub mod rest;
 pub mod description;
+pub mod audit;
 pub mod feed;
 pub mod views;
 pub mod klines;
 pub mod ws;
 pub mod web;
-pub mod audit;
 pub mod rejects;
 pub mod thread_times;
 pub mod samples;
 pub mod metrics;
 pub mod cluster_metrics;
+pub mod stage_metrics;
 pub mod admin;
 
 // The programs that come with the exchange; they know of it what any client knows.

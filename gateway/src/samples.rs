@@ -12,6 +12,7 @@ use journal::{ClusterStatus, QueueDepth, Stats};
 use crate::app::App;
 use crate::clock;
 use crate::rejects::Rejected;
+use crate::stages::StageSummary;
 use crate::views::{Catalog, MarketFigures};
 
 /// Everything that is counted or can be measured, at one moment.
@@ -43,6 +44,8 @@ pub struct Samples {
     pub threads: Vec<(String, u64)>,
     /// What the feed counts.
     pub feed: FeedSamples,
+    /// How long commands took, stage by stage, in the newest minute.
+    pub stages: Vec<StageSummary>,
     /// What is counted of websockets.
     pub sockets: SocketSamples,
     /// HTTP requests answered.
@@ -161,6 +164,7 @@ impl Samples {
             lanes: app.lanes.depths().into_iter().map(lane).collect(),
             threads: metrics.threads.read(),
             feed,
+            stages: outlets.stages.summaries(),
             sockets: SocketSamples {
                 open: app.sockets.len(),
                 opened: load(&metrics.sockets_opened),

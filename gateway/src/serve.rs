@@ -27,6 +27,7 @@ use crate::rate_limit::RateLimits;
 use crate::rest::Route;
 use crate::secrets::KeyRing;
 use crate::server;
+use crate::stages::Stages;
 use crate::tls::Tls;
 
 /// Where clients are served unless a setting says otherwise.
@@ -59,6 +60,7 @@ pub struct Running {
     serving: JoinHandle<()>,
     feed: Feed,
     failed: JoinHandle<String>,
+    windows: JoinHandle<()>,
 }
 
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
@@ -77,7 +79,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let history = node.history();
 
     // 2. The feed, which the journal fills from its first moment on.
-    let outlets = Outlets::default();
+    let outlets = Outlets { stages: Arc::new(Stages::new(node.timings())), ..Outlets::default() };
     outlets.hub.start(config.sockets.queue_batches_max);
     let secrets = match open_secrets(&config, &data) {
         Ok(secrets) => Arc::new(secrets),
@@ -143,6 +145,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     });
     let watching = tls.as_ref().map(Tls::watch);
     tokio::spawn(admin.run(app.clone(), stop.clone()));
+    let windows = tokio::spawn(app.outlets.stages.clone().run());
     let serving = tokio::spawn(server::run(listener, tls, app.clone(), stop));
     Ok(Running {
         address,
@@ -157,6 +160,7 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         serving,
         feed,
         failed,
+        windows,
     })
 }
 
@@ -268,6 +272,7 @@ impl Running {
         let _ = self.stopping.send(true);
         let _ = self.serving.await;
         self.failed.abort();
+        self.windows.abort();
         self.watching.iter().for_each(JoinHandle::abort);
         let node = self.app.node.write().take();
         if let Some(node) = node {

@@ -39,6 +39,7 @@ use crate::login::{self, Asked};
 use crate::params::Params;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
+use crate::stages::Arrival;
 use crate::tls::Tls;
 use crate::web;
 use crate::ws;
@@ -404,11 +405,12 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
             .get(header::CONNECTION)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
     let target = request.uri().clone();
-    let arrived = app.limits.arrive(peer, clock::now());
+    let arrival = Arrival::now();
+    let arrived = app.limits.arrive(peer, arrival.time);
     let is_banned = arrived.as_ref().is_err_and(|error| error.status == 418);
     let mut uid = None;
     let answer = match arrived {
-        Ok(()) => call(&app, request, peer, &mut uid).await,
+        Ok(()) => call(&app, request, peer, arrival.at, &mut uid).await,
         Err(refusal) => Err(refusal),
     };
     if !is_last {
@@ -435,6 +437,7 @@ async fn call(
     app: &Arc<App>,
     request: Request<Body>,
     address: IpAddr,
+    at: Instant,
     uid: &mut Option<Uid>,
 ) -> Result<Reply, ApiError> {
     let (head, body) = request.into_parts();
@@ -455,7 +458,9 @@ async fn call(
     if head.headers.get(CONSISTENCY).is_some_and(|wanted| wanted == "linearizable") {
         app.read_current().await?;
     }
-    let (handling, caller) = route.handle(app, params, &credentials, unit, clock::now());
+    // Its time is when all of it was there: a signature may not be stretched by sending slowly.
+    let arrival = Arrival { time: clock::now(), at };
+    let (handling, caller) = route.handle(app, params, &credentials, unit, arrival);
     *uid = caller.map(|caller| caller.uid);
     handling.await
 }
@@ -497,6 +502,8 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     headers.insert(USED_WEIGHT, used.clone());
     headers.insert(USED_WEIGHT_1M, used);
     let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
+    let journey =
+        answer.as_ref().map_or_else(|error| error.journey.as_deref(), |reply| reply.journey.as_deref()).copied();
     let sequence = told.unwrap_or_else(|| app.outlets.views.sequence());
     headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
     let (status, body) = match answer {
@@ -520,5 +527,8 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if let Some(journey) = journey {
+        app.outlets.stages.answered(&journey);
+    }
     response
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -23,6 +24,7 @@ use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, 
 use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
 use crate::state_hash::StateHash;
+use crate::timings::{Road, Timings};
 
 /// Entries that may wait for the engine; when it is full, raft waits.
 pub(crate) const JOBS_MAX: usize = 64;
@@ -30,11 +32,18 @@ pub(crate) const JOBS_MAX: usize = 64;
 /// Who on this node waits for which command of an entry.
 pub(crate) type Callers = Vec<(usize, Caller)>;
 
+/// An entry of this node's own.
+struct Own {
+    callers: Callers,
+    /// When it was laid.
+    at: Instant,
+}
+
 /// The callers of this node's own entries that are not applied yet. It holds no more entries than the sequencer lets be in
 /// flight.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    by_ticket: Mutex<BTreeMap<u64, Callers>>,
+    by_ticket: Mutex<BTreeMap<u64, Own>>,
     /// The last of this node's tickets that was applied.
     applied: AtomicU64,
     /// Told whenever that grows.
@@ -43,12 +52,12 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     pub(crate) fn put(&self, ticket: u64, callers: Callers) {
-        self.by_ticket.lock().insert(ticket, callers);
+        self.by_ticket.lock().insert(ticket, Own { callers, at: Instant::now() });
     }
 
-    /// Takes them; dropped, they learn that nobody knows what became of their commands.
-    pub(crate) fn take(&self, ticket: u64) -> Callers {
-        self.by_ticket.lock().remove(&ticket).unwrap_or_default()
+    /// Takes them, and when their entry was laid; dropped, they learn that nobody knows what became of their commands.
+    pub(crate) fn take(&self, ticket: u64) -> (Callers, Option<Instant>) {
+        self.by_ticket.lock().remove(&ticket).map_or_else(Default::default, |own| (own.callers, Some(own.at)))
     }
 
     /// Drops all of them.
@@ -161,6 +170,7 @@ pub(crate) struct EngineThread {
     pub node: u64,
     pub boot: Boot,
     pub waiting: Arc<Waiting>,
+    pub timings: Arc<Timings>,
     pub history: HistoryWriter,
     pub published: Sender<Published>,
     /// Entries that were sent there, for all to see.
@@ -179,9 +189,14 @@ pub(crate) struct EngineThread {
 }
 
 impl EngineThread {
+    /// Where its jobs wait.
+    pub(crate) fn queue() -> (Sender<Job>, Receiver<Job>) {
+        crossbeam_channel::bounded(JOBS_MAX)
+    }
+
     /// Publishes the state as it is, then runs until it is stopped.
     pub(crate) fn start(mut self) -> (Sender<Job>, JoinHandle<()>) {
-        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
+        let (jobs, queue) = EngineThread::queue();
         let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
         let describe = move || {
             format!(
@@ -196,7 +211,7 @@ impl EngineThread {
     }
 
     /// Does one job; false when it was the last.
-    fn step(&mut self, job: Job) -> bool {
+    pub(crate) fn step(&mut self, job: Job) -> bool {
         match job {
             Job::Apply { log_id, origin, entry, responder } => {
                 self.meta.last_log_id = Some(log_id);
@@ -252,7 +267,9 @@ impl EngineThread {
         entry: &Entry,
         responder: Option<ApplyResponder<TypeConfig>>,
     ) -> bool {
-        let own = origin.node == self.node && origin.boot == self.boot.load(Ordering::Acquire);
+        let reached = Instant::now();
+        let boot = self.boot.load(Ordering::Acquire);
+        let own = origin.node == self.node && origin.boot == boot;
         if !self.origins.admits(&origin) || entry.commands.is_empty() {
             self.pass(index);
             if own {
@@ -267,10 +284,12 @@ impl EngineThread {
         if let Some(hash) = &self.hash {
             hash.lock().update(index, &applied);
         }
-        let callers = if own { self.waiting.take(origin.ticket) } else { Callers::new() };
+        let (callers, laid) = if own { self.waiting.take(origin.ticket) } else { Default::default() };
+        // What is gone through after a start says nothing of what orders wait for.
+        let road = (boot > 0).then(|| self.measure(applied.len(), callers.len(), laid, reached));
         self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);
-        let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers });
+        let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers, road });
         if own {
             self.waiting.applied(origin.ticket);
         }
@@ -278,6 +297,18 @@ impl EngineThread {
             responder.send(());
         }
         open
+    }
+
+    /// An entry that the engine has just decided.
+    fn measure(&self, commands: usize, callers: usize, laid: Option<Instant>, reached: Instant) -> Road {
+        let decided = Instant::now();
+        let timings = &self.timings;
+        if let Some(laid) = laid.filter(|_| callers > 0) {
+            timings.replicate.record_durations(reached.saturating_duration_since(laid), callers as u64);
+        }
+        timings.engine.record_durations(decided - reached, commands as u64);
+        timings.entry_commands.record(commands as u64);
+        Road { laid, reached, decided, told: decided }
     }
 
     /// The entry at `index` did nothing.

@@ -8,6 +8,8 @@
 
 pub mod record;
 pub mod candle;
+pub mod histogram;
+pub mod timings;
 mod format;
 mod database;
 mod opening;
@@ -16,6 +18,7 @@ pub mod cluster;
 mod stats;
 pub mod sequencer;
 pub mod node;
+pub mod bare;
 mod space;
 mod identity;
 mod log_store;
@@ -60,6 +63,7 @@ mod runtime;
 mod simulation;
 pub mod recovery;
 
+pub use bare::Bare;
 pub use candle::{Candle, Grain};
 pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
@@ -68,6 +72,7 @@ pub use compensation::{CompensationError, compensate};
 pub use engine_thread::rehearse;
 pub use failure::StartError;
 pub use format::{list_number, list_of_number};
+pub use histogram::{Counts, Histogram};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
 pub use node::{Node, NodeConfig, Recovery};
@@ -79,3 +84,4 @@ pub use sequencer::{Sequencer, SubmitError};
 pub use space::SpaceConfig;
 pub use stats::{QueueDepth, Queues, Stats};
 pub use sweeper::HistoryDays;
+pub use timings::{Road, Timings};

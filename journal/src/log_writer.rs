@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::format::{LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, log_key, seal};
 use crate::log_memory::Log;
 use crate::record::{LogId, TypeConfig};
+use crate::timings::Timings;
 
 /// A batch is closed at this size; what waits then goes into the next one.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -67,6 +68,8 @@ pub(crate) struct LogCounters {
     pub bytes: AtomicU64,
     pub syncs: AtomicU64,
     pub sync_ns: AtomicU64,
+    /// Each sync of them, among what else is measured.
+    pub timings: Arc<Timings>,
     /// Whether damage was found in what is only kept to look back on.
     pub damaged: AtomicU64,
 }
@@ -278,8 +281,10 @@ impl DatabaseWriter {
         let started = Instant::now();
         let written = self.database.write_opt(batch, &synced());
         let counters = &self.writer.counters;
+        let took = started.elapsed();
         counters.syncs.fetch_add(1, Ordering::Relaxed);
-        counters.sync_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        counters.sync_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        counters.timings.log_sync.record_duration(took);
         written.map_err(|error| format!("the log in {} cannot be written: {error}", self.database.path().display()))
     }
 

@@ -47,6 +47,7 @@ use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
 use crate::stats::{QueueDepth, Queues, Stats};
 use crate::sweeper::HistoryDays;
+use crate::timings::Timings;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
 
@@ -140,6 +141,9 @@ impl std::fmt::Display for Recovery {
     }
 }
 
+/// Starts the engine's thread; gives the way to it.
+pub(crate) type StartEngine = fn(EngineThread) -> (Sender<Job>, JoinHandle<()>);
+
 /// A running node. It runs until [`Node::stop`]; dropping the handle does not end it.
 pub struct Node {
     raft: Raft<TypeConfig, StateMachine>,
@@ -185,6 +189,14 @@ impl Node {
         config: NodeConfig,
         transport: Arc<dyn Transport>,
     ) -> Result<(Node, Receiver<Published>), StartError> {
+        Node::start_with(config, transport, EngineThread::start).await
+    }
+
+    pub(crate) async fn start_with(
+        config: NodeConfig,
+        transport: Arc<dyn Transport>,
+        start_engine: StartEngine,
+    ) -> Result<(Node, Receiver<Published>), StartError> {
         let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
         let cluster = config.cluster.clone().unwrap_or_else(alone);
         cluster.check().map_err(StartError::Failed)?;
@@ -194,16 +206,17 @@ impl Node {
             let open = runtime::blocking(move || Opened::open(&config, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
-        Node::run(config, cluster, opened, transport, failure).await
+        Node::run(config, cluster, opened, transport, failure, start_engine).await
     }
 
-    /// Starts what runs, over what was opened.
+    /// Starts what runs, over what was opened. `start_engine` is what is done with the engine's thread (bare.rs does another thing).
     pub(crate) async fn run(
         config: NodeConfig,
         cluster: ClusterConfig,
         opened: Opened,
         transport: Arc<dyn Transport>,
         failure: Failure,
+        start_engine: StartEngine,
     ) -> Result<(Node, Receiver<Published>), StartError> {
         let address = cluster.members[&cluster.node].clone();
         let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
@@ -212,6 +225,8 @@ impl Node {
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
         let waiting = Arc::new(Waiting::default());
+        let log_counters = log.counters();
+        let timings = log_counters.timings.clone();
         let next_deadline = Arc::new(NextDeadline::none());
         let restored = engine.sequence();
         let applied = Arc::new(AtomicU64::new(restored.0));
@@ -226,6 +241,7 @@ impl Node {
             node: cluster.node,
             boot: boot.clone(),
             waiting: waiting.clone(),
+            timings: timings.clone(),
             history: history.clone(),
             published,
             entries_published: entries_published.clone(),
@@ -236,7 +252,7 @@ impl Node {
             drill_poison: config.drill_poison,
             failure: failure.clone(),
         };
-        let (jobs, thread) = engine_thread.start();
+        let (jobs, thread) = start_engine(engine_thread);
         threads.push(thread);
 
         // 2. Raft, which hands the engine what the log holds beyond that state, and its way to the other nodes.
@@ -287,7 +303,6 @@ impl Node {
         let (leader, follows) = watch::channel(Leader::Unknown);
         let proposer = Arc::new(Proposer::new(raft.clone(), config.clock));
         let leads = Leads { raft: raft.clone(), proposer, network };
-        let log_counters = log.counters();
         let member = Member {
             node: cluster.node,
             priority: cluster.priority,
@@ -327,6 +342,7 @@ impl Node {
             boot: boot.clone(),
             door: door.clone(),
             waiting,
+            timings,
             next_deadline,
             has_others: !address.is_empty(),
             failure: failure.clone(),
@@ -433,6 +449,11 @@ impl Node {
         }
     }
 
+    /// How long commands take here, for metrics.
+    pub fn timings(&self) -> Arc<Timings> {
+        self.log_counters.timings.clone()
+    }
+
     /// The cluster as this node sees it.
     pub fn cluster(&self) -> ClusterStatus {
         self.member.status()
@@ -449,7 +470,6 @@ impl Node {
     }
 
     /// What does an operator's bidding.
-    #[cfg(test)]
     pub(crate) fn member(&self) -> Member {
         self.member.clone()
     }
@@ -707,6 +727,7 @@ mod tests {
                 node: NODE_ID,
                 boot: Arc::default(),
                 waiting: Arc::default(),
+                timings: Arc::default(),
                 history: opened.history.clone(),
                 published,
                 entries_published: Arc::default(),

@@ -9,6 +9,8 @@ use openraft::alias::{EntryOf, LogIdOf, StoredMembershipOf, VoteOf};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::timings::Road;
+
 /// Commands that were waiting together, with the time the sequencer stamped on them. One entry is one raft log entry.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Entry {
@@ -101,6 +103,8 @@ pub struct Answer {
     pub applied: Arc<Applied>,
     /// Which command of it.
     pub index: usize,
+    /// When it was where; none for what happened in the past.
+    pub road: Option<Road>,
 }
 
 impl Answer {
@@ -129,6 +133,8 @@ pub enum Published {
         applied: Arc<Applied>,
         /// Who on this node waits for which of its commands: to be answered last.
         callers: Vec<(usize, Caller)>,
+        /// When it was where; none while the log is gone through after a start.
+        road: Option<Road>,
     },
 }
 

@@ -1,5 +1,6 @@
-//! The front door: one queue. It lays the commands that wait into an entry and sends it to whoever leads; it never waits to
-//! fill one, so an entry holds one command when it is quiet and thousands under load.
+//! The front door: one queue. It lays the commands that wait into an entry and sends it to whoever leads. With nothing under
+//! way it never waits to fill one; else it gathers for a moment, as an entry costs the same whatever it holds. So an entry holds
+//! one command when it is quiet and thousands under load.
 //!
 //! An entry is kept until it is seen applied. When the leader changes, or a connection breaks, those that are kept are sent
 //! again, in order; origins.rs sees to it that each counts once. So a change of leaders is a pause for who waits here, and
@@ -25,12 +26,16 @@ use crate::record::{Caller, Origin};
 use crate::runtime;
 use crate::space::Space;
 use crate::stats::QueueDepth;
+use crate::timings::Timings;
 
 /// How often it is looked whether the engine's next deadline has come.
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// Where there are other nodes, the engine is told the time so often at least, in microseconds: on a node that follows the log
 /// is the only clock, and candles close by it.
 const PULSE_US: u64 = 500_000;
+/// How long commands are gathered at the most while an entry is under way. About what a sync takes: where that is quick, one
+/// entry follows the other; where it is slow, or the leader far, several are under way.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 /// How long entries are sent again; and how long a command may wait to be laid into one.
 const SEND_MAX: Duration = Duration::from_secs(5);
 /// With nothing applied for so long, no more is taken.
@@ -68,28 +73,39 @@ pub enum SubmitError {
 }
 
 impl Sequencer {
-    /// Puts a command into the queue; never blocks. `caller` gets its answer once it is durable and applied.
-    pub fn submit(&self, command: Command, caller: Option<Caller>) -> Result<(), SubmitError> {
+    /// Puts a command into the queue; never blocks. `caller` gets its answer once it is durable and applied. Tells when it was
+    /// queued.
+    pub fn submit(&self, command: Command, caller: Option<Caller>) -> Result<std::time::Instant, SubmitError> {
         self.put(command, Vec::new(), caller)
     }
 
     /// Puts commands into the queue that stand or fall together: they share one log entry, which is on disk whole or not
     /// at all. `caller` gets the answer to the first; those to the others follow it in the same entry.
-    pub fn submit_together(&self, commands: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
+    pub fn submit_together(
+        &self,
+        commands: Vec<Command>,
+        caller: Option<Caller>,
+    ) -> Result<std::time::Instant, SubmitError> {
         let mut following = commands.into_iter();
         match following.next() {
             Some(command) => self.put(command, following.collect(), caller),
-            None => Ok(()),
+            None => Ok(std::time::Instant::now()),
         }
     }
 
-    fn put(&self, command: Command, following: Vec<Command>, caller: Option<Caller>) -> Result<(), SubmitError> {
+    fn put(
+        &self,
+        command: Command,
+        following: Vec<Command>,
+        caller: Option<Caller>,
+    ) -> Result<std::time::Instant, SubmitError> {
         self.door.check()?;
         if !std::iter::once(&command).chain(&following).all(|command| self.space.admits(command)) {
             return Err(SubmitError::NoSpace);
         }
-        let queued = Queued { command, following, caller, at: Instant::now() };
-        self.queue.try_send(queued).map_err(|error| match error {
+        let at = Instant::now();
+        let queued = Queued { command, following, caller, at };
+        self.queue.try_send(queued).map(|()| at.into_std()).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Closed(_) => SubmitError::Stopping,
         })
@@ -162,6 +178,7 @@ pub(crate) struct SequencerTask {
     pub boot: Boot,
     pub door: Arc<Door>,
     pub waiting: Arc<Waiting>,
+    pub timings: Arc<Timings>,
     pub next_deadline: Arc<NextDeadline>,
     /// Whether other nodes may follow.
     pub has_others: bool,
@@ -233,7 +250,9 @@ impl Sending {
         let mut failed = std::pin::pin!(failure.wait());
         loop {
             let has_leader = self.task.leader.borrow().is_known();
-            let room = has_leader && self.unsent == 0 && self.kept.len() < self.task.entries_in_flight;
+            let gathering = self.gathering_until();
+            let room =
+                has_leader && self.unsent == 0 && self.kept.len() < self.task.entries_in_flight && gathering.is_none();
             let drained = queue.is_closed() && queue.is_empty();
             if drained && self.kept.is_empty() {
                 break;
@@ -253,6 +272,7 @@ impl Sending {
                     self.begin_anew();
                 }
                 () = at(self.resend_at) => self.begin_anew(),
+                () = at(gathering) => {}
                 // The handles cannot send any more; what is in the queue is still taken.
                 _ = &mut stop, if !queue.is_closed() => {
                     queue.close();
@@ -292,6 +312,12 @@ impl Sending {
         waiting.give_up();
     }
 
+    /// Until when commands are gathered; none when they may go.
+    fn gathering_until(&self) -> Option<Instant> {
+        let last = self.kept.back()?;
+        Some(last.at + GATHER_MAX).filter(|until| *until > Instant::now())
+    }
+
     /// Whether the engine waits to be told the time. Only the leader tells it.
     fn is_tick_due(&self) -> bool {
         let now = self.task.leads.now();
@@ -304,9 +330,14 @@ impl Sending {
     fn take(&mut self, taken: &mut Vec<Queued>) {
         let mut commands = Vec::with_capacity(taken.len());
         let mut callers = Vec::with_capacity(taken.len());
+        let now = Instant::now();
         for queued in taken.drain(..) {
-            if queued.at.elapsed() > SEND_MAX {
+            let waited = now.saturating_duration_since(queued.at);
+            if waited > SEND_MAX {
                 continue;
+            }
+            if queued.caller.is_some() {
+                self.task.timings.sequence.record_duration(waited);
             }
             callers.extend(queued.caller.map(|caller| (commands.len(), caller)));
             commands.push(queued.command);

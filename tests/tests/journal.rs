@@ -94,10 +94,10 @@ impl Running {
 fn take(seen: &Mutex<Seen>, published: Published) {
     match published {
         Published::Restored(restored) => seen.lock().unwrap().restored.push(restored.snapshot),
-        Published::Applied { applied, callers } => {
+        Published::Applied { applied, callers, .. } => {
             seen.lock().unwrap().applied.push(applied.clone());
             for (index, caller) in callers {
-                let _ = caller.send(Answer { applied: applied.clone(), index });
+                let _ = caller.send(Answer { applied: applied.clone(), index, road: None });
             }
         }
     }
@@ -353,7 +353,7 @@ async fn a_full_queue_refuses_at_the_door() {
     let mut taken = 0;
     let refused = loop {
         match node.sequencer().submit(listing()[0].clone(), None) {
-            Ok(()) => taken += 1,
+            Ok(_) => taken += 1,
             Err(SubmitError::Busy) if taken < 5 => tokio::task::yield_now().await,
             Err(error) => break error,
         }

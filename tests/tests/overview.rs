@@ -102,7 +102,9 @@ async fn the_overview_is_for_operators_alone() {
 async fn the_overview_tells_how_everything_stands() {
     let server = Server::start(|_| {}).await;
     let _listening = some_life(&server).await;
-    let seen = overview_when(&server, |seen| seen["journal"]["historyLag"] == 0).await;
+    // History and the measuring of an answer come after it; every order counts, the refused one too.
+    let is_settled = |seen: &Value| seen["journal"]["historyLag"] == 0 && seen["stages"][6]["count"] == 4;
+    let seen = overview_when(&server, is_settled).await;
     let sequence = server.app().outlets.views.sequence().0;
     assert_eq!((seen["sequence"].as_u64(), seen["appliedSequence"].as_u64()), (Some(sequence), Some(sequence)));
     assert_eq!((&seen["role"], &seen["node"], &seen["ready"]), (&json!("leader"), &json!(1), &json!(true)));
@@ -121,6 +123,11 @@ async fn the_overview_tells_how_everything_stands() {
             "bid": "49999.05000000", "ask": "50000.10000000", "spread": "1.05000000",
         })
     );
+    let stages = seen["stages"].as_array().unwrap();
+    let names: Vec<&str> = stages.iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["receive", "sequence", "replicate", "engine", "publish", "answer", "total", "sync"]);
+    let total = &stages[6];
+    assert!(0 < total["p50Us"].as_u64().unwrap() && total["p50Us"].as_u64() <= total["p999Us"].as_u64(), "{total}");
     let names: Vec<&str> = seen["queues"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!((names.len(), names[0]), (21, "lane 0"));
     assert_eq!(names[16..], ["sequencer", "log writer", "engine", "history", "feed"]);

@@ -202,9 +202,9 @@ const PAGE: usize = 4_096;
 
 /// A feed that only answers.
 fn answer(published: Published) {
-    if let Published::Applied { applied, callers } = published {
+    if let Published::Applied { applied, callers, .. } = published {
         for (index, caller) in callers {
-            let _ = caller.send(Answer { applied: applied.clone(), index });
+            let _ = caller.send(Answer { applied: applied.clone(), index, road: None });
         }
     }
 }

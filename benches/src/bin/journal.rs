@@ -15,7 +15,7 @@ use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, Plac
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
 use engine::{Amount, AssetId, Command, Event, SymbolId, Uid};
-use journal::{Answer, Node, NodeConfig, Published, Sequencer, Stats};
+use journal::{Answer, Bare, Node, NodeConfig, Published, Sequencer, Stats};
 use rocksdb::{DB, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
@@ -43,11 +43,11 @@ enum Case {
         #[arg(default_value_t = 1_000_000)]
         resting: u64,
     },
-    /// Three nodes on this machine against one, and against a bare openraft cluster
+    /// Three nodes on this machine against one, and against openraft over the same log store and network with nothing above them
     Cluster {
-        /// A benchmark of bare openraft with RocksDB to run beside, which takes raftbench's arguments
-        #[arg(long)]
-        bare: Option<PathBuf>,
+        /// How often each is measured, in turns; medians are told
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
     },
     /// What the directory comes to after so many orders
     Grow {
@@ -63,7 +63,7 @@ async fn main() {
         None => measure_all(&arguments).await,
         Some(Case::Start { data }) => measure_start(data).await,
         Some(Case::Snapshots { resting }) => measure_snapshots(&arguments, *resting).await,
-        Some(Case::Cluster { bare }) => measure_cluster(&arguments, bare.as_deref()).await,
+        Some(Case::Cluster { rounds }) => measure_cluster(&arguments, *rounds).await,
         Some(Case::Grow { orders }) => measure_growth(&arguments, *orders).await,
     }
 }
@@ -185,94 +185,124 @@ async fn rest(node: &Node, clients: usize, resting: u64) {
 }
 
 /// So many clients in a closed loop: on one node; on the leader of three; on a follower; and on the bare cluster.
-async fn measure_cluster(arguments: &Arguments, bare: Option<&Path>) {
-    println!("{:>8} {:>10} {:>12} {:>10} {:>10} {:>10}", "clients", "on", "commands/s", "p50 us", "p99 us", "p99.9 us");
+async fn measure_cluster(arguments: &Arguments, rounds: usize) {
+    println!(
+        "{:>8} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>8}",
+        "clients", "on", "commands/s", "p50 us", "p99 us", "p99.9 us", "per entry", "of bare"
+    );
     for clients in &arguments.clients {
-        let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
-        let (node, feed) = start(without_snapshots(&folder.path().join("one"))).await;
-        list(&node, *clients).await;
-        let one = run_clients(&node, *clients, arguments.seconds).await;
-        node.stop().await;
-        feed.join().expect("the feed does not panic");
-        tell_cluster(*clients, "one node", &one, None);
-
-        let nodes = three(folder.path()).await;
-        let leader = nodes.iter().position(|(node, _)| node.leads()).expect("one of them leads");
-        list(&nodes[leader].0, *clients).await;
-        let on_leader = run_clients(&nodes[leader].0, *clients, arguments.seconds).await;
-        let on_follower = run_clients(&nodes[(leader + 1) % 3].0, *clients, arguments.seconds).await;
-        for (node, feed) in nodes {
-            node.stop().await;
-            feed.join().expect("the feed does not panic");
+        let mut measured: [Vec<Run>; 4] = Default::default();
+        for _ in 0..rounds.max(1) {
+            let round = measure_round(arguments, *clients).await;
+            measured.iter_mut().zip(round).for_each(|(runs, run)| runs.push(run));
         }
-        let bare = bare.map(|program| bare_cluster(program, &folder.path().join("bare"), *clients, arguments.seconds));
-        tell_cluster(*clients, "leader", &on_leader, bare);
-        tell_cluster(*clients, "follower", &on_follower, bare);
-        if let Some(bare) = bare {
-            println!("{clients:>8} {:>10} {bare:>12}", "bare");
+        let [one, on_leader, on_follower, bare] = measured.map(median);
+        for (case, run) in [("one node", &one), ("leader", &on_leader), ("follower", &on_follower), ("bare", &bare)] {
+            let ratio = run.rate / bare.rate;
+            println!(
+                "{clients:>8} {case:>10} {:>12.0} {:>10.0} {:>10.0} {:>10.0} {:>10.1} {ratio:>8.2}",
+                run.rate,
+                at(&run.latencies, 0.5),
+                at(&run.latencies, 0.99),
+                at(&run.latencies, 0.999),
+                run.per_entry
+            );
+            let case = format!("{clients} clients, {case}");
+            keep("cluster", &case, "commands/s", run.rate, run.latencies.len());
+            keep("cluster", &case, "of bare", ratio, run.latencies.len());
         }
     }
 }
 
+/// What clients got done.
+struct Run {
+    /// Commands a second.
+    rate: f64,
+    /// Of a command; where nothing but openraft runs, of an entry. Ascending, in tenths of a microsecond.
+    latencies: Vec<u32>,
+    /// Commands in an entry, on average.
+    per_entry: f64,
+}
+
+/// The one in the middle by rate.
+fn median(mut runs: Vec<Run>) -> Run {
+    runs.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    runs.swap_remove(runs.len() / 2)
+}
+
+/// One node, three with clients on the leader, the same with clients on a follower, and three bare ones with entries as large.
+async fn measure_round(arguments: &Arguments, clients: usize) -> [Run; 4] {
+    let folder = tempfile::tempdir_in(&arguments.directory).expect("the directory can be written");
+    let (node, feed) = start(without_snapshots(&folder.path().join("one"))).await;
+    list(&node, clients).await;
+    let one = run(&node, clients, arguments.seconds).await;
+    node.stop().await;
+    feed.join().expect("the feed does not panic");
+
+    let nodes = three(&folder.path().join("three"), start).await;
+    let leader = nodes.iter().position(|(node, _)| node.leads()).expect("one of them leads");
+    list(&nodes[leader].0, clients).await;
+    let on_leader = run(&nodes[leader].0, clients, arguments.seconds).await;
+    let on_follower = run(&nodes[(leader + 1) % 3].0, clients, arguments.seconds).await;
+    for (node, feed) in nodes {
+        node.stop().await;
+        feed.join().expect("the feed does not panic");
+    }
+
+    let start_bare = async |config| Bare::start(config).await.expect("the directory is new");
+    let nodes = three(&folder.path().join("bare"), start_bare).await;
+    let leader = nodes.iter().position(Bare::leads).expect("one of them leads");
+    let bare = run_bare(&nodes[leader], clients, on_leader.per_entry, arguments.seconds).await;
+    for node in nodes {
+        node.stop().await;
+    }
+    [one, on_leader, on_follower, bare]
+}
+
+async fn run(node: &Node, clients: usize, seconds: f64) -> Run {
+    let before = node.stats();
+    let (seconds, latencies) = run_clients(node, clients, seconds).await;
+    let entries = (node.stats().log_entries - before.log_entries).max(1);
+    let commands = latencies.len() as f64;
+    Run { rate: commands / seconds, per_entry: commands / entries as f64, latencies }
+}
+
+/// Writers that each have one entry under way, as many as a node has at the most, and as there are commands for.
+async fn run_bare(leader: &Bare, clients: usize, per_entry: f64, seconds: f64) -> Run {
+    let per_entry = (per_entry.round() as usize).clamp(1, clients);
+    let entries_in_flight = clients.div_ceil(per_entry).min(NodeConfig::new("").entries_in_flight);
+    let started = Instant::now();
+    let writers = (0..entries_in_flight).map(async |writer| {
+        let mut latencies = Vec::new();
+        for number in 0u64.. {
+            let began = Instant::now();
+            if (began - started).as_secs_f64() > seconds {
+                break;
+            }
+            let commands = (0..per_entry).map(|at| order(writer * per_entry + at, number)).collect();
+            assert!(leader.write(commands).await, "the bare cluster goes on");
+            latencies.push((began.elapsed().as_nanos() / 100) as u32);
+        }
+        latencies
+    });
+    let latencies = futures_util::future::join_all(writers).await;
+    let rate = latencies.iter().flatten().count() as f64 * per_entry as f64 / started.elapsed().as_secs_f64();
+    let mut latencies = latencies.concat();
+    latencies.sort_unstable();
+    Run { rate, latencies, per_entry: per_entry as f64 }
+}
+
 /// Three nodes that form a cluster over loopback.
-async fn three(folder: &Path) -> Vec<(Node, JoinHandle<()>)> {
+async fn three<N: Send + 'static>(folder: &Path, start: impl AsyncFn(NodeConfig) -> N) -> Vec<N> {
     let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let members: std::collections::BTreeMap<u64, String> =
         (1..=3).map(|node| (node, free().expect("loopback has free ports").to_string())).collect();
     let starts = members.keys().map(|number| {
         let cluster = journal::ClusterConfig::new(*number, members.clone());
         let data = folder.join(number.to_string());
-        tokio::spawn(start(NodeConfig { cluster: Some(cluster), ..without_snapshots(&data) }))
+        start(NodeConfig { cluster: Some(cluster), ..without_snapshots(&data) })
     });
-    let mut nodes = Vec::new();
-    for started in starts.collect::<Vec<_>>() {
-        nodes.push(started.await.expect("no start panics"));
-    }
-    nodes
-}
-
-/// Orders a second through a bare openraft cluster of three, with batches as ours.
-fn bare_cluster(program: &Path, folder: &Path, clients: usize, seconds: f64) -> u64 {
-    let folder = folder.to_string_lossy();
-    let (clients, seconds) = (clients.to_string(), seconds.to_string());
-    let arguments =
-        ["--role", "cluster", "--net", "tcp", "--store", "rocks", "--mode", "batcher", "--entries-inflight", "8"];
-    let told = std::process::Command::new(program)
-        .args(arguments)
-        .args([
-            "--max-batch",
-            "4096",
-            "--order-bytes",
-            "60",
-            "--dir",
-            &folder,
-            "--clients",
-            &clients,
-            "--secs",
-            &seconds,
-        ])
-        .output()
-        .expect("the bare benchmark runs");
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    println!("{}", told.trim());
-    let rate = told.split("orders/s=").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-    rate.expect("the bare benchmark tells its orders/s")
-}
-
-fn tell_cluster(clients: usize, case: &str, (seconds, latencies): &(f64, Vec<u32>), bare: Option<u64>) {
-    let rate = latencies.len() as f64 / seconds;
-    let ratio = bare.map_or(String::new(), |bare| format!("  {:.2} of bare", rate / bare as f64));
-    println!(
-        "{clients:>8} {case:>10} {rate:>12.0} {:>10.0} {:>10.0} {:>10.0}{ratio}",
-        at(latencies, 0.5),
-        at(latencies, 0.99),
-        at(latencies, 0.999)
-    );
-    let case = format!("{clients} clients, {case}");
-    keep("cluster", &case, "commands/s", rate, latencies.len());
-    if let Some(bare) = bare {
-        keep("cluster", &case, "of bare", rate / bare as f64, latencies.len());
-    }
+    futures_util::future::join_all(starts).await
 }
 
 /// The defaults, many clients, ten lines on the way; then a start.
@@ -377,13 +407,13 @@ impl Journal {
 }
 
 /// What the same bytes cost without a journal.
-struct Bare {
+struct BareWrites {
     commands_per_second: f64,
     p50_us: f64,
 }
 
 /// One thread that writes batches of the size that the journal's had to RocksDB, synced, and does nothing else.
-fn bare(path: &Path, seconds: f64, like: &Journal) -> Bare {
+fn bare(path: &Path, seconds: f64, like: &Journal) -> BareWrites {
     let mut options = Options::default();
     options.create_if_missing(true);
     let database = DB::open(&options, path).expect("the directory can be written");
@@ -404,7 +434,7 @@ fn bare(path: &Path, seconds: f64, like: &Journal) -> Bare {
     }
     let syncs_per_second = latencies.len() as f64 / started.elapsed().as_secs_f64();
     latencies.sort_unstable();
-    Bare { commands_per_second: syncs_per_second * like.commands_per_sync, p50_us: at(&latencies, 0.5) }
+    BareWrites { commands_per_second: syncs_per_second * like.commands_per_sync, p50_us: at(&latencies, 0.5) }
 }
 
 /// In microseconds; `latencies` ascend, in tenths of one.
@@ -440,14 +470,14 @@ async fn ask(sequencer: &Sequencer, command: Command) -> Answer {
 }
 
 fn answer(published: Published) {
-    if let Published::Applied { applied, callers } = published {
+    if let Published::Applied { applied, callers, .. } = published {
         for (index, caller) in callers {
-            let _ = caller.send(Answer { applied: applied.clone(), index });
+            let _ = caller.send(Answer { applied: applied.clone(), index, road: None });
         }
     }
 }
 
-fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &Bare, start_seconds: f64, replayed: f64) {
+fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &BareWrites, start_seconds: f64, replayed: f64) {
     let (p99, p999) = (at(latencies, 0.99), at(latencies, 0.999));
     let ratio = journal.commands_per_second / bare.commands_per_second;
     let p50_ratio = journal.p50_us / bare.p50_us;

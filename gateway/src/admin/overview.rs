@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::audit::Line;
 use crate::rejects::Rejected;
 use crate::samples::{Samples, lag_entries};
+use crate::stages::StageSummary;
 use crate::views::MarketFigures;
 use crate::wire::{Numbers, symbol_status_word};
 use crate::ws::hub::TimeUnit;
@@ -52,7 +53,7 @@ pub fn tell(samples: &Samples, slowest: &[SocketSample], audit: &[Line]) -> Valu
         "reconciliation": reconciliation(samples),
         "haltedAll": is_all_halted(samples),
         "cluster": samples.others().map(cluster),
-        "stages": [],
+        "stages": samples.stages.iter().map(stage).collect::<Value>(),
         "queues": samples.queues().iter().map(|queue| {
             json!({ "name": queue.name, "depth": queue.depth.depth, "bound": queue.depth.bound })
         }).collect::<Value>(),
@@ -83,6 +84,16 @@ pub fn tell(samples: &Samples, slowest: &[SocketSample], audit: &[Line]) -> Valu
         },
         "rejects": rejects(&samples.rejects),
         "audit": audit.iter().map(line).collect::<Value>(),
+    })
+}
+
+fn stage(stage: &StageSummary) -> Value {
+    json!({
+        "name": stage.name,
+        "count": stage.count,
+        "p50Us": stage.p50_us,
+        "p99Us": stage.p99_us,
+        "p999Us": stage.p999_us,
     })
 }
 

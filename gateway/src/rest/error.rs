@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use engine::{Rejection, Sequence, Time};
 
+use crate::stages::Journey;
+
 /// A refusal as the client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -22,10 +24,21 @@ pub struct ApiError {
     pub sequence: Option<Sequence>,
     /// As in [`super::Reply::answers`].
     pub answers: Vec<u64>,
+    /// As in [`super::Reply::journey`].
+    pub journey: Option<Box<Journey>>,
 }
 
 const fn error(status: u16, code: i32, message: Cow<'static, str>) -> ApiError {
-    ApiError { status, code, message, retry_after: None, data: None, sequence: None, answers: Vec::new() }
+    ApiError {
+        status,
+        code,
+        message,
+        retry_after: None,
+        data: None,
+        sequence: None,
+        answers: Vec::new(),
+        journey: None,
+    }
 }
 
 const fn fixed(status: u16, code: i32, message: &'static str) -> ApiError {

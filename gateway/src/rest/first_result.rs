@@ -31,7 +31,7 @@ pub async fn first_result(
     let events = app.read_history(read).await?.ok_or_else(ApiError::internal)?;
     let ends = vec![u32::try_from(events.len()).map_err(|_| ApiError::internal())?];
     let applied = Applied { first_sequence: first.sequence, time: first.time, events, ends };
-    Ok(Answer { applied: Arc::new(applied), index: 0 })
+    Ok(Answer { applied: Arc::new(applied), index: 0, road: None })
 }
 
 struct Past<'a> {

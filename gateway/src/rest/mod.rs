@@ -9,6 +9,7 @@ use engine::{Sequence, Time, Uid};
 use crate::app::App;
 use crate::auth::{self, Caller, Credentials, Security};
 use crate::params::Params;
+use crate::stages::{Arrival, Journey};
 use crate::ws::hub::TimeUnit;
 
 pub mod account;
@@ -148,6 +149,8 @@ pub struct Call {
     pub unit: TimeUnit,
     /// When it came.
     pub now: Time,
+    /// The same more exactly.
+    pub arrival: Arrival,
 }
 
 /// A good answer.
@@ -161,6 +164,8 @@ pub struct Reply {
     pub placed_by: Option<Uid>,
     /// The keys of the names whose last use it tells the end of; see [`crate::answered`].
     pub answers: Vec<u64>,
+    /// The way of the command that it answers.
+    pub journey: Option<Box<Journey>>,
 }
 
 impl Reply {
@@ -226,8 +231,9 @@ impl Route {
         mut params: Params,
         by: &Credentials<'_>,
         unit: TimeUnit,
-        now: Time,
+        arrival: Arrival,
     ) -> (Handling, Option<Caller>) {
+        let now = arrival.time;
         let weight = match self.weight {
             Weight::Fixed(weight) | Weight::OnFailure(weight) => weight,
             Weight::By(weight) => weight(&params),
@@ -251,7 +257,7 @@ impl Route {
             app.limits.use_call(uid, by.address, call, weight, now).map(|()| caller)
         });
         let (handling, caller) = match caller {
-            Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now }), caller),
+            Ok(caller) => ((self.handler)(app, Call { params, caller, unit, now, arrival }), caller),
             Err(error) => (at_once(Err(error)), None),
         };
         let Weight::OnFailure(weight) = self.weight else {

@@ -16,6 +16,7 @@ use super::first_result::first_result;
 use super::{Call, Handling, Reply, at_once, to_json};
 use crate::app::App;
 use crate::lanes::Pending;
+use crate::stages::{Arrival, Journey};
 use crate::views::Catalog;
 use crate::wire::{CanceledShape, ListShape, Numbers, ResponseType, numbers_of};
 use crate::ws::hub::TimeUnit;
@@ -28,6 +29,7 @@ pub struct Sent {
     symbol: SymbolId,
     unit: TimeUnit,
     now: Time,
+    arrival: Arrival,
     pending: Pending,
     asked: Option<Asked>,
 }
@@ -59,8 +61,9 @@ pub fn send(
 ) -> Result<Sent, ApiError> {
     let uid = call.uid()?;
     let pending = app.lanes.submit(uid, command, call.deadline())?;
-    let (app, catalog) = (app.clone(), catalog.clone());
-    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, pending, asked: None })
+    let (app, catalog, arrival) = (app.clone(), catalog.clone(), call.arrival);
+    app.outlets.stages.receive.record_duration(pending.queued.saturating_duration_since(arrival.at));
+    Ok(Sent { app, catalog, uid, symbol, unit: call.unit, now: call.now, arrival, pending, asked: None })
 }
 
 /// Puts new orders into their lane. `given` are the names that the client wrote: under these it may ask again when no answer
@@ -96,8 +99,10 @@ pub fn answer_with(
         Err(error) => return at_once(Err(error)),
     };
     Box::pin(async move {
-        let Sent { app, catalog, uid, symbol, unit, now, pending, asked } = sent;
+        let Sent { app, catalog, uid, symbol, unit, now, arrival, pending, asked } = sent;
+        let queued = pending.queued;
         let mut answer = pending.answer().await?;
+        let journey = answer.road.map(|road| Box::new(Journey { arrival, queued, road }));
         let mut answers = canceled_names(answer.events(), uid);
         if let Some(asked) = asked {
             answers.push(asked.key);
@@ -109,10 +114,10 @@ pub fn answer_with(
         let telling = Telling { numbers: numbers_of(&catalog, symbol, unit), now, app: &app, uid };
         let json = match body(&answer, &telling) {
             Ok(json) => json,
-            Err(error) => return Err(ApiError { sequence: Some(answer.sequence()), answers, ..error }),
+            Err(error) => return Err(ApiError { sequence: Some(answer.sequence()), answers, journey, ..error }),
         };
         let placed_by = places(&answer).then_some(uid);
-        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers })
+        Ok(Reply { json, sequence: Some(answer.sequence()), placed_by, answers, journey })
     })
 }
 

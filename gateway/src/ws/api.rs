@@ -33,6 +33,7 @@ use crate::params::Params;
 use crate::rest::account::order_count_rows;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
+use crate::stages::Arrival;
 use crate::ws::handshake::Upgrade;
 use crate::ws::hub::{self, Form, Outbox, TimeUnit, Topic};
 use crate::ws::logon::Logon;
@@ -181,8 +182,8 @@ fn token_text(token: &RawValue) -> Cow<'_, str> {
 }
 
 impl ApiSession {
-    fn handle(&mut self, request: Request<'_>, id: &str, replies: &mut Replies) {
-        let now = clock::now();
+    fn handle(&mut self, request: Request<'_>, id: &str, arrival: Arrival, replies: &mut Replies) {
+        let now = arrival.time;
         let pairs: Vec<(Cow<'_, str>, Cow<'_, str>)> =
             request.params.unwrap_or_default().0.into_iter().map(|(name, token)| (name, token_text(token))).collect();
         let value = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, text)| &**text);
@@ -222,7 +223,7 @@ impl ApiSession {
 
         let method = request.method.strip_prefix("v3/").unwrap_or(&request.method);
         if let Some(route) = Route::find_ws(method) {
-            let (mut handling, caller) = route.handle(&self.app, params, &by, self.unit, now);
+            let (mut handling, caller) = route.handle(&self.app, params, &by, self.unit, arrival);
             if self.cancels_all && route.security == Security::Trade {
                 self.cancels.extend(caller.map(|caller| caller.uid));
             }
@@ -379,6 +380,8 @@ impl Answering {
         out.push_str(r#"{"id":"#);
         out.push_str(&self.id);
         let mut placed_by = None;
+        let journey =
+            answer.as_ref().map_or_else(|error| error.journey.as_deref(), |reply| reply.journey.as_deref()).copied();
         let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
         match answer {
             Ok(reply) => {
@@ -402,6 +405,9 @@ impl Answering {
             self.push_rate_limits(&mut out, placed_by);
         }
         out.push('}');
+        if let Some(journey) = journey {
+            self.app.outlets.stages.answered(&journey);
+        }
         out.into()
     }
 
@@ -441,7 +447,8 @@ impl Session for ApiSession {
     const IS_LIMITED: bool = false;
 
     fn text(&mut self, text: Utf8Bytes, replies: &mut Replies) {
-        let arrived = self.app.limits.arrive(self.address, clock::now());
+        let arrival = Arrival::now();
+        let arrived = self.app.limits.arrive(self.address, arrival.time);
         if let Err(refusal) = &arrived
             && refusal.status == 418
         {
@@ -450,7 +457,7 @@ impl Session for ApiSession {
         }
         let refused = match serde_json::from_str::<Request<'_>>(&text) {
             Ok(request) => match (echo(request.id), arrived) {
-                (Some(id), Ok(())) => return self.handle(request, id, replies),
+                (Some(id), Ok(())) => return self.handle(request, id, arrival, replies),
                 (Some(id), Err(refusal)) => {
                     let answering = Answering { id: id.to_owned(), ..self.anonymous() };
                     return replies.send(answering.write(Err(refusal)));

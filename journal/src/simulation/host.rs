@@ -19,6 +19,7 @@ use super::network::{Network, Port};
 use super::witness::Witness;
 use crate::cluster::ClusterConfig;
 use crate::database::count_boot;
+use crate::engine_thread::EngineThread;
 use crate::failure::{Failure, StartError};
 use crate::history::HistoryWriter;
 use crate::log_chain::log_start;
@@ -144,7 +145,7 @@ impl Host {
             threads: Vec::new(),
         };
         let port = Arc::new(Port { network: self.network.clone(), node: self.node });
-        Node::run(self.config.clone(), self.cluster.clone(), opened, port, failure.clone()).await
+        Node::run(self.config.clone(), self.cluster.clone(), opened, port, failure.clone(), EngineThread::start).await
     }
 
     /// The node is gone from one moment to the next: its process was killed, or, silently, its machine lost its power.

@@ -198,7 +198,7 @@ impl Life {
             match published {
                 // The first is the state that the node started from.
                 Published::Restored(restored) => state = Some(restored.snapshot),
-                Published::Applied { applied, callers } => {
+                Published::Applied { applied, callers, .. } => {
                     told.extend(callers);
                     done = Some(applied);
                 }
@@ -226,7 +226,7 @@ impl Life {
         }
         for (index, caller) in told {
             let applied = done.clone().expect("who is told is told of something");
-            let _ = caller.send(crate::record::Answer { applied, index });
+            let _ = caller.send(crate::record::Answer { applied, index, road: None });
         }
     }
 }
