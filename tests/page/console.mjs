@@ -304,6 +304,7 @@ async function onQuiet(browser, quiet) {
 
   await check("20: what the console shows is what /metrics says at the same instant", async () => {
     await trade.close();
+    const { orderId } = await ann.limit("BUY", "0.001", "40000");
     await page.until("one socket less", () => document.getElementById("sockets-open").textContent === "0");
     // Nothing happens: between two scrapes that say the same, what is shown is the same too.
     let [before, after, shown] = [new Map(), new Map(), {}];
@@ -335,6 +336,7 @@ async function onQuiet(browser, quiet) {
     assert.equal(after.get("rialto_conserved"), 1);
     assert.equal(await page.text("#books-text"), "Books balance");
     assert.ok(after.get("rialto_sequence") > 10 && after.get("rialto_open_orders") > 0, "there is something to compare");
+    await ann.call("DELETE", "/api/v3/order", { symbol: "BTCUSDT", orderId });
   });
 
   await check("1: the console asks its own listener and nobody else, without an error", async () => {

@@ -1,13 +1,22 @@
 //! `rialto top`: what it paints of a recorded overview, what its keys do, and itself in a real terminal (tmux).
 
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use gateway::client::Rest;
 use gateway::top::keys::{Effect, press};
 use gateway::top::overview::Overview;
 use gateway::top::screen::draw;
 use gateway::top::state::{Depth, Market, Pane, State, Trade};
+use gateway::top::terminal::Screen;
+use hyper::Method;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use serde_json::{Value, json};
+use tempfile::TempDir;
+use tests::exchange::{Exchange, binary, bootstrap, credentials};
 
 /// What operators see of a cluster with much going on; the console's tests have it too.
 fn recorded() -> Value {
@@ -305,4 +314,243 @@ fn it_is_painted_at_every_size_whatever_the_node_says() {
             assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "nothing but text goes to the terminal");
         }
     }
+}
+
+// ---- The program itself ---------------------------------------------------------------------------------------------------
+
+/// The machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn top(exchange: &Exchange, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.arg("top").arg("--data").arg(exchange.data()).args(arguments).output().expect("the binary can be started")
+}
+
+async fn place(exchange: &Exchange, account: usize, side: &str, price: &str) {
+    let order = [
+        ("symbol", "BTCUSD"),
+        ("side", side),
+        ("type", "LIMIT"),
+        ("timeInForce", "GTC"),
+        ("quantity", "0.5"),
+        ("price", price),
+    ];
+    let rest = Rest::new(exchange.address());
+    let answer = rest.signed(Method::POST, "/api/v3/order", &order, &credentials(account)).await.unwrap();
+    assert!(answer.is_success(), "{}", answer.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_terminal_it_says_what_there_is_instead() {
+    let exchange = Exchange::start(&bootstrap(1, "0", "0"), &[]);
+    place(&exchange, 1, "BUY", "100.25").await;
+    let refused = top(&exchange, &[]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+    assert!(said.contains("--json") && said.contains("--once"), "{said}");
+
+    let line = top(&exchange, &["--json", "--once"]);
+    let told: Value = serde_json::from_slice(&line.stdout).expect("one JSON object");
+    assert_eq!((line.status.code(), line.stdout.iter().filter(|byte| **byte == b'\n').count()), (Some(0), 1));
+    assert_eq!(
+        (&told["symbols"][0]["symbol"], &told["symbols"][0]["bid"]),
+        (&json!("BTCUSD"), &json!("100.2500000000"))
+    );
+
+    let picture = top(&exchange, &["--once", "--interval", "0.2"]);
+    let text = String::from_utf8(picture.stdout).unwrap();
+    assert!(picture.status.success() && text.starts_with("LIVE") && text.contains("100.25"), "{text}");
+    assert!(!text.contains('\u{1b}'), "a picture for a file has no colours");
+
+    for (wrong, status) in [(["--interval", "0.1"], 2), (["--interval", "x"], 2), (["--no-such", "x"], 2)] {
+        assert_eq!(top(&exchange, &wrong).status.code(), Some(status), "{wrong:?}");
+    }
+    let token = exchange.folder().join("other.token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef").unwrap();
+    let refused = top(&exchange, &["--json", "--token-file", token.to_str().unwrap()]);
+    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0), "whose token it is not sees nothing");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Bearer"));
+    let mut nobody = Command::new(binary());
+    let nobody =
+        nobody.args(["top", "--json", "--address", "127.0.0.1:1", "--token-file"]).arg(&token).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("127.0.0.1:1: "), "it says who does not answer");
+}
+
+/// A terminal of its own, by tmux: what is typed in it and what stands on it.
+struct Tmux {
+    folder: TempDir,
+}
+
+impl Tmux {
+    /// Runs a shell's script in it. Without tmux there is none, which is said in one line.
+    fn start(script: &str, width: u16, height: u16) -> Option<Tmux> {
+        if Command::new("tmux").arg("-V").output().is_err() {
+            println!("skipped: there is no tmux (scripts/setup)");
+            return None;
+        }
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("script"), script).unwrap();
+        let (width, height) = (width.to_string(), height.to_string());
+        let tmux = Tmux { folder };
+        let shell = format!("exec sh {}", tmux.path("script"));
+        tmux.run(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, &shell]);
+        Some(tmux)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default().trim().to_owned()
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("tmux");
+        command.env("LC_ALL", "C.UTF-8").env_remove("TMUX").current_dir(self.folder.path());
+        let output = command.args(["-u", "-S", &self.path("socket")]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn press(&self, keys: &[&str]) {
+        self.run(&[&["send-keys"], keys].concat());
+    }
+
+    fn write(&self, text: &str) {
+        self.run(&["send-keys", "-l", text]);
+    }
+
+    fn screen(&self) -> String {
+        self.run(&["capture-pane", "-p"])
+    }
+
+    /// Waits until that is so of what stands on it.
+    fn until(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.screen();
+            if wanted(&screen) {
+                return screen;
+            }
+            assert!(Instant::now() < end, "never: {what}\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the program has ended; it left the terminal as it was, with this status.
+    fn assert_given_back(&self, status: &str) -> String {
+        let screen = self.until("it ends", |_| !self.read("status").is_empty() && !self.read("after").is_empty());
+        assert_eq!(self.read("status"), status, "{screen}");
+        assert_eq!(self.read("after"), self.read("before"), "the settings of the terminal");
+        let modes = self.run(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
+        assert_eq!(modes.trim(), "0 1", "its first screen is shown, and its cursor");
+        self.until("the shell goes on", |screen| screen.contains("it is over"))
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux").args(["-S", &self.path("socket"), "kill-server"]).output();
+    }
+}
+
+/// Runs a program, and notes how it found the terminal, its number, its status and how it left the terminal.
+fn around(program: &str) -> String {
+    format!(
+        "stty -g > before\nsh -c 'echo $$ > pid; exec {program}'\necho $? > status\nstty -g > after\necho it is over\n\
+         exec cat\n"
+    )
+}
+
+fn around_top(exchange: &Exchange) -> String {
+    around(&format!("{} top --interval 0.2 --operator ann --data {}", binary().display(), exchange.data().display()))
+}
+
+async fn status(exchange: &Exchange) -> String {
+    let answer = Rest::new(exchange.address()).get("/api/v3/exchangeInfo", &[]).await.unwrap();
+    answer.body["symbols"][0]["status"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_real_terminal_a_real_node_is_watched_a_symbol_halted_and_the_terminal_given_back() {
+    let mut exchange = Exchange::start(&bootstrap(2, "0", "0"), &[]);
+    for (account, side, price) in
+        [(1, "BUY", "100.25"), (1, "BUY", "100.00"), (1, "SELL", "101.75"), (2, "BUY", "101.75"), (1, "SELL", "102.50")]
+    {
+        place(&exchange, account, side, price).await;
+    }
+    let Some(terminal) = Tmux::start(&around_top(&exchange), 100, 30) else { return };
+    let first = terminal.until("it lives", |screen| screen.starts_with("LIVE") && screen.contains("BTCUSD"));
+    assert!(first.contains("TRADING") && first.contains("100.25") && first.contains("102.50"), "{first}");
+    println!("{first}");
+
+    terminal.press(&["Enter"]);
+    let book = terminal.until("the book is read", |screen| screen.contains("101.75") && screen.contains("100.00"));
+    assert!(book.contains("102.50  ") && book.contains("▲ 101.75        0.5"), "{book}");
+    println!("{book}");
+    terminal.press(&["Escape"]);
+    terminal.until("the symbols are back", |screen| screen.contains("Orders/s"));
+
+    terminal.write("hBTCUS");
+    terminal.until("it asks", |screen| screen.contains("To confirm, type BTCUSD") && screen.contains("> BTCUS_"));
+    terminal.press(&["Enter"]);
+    terminal.until("it does nothing", |screen| screen.contains("That is not BTCUSD. Nothing was done."));
+    assert_eq!(status(&exchange).await, "TRADING");
+    terminal.write("hBTCUSD");
+    terminal.press(&["Enter"]);
+    let halted = terminal.until("it is halted", |screen| screen.contains("BTCUSD is halted, at sequence"));
+    terminal.until("it shows", |screen| screen.contains(" HALT "));
+    assert_eq!(status(&exchange).await, "HALT", "{halted}");
+    terminal.write("rBTCUSD");
+    terminal.press(&["Enter"]);
+    terminal.until("it trades", |screen| screen.contains("BTCUSD is trading") && screen.contains(" TRADING "));
+
+    // A terminal that gets larger shows more.
+    terminal.run(&["resize-window", "-x", "200", "-y", "60"]);
+    let large = terminal.until("all panes", |screen| screen.contains("Audit") && screen.contains("lane 0"));
+    assert!(large.contains("set-status") && large.contains("log-writer"), "{large}");
+    println!("{large}");
+
+    exchange.kill();
+    terminal.until("what is old looks so", |screen| screen.starts_with("STALE since"));
+    terminal.write("q");
+    terminal.assert_given_back("0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_and_ctrl_c_give_the_terminal_back() {
+    let exchange = Exchange::start(&bootstrap(1, "0", "0"), &[]);
+    for (signal, expected) in [(Some("INT"), "130"), (Some("TERM"), "143"), (None, "130")] {
+        let Some(terminal) = Tmux::start(&around_top(&exchange), 80, 24) else { return };
+        terminal.until("it lives", |screen| screen.starts_with("LIVE"));
+        match signal {
+            Some(signal) => {
+                let sent = Command::new("kill").args(["-s", signal, &terminal.read("pid")]).status().unwrap();
+                assert!(sent.success());
+            }
+            None => terminal.press(&["C-c"]),
+        }
+        terminal.assert_given_back(expected);
+    }
+}
+
+#[test]
+fn a_panic_gives_the_terminal_back_and_is_told_of_where_it_can_be_read() {
+    let this = std::env::current_exe().unwrap();
+    let test = "panics_on_a_screen --exact --ignored --nocapture --test-threads=1";
+    let Some(terminal) = Tmux::start(&around(&format!("{} {test}", this.display())), 120, 40) else { return };
+    let screen = terminal.assert_given_back("101");
+    assert!(screen.contains("panicked at") && screen.contains("on purpose"), "{screen}");
+    assert!(!screen.contains("PAINTED"), "{screen}");
+}
+
+#[test]
+#[ignore = "run in a terminal, by the test of panics"]
+fn panics_on_a_screen() {
+    assert!(Path::new("before").exists(), "this is for the test of panics alone");
+    let mut screen = Screen::open().unwrap();
+    screen.draw(|frame| frame.render_widget("PAINTED", frame.area())).unwrap();
+    panic!("on purpose");
 }

@@ -167,8 +167,7 @@ async fn show_state(caller: Caller, url: Option<String>, mut state: State) -> st
                         }
                     }
                     Some(Heard::Terminal(Some(_))) => {}
-                    // The terminal is gone.
-                    Some(Heard::Terminal(None)) | None => return Ok(ExitCode::FAILURE),
+                    Some(Heard::Terminal(None)) | None => return Err(std::io::Error::other("no key can be read from it")),
                 }
                 is_due = true;
             }

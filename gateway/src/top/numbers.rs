@@ -40,7 +40,8 @@ pub fn micros(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
         1_000..10_000 => format!("{}.{:02} ms", us / 1_000, us % 1_000 / 10),
-        10_000..1_000_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        10_000..100_000 => format!("{}.{} ms", us / 1_000, us % 1_000 / 100),
+        100_000..1_000_000 => format!("{} ms", us / 1_000),
         _ => format!("{}.{:02} s", us / 1_000_000, us % 1_000_000 / 10_000),
     }
 }
@@ -68,6 +69,19 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
+/// How many decimals these prices or sizes need: what all of them have in zeros at their ends says nothing.
+pub fn decimals_of<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+    let needed = |text: &str| text.split_once('.').map_or(0, |(_, part)| part.trim_end_matches('0').len());
+    texts.into_iter().map(needed).max().unwrap_or(0)
+}
+
+/// So many of its decimals.
+pub fn with_decimals(text: &str, decimals: usize) -> &str {
+    let Some((whole, part)) = text.split_once('.') else { return text };
+    let end = if decimals == 0 { whole.len() } else { whole.len() + 1 + decimals.min(part.len()) };
+    text.get(..end).unwrap_or(text)
+}
+
 /// Hours, minutes and seconds in UTC, from milliseconds since 1970.
 pub fn clock(ms: u64) -> String {
     let seconds = ms / 1_000 % 86_400;
@@ -79,9 +93,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn prices_side_by_side_have_as_many_decimals_as_one_of_them_needs() {
+        for (texts, decimals) in [
+            (["61688.04000000", "61688.10000000"], 2),
+            (["0.00001000", "7.00000000"], 5),
+            (["100.0000", "7.00"], 0),
+            (["100", "7.50"], 1),
+            (["", "."], 0),
+        ] {
+            assert_eq!(decimals_of(texts), decimals, "{texts:?}");
+        }
+        assert_eq!(
+            ["61688.10000000", "7", "100.0", "1.5"].map(|text| with_decimals(text, 2)),
+            ["61688.10", "7", "100.0", "1.5"]
+        );
+        assert_eq!(with_decimals("100.0000", 0), "100");
+    }
+
+    #[test]
     fn numbers_read_well_in_every_size() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([7, 1_500, 12_345, 2_500_000].map(micros), ["7 µs", "1.50 ms", "12.3 ms", "2.50 s"]);
+        assert_eq!([7, 1_500, 12_345, 140_600].map(micros), ["7 µs", "1.50 ms", "12.3 ms", "140 ms"]);
+        assert_eq!(micros(2_500_000), "2.50 s");
         assert_eq!([1_023, 1_024, 7_310_024_705].map(bytes), ["1023 B", "1.0 KiB", "6.8 GiB"]);
         assert_eq!([119, 120, 7_260, 266_400].map(duration), ["119 s", "2 min", "2 h 1 min", "3 d 2 h"]);
         assert_eq!([None, Some(0), Some(999), Some(15_079)].map(rate), ["-", "0.0", "99.9", "1,507"]);

@@ -9,10 +9,14 @@ use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 use serde_json::Value;
 
-use super::numbers::{NOTHING, bytes, clock, count, count_or, duration, micros, percent, rate};
+use super::numbers::{
+    NOTHING, bytes, clock, count, count_or, decimals_of, duration, micros, percent, rate, with_decimals,
+};
 use super::screen::{BAD, GOOD, QUIET, WARNING};
 use super::state::{Market, Pane, State};
 
+/// Threads that are counted as one: together they may be busier than one can be.
+const POOLS: [&str; 2] = ["runtime", "rocksdb"];
 /// A queue that is so full, in percent, is about to say no; a thread that is so busy is about to be the bottleneck.
 const HIGH: u64 = 80;
 
@@ -87,8 +91,11 @@ fn raw(text: impl Into<String>) -> Span<'static> {
 }
 
 fn symbols(frame: &mut Frame, state: &State, area: Rect) {
-    let price = |text: &Option<String>| raw(text.clone().unwrap_or_else(|| NOTHING.to_owned()));
     let rows = state.symbols().into_iter().map(|it| {
+        let decimals = decimals_of([&it.bid, &it.ask, &it.spread].into_iter().flatten().map(String::as_str));
+        let price = |text: &Option<String>| {
+            raw(text.as_deref().map_or(NOTHING, |text| with_decimals(text, decimals)).to_owned())
+        };
         let status = match it.status.as_str() {
             "TRADING" => GOOD,
             "HALT" => BAD,
@@ -217,7 +224,7 @@ fn queues(frame: &mut Frame, state: &State, area: Rect) {
         let of =
             |it: &super::overview::Overview| it.threads.iter().find(|it| it.name == thread.name).map(|it| it.busy_ns);
         let busy = state.growth().and_then(|growth| growth.busy_thousandths(of));
-        let is_high = busy.is_some_and(|busy| busy > HIGH * 10);
+        let is_high = busy.is_some_and(|busy| busy > HIGH * 10) && !POOLS.contains(&thread.name.as_str());
         let style = if is_high { WARNING } else { Style::new() };
         vec![raw(&*thread.name), Span::styled(percent(busy), style), raw("busy")]
     });
@@ -291,11 +298,15 @@ fn action_text(text: &str) -> String {
     let Some(Value::String(action)) = fields.get("action") else { return text.to_owned() };
     let fact = |(name, value): (&String, &Value)| match value {
         Value::Null | Value::Bool(false) => None,
+        Value::Array(values) if values.is_empty() => None,
         Value::String(value) => Some(format!(" {name}={value}")),
         value => Some(format!(" {name}={value}")),
     };
-    let facts = fields.iter().filter(|(name, _)| *name != "action").filter_map(fact);
-    facts.fold(action.clone(), |text, fact| text + &fact)
+    // What it is about comes first, as there may be room for little.
+    let about = |name: &str| ["symbol", "uid", "id", "name", "api_key"].contains(&name);
+    let mut facts: Vec<(&String, &Value)> = fields.iter().filter(|(name, _)| *name != "action").collect();
+    facts.sort_by_key(|(name, _)| !about(name));
+    facts.into_iter().filter_map(fact).fold(action.clone(), |text, fact| text + &fact)
 }
 
 /// A symbol's book beside its trades, and how its price went.
@@ -313,16 +324,22 @@ pub fn market(frame: &mut Frame, state: &State, market: &Market, area: Rect) {
     frame.render_widget(Sparkline::default().data(price_line(market, usize::from(chart.width))).style(GOOD), chart);
     let [bids, asks, trades] =
         Layout::horizontal([Constraint::Fill(2), Constraint::Fill(2), Constraint::Fill(3)]).spacing(2).areas(lists);
+    let levels = || market.depth.bids.iter().chain(&market.depth.asks);
+    let (prices, sizes) = (levels().map(|it| &*it.0), levels().map(|it| &*it.1));
+    let price_decimals = decimals_of(prices.chain(market.trades.iter().map(|it| &*it.price)));
+    let size_decimals = decimals_of(sizes.chain(market.trades.iter().map(|it| &*it.qty)));
+    let price_text = |text: &str| with_decimals(text, price_decimals).to_owned();
+    let size_text = |text: &str| raw(with_decimals(text, size_decimals).to_owned());
     let side = |levels: &[(String, String)], style: Style| {
-        levels.iter().map(|(price, size)| vec![Span::styled(price.clone(), style), raw(&**size)]).collect()
+        levels.iter().map(|(price, size)| vec![Span::styled(price_text(price), style), size_text(size)]).collect()
     };
     let columns = |name| [numbers(name, 10), numbers("Size", 10)];
     table(frame, bids, &columns("Bid"), side(&market.depth.bids, GOOD), None, false, "No bid");
     table(frame, asks, &columns("Ask"), side(&market.depth.asks, BAD), None, false, "No ask");
     let tape = market.trades.iter().rev().map(|trade| {
         let (arrow, style) = if trade.is_buyer_maker { ("▼", BAD) } else { ("▲", GOOD) };
-        let price = Span::styled(format!("{arrow} {}", trade.price), style);
-        vec![raw(clock(trade.time)), price, raw(&*trade.qty)]
+        let price = Span::styled(format!("{arrow} {}", price_text(&trade.price)), style);
+        vec![raw(clock(trade.time)), price, size_text(&trade.qty)]
     });
     let columns = [words("UTC", 8), numbers("Price", 12), numbers("Size", 10)];
     table(frame, trades, &columns, tape.collect(), None, false, "No trade yet");

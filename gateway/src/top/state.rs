@@ -215,8 +215,11 @@ impl State {
     pub fn hear(&mut self, heard: Result<Overview, String>, at_ms: u64) {
         match heard {
             Ok(overview) => {
-                if overview.time != self.now.time {
-                    self.before = Some(std::mem::replace(&mut self.now, overview));
+                let elapsed = overview.time.checked_sub(self.now.time);
+                let old = std::mem::replace(&mut self.now, overview);
+                // Two that lie close together would say little of rates.
+                if elapsed.is_none_or(|elapsed| elapsed >= self.interval_ms / 2) {
+                    self.before = Some(old);
                 }
                 self.heard_ms = at_ms;
                 self.trouble = None;

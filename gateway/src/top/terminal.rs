@@ -1,20 +1,36 @@
 //! The terminal: taken for as long as [`Screen`] lives, and given back as it was, whatever happens.
 
-use std::io::{self, Stdout};
+use std::io::{self, Stdout, stdout};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use ratatui::{Frame, Terminal};
 
-/// The terminal in raw mode, on its other screen. A panic gives it back before it is told of.
+/// Whether it is ours now. To give it back twice would move the cursor over what was written since.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The terminal in raw mode, on its other screen. A panic, in whichever thread, gives it back before it is told of.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Takes the terminal. Once in a process: what happens at a panic stays so.
     pub fn open() -> io::Result<Screen> {
-        let terminal = ratatui::try_init().inspect_err(|_| give_back())?;
-        Ok(Screen { terminal })
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            give_back();
+            tell(info);
+        }));
+        IS_TAKEN.store(true, Ordering::SeqCst);
+        let taken = enable_raw_mode()
+            .and_then(|()| execute!(stdout(), EnterAlternateScreen))
+            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
+        taken.map(|terminal| Screen { terminal }).inspect_err(|_| give_back())
     }
 
     /// Paints what differs from before.
@@ -25,12 +41,14 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        let _ = self.terminal.show_cursor();
         give_back();
     }
 }
 
 fn give_back() {
-    // A terminal that is gone cannot be given back.
-    let _ = ratatui::try_restore();
+    if IS_TAKEN.swap(false, Ordering::SeqCst) {
+        // A terminal that is gone cannot be given back.
+        let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+    }
 }
