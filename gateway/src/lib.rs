@@ -64,6 +64,7 @@ pub mod demo_market;
 pub mod sim;
 pub mod journal_cli;
 pub mod cluster_cli;
+pub mod top;
 
 #[cfg(test)]
 mod testing;

@@ -14,7 +14,7 @@ use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
 use gateway::settings::{self, Sources};
-use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, replay, sim};
+use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, replay, sim, top};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -42,6 +42,8 @@ Examples:
       Serves clients in front of that cluster, without a disk; as many of them as are needed.
   rialto cluster status --peer 10.0.0.1:7081
       Who leads, and how far each node is.
+  rialto top --data /var/lib/rialto
+      Health, symbols, latency, queues, websockets of a running node in the terminal.
   rialto journal explain --data /var/lib/rialto BTCUSDT 4711
       The life of an order, line by line; \"rialto journal --help\" lists what else can be asked of a data directory.
 
@@ -69,6 +71,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Accounts, keys, deposits, symbols and users of a running exchange
     Admin(Box<admin::cli::Arguments>),
+    /// See how a running exchange stands, in the terminal
+    Top(top::cli::Arguments),
     /// Make a file of keys for secrets at rest, to be shared by all nodes of a cluster
     SecretsKey {
         /// The file; one that is there stays
@@ -162,6 +166,7 @@ fn main() -> ExitCode {
         Command::Sim(arguments) => sim::run(arguments),
         Command::Journal(arguments) => journal_cli::run(arguments),
         Command::Admin(arguments) => admin::cli::run(*arguments),
+        Command::Top(arguments) => top::cli::run(arguments),
         Command::SecretsKey { file } => match KeyRing::read_or_create(&file) {
             Ok(_) => ExitCode::SUCCESS,
             Err(reason) => fail(&reason),
