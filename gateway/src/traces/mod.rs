@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use engine::{Sequence, Uid};
 
 use self::collector::Collector;
@@ -202,11 +202,8 @@ impl Sending {
                 if batch.len() >= BATCH_TRACES {
                     break;
                 }
-                next = match waiting.recv_deadline(end) {
-                    Ok(message) => Some(message),
-                    // Those that have ended leave nobody who would send more: what there is goes out.
-                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-                };
+                // After the time, or when nobody is left who would send more, what there is goes out.
+                next = waiting.recv_deadline(end).ok();
             }
             self.send(&mut batch);
             // Who waits for it may have gone.
