@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use journal::{History, Node};
+use journal::{History, HistoryError};
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
 use crate::access_log::AccessLog;
 use crate::answered::Answered;
+use crate::backend::Backend;
 use crate::config::Config;
 use crate::feed::Outlets;
+use crate::gateway_cli::Reload;
+use crate::gateway_metrics;
 use crate::lanes::Lanes;
 use crate::login::Login;
 use crate::metrics::{self, Metrics};
@@ -63,19 +66,45 @@ pub struct App {
     pub public_url: String,
     /// Turns true when the server stops, so that websockets can say goodbye.
     pub stopping: watch::Receiver<bool>,
-    /// The node, until it is stopped.
-    pub node: RwLock<Option<Node>>,
+    /// The node, or what stands in its place, until it is stopped.
+    pub node: RwLock<Option<Backend>>,
+    /// What reads the settings of a gateway again; none on a node.
+    pub settings_again: Option<Reload>,
 }
 
 impl App {
     /// Whether orders are taken.
     pub fn is_ready(&self) -> bool {
-        self.node.read().as_ref().is_some_and(Node::is_ready)
+        self.readiness().is_ok()
+    }
+
+    /// Whether orders are taken; why not, otherwise.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.node.read().as_ref().map_or_else(|| Err("it is stopping".to_owned()), Backend::readiness)
+    }
+
+    /// Whether there is anything to read: a gateway that was just started has nothing yet.
+    pub fn has_state(&self) -> bool {
+        self.node.read().as_ref().is_none_or(Backend::has_state)
+    }
+
+    /// Reads the settings of a gateway again, and goes by them; what was done.
+    pub fn reload(&self) -> Result<String, String> {
+        let again = self.settings_again.as_ref().ok_or("a node reads its settings when it starts")?;
+        let nodes = again()?.nodes()?;
+        match self.node.read().as_ref() {
+            Some(Backend::Observer(observer)) => {
+                let said = format!("[gateway] was read again: {} nodes, {:?}", nodes.addresses.len(), nodes.balance);
+                observer.configure(nodes);
+                Ok(said)
+            }
+            _ => Err("it is stopping".to_owned()),
+        }
     }
 
     /// Waits until the views show everything that was acknowledged, here or on any other node, before this call.
     pub async fn read_current(&self) -> Result<(), ApiError> {
-        let reading = self.node.read().as_ref().map(Node::read_index);
+        let reading = self.node.read().as_ref().map(Backend::read_index);
         let wanted = match reading {
             Some(reading) => reading.await.ok_or_else(ApiError::unavailable)?,
             None => return Err(ApiError::unavailable()),
@@ -92,7 +121,11 @@ impl App {
 
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
-        [metrics::render(&Samples::take(self)), stage_metrics::render(&self.outlets.stages)].concat()
+        let mut page = [metrics::render(&Samples::take(self)), stage_metrics::render(&self.outlets.stages)].concat();
+        if let Some(Backend::Observer(observer)) = self.node.read().as_ref() {
+            page.push_str(&gateway_metrics::render(observer));
+        }
+        page
     }
 
     /// Reads history once it holds all that the views show, so that whoever has an answer finds it there too.
@@ -107,6 +140,10 @@ impl App {
         }
         match tokio::task::spawn_blocking(move || read(&history)).await {
             Ok(Ok(found)) => Ok(found),
+            Ok(Err(error @ HistoryError::Unreachable(_))) => {
+                tracing::warn!("{error}");
+                Err(ApiError::busy())
+            }
             Ok(Err(error)) => {
                 tracing::error!("{error}");
                 Err(ApiError::internal())

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::command::{ExchangeLimits, OrderCountLimit};
+use hyper::Uri;
 use journal::{ClusterConfig, TlsFiles};
 use serde::{Deserialize, Serialize};
 
 use crate::client_address::Network;
+use crate::gateway_settings::GatewaySettings;
 use crate::token_bucket::BucketConfig;
 
 /// All settings of a server.
@@ -24,6 +26,8 @@ pub struct Config {
     pub bootstrap: Option<PathBuf>,
     /// The cluster that this node belongs to.
     pub cluster: Option<ClusterSettings>,
+    /// How a gateway in front of a cluster finds its nodes.
+    pub gateway: GatewaySettings,
     /// The journal.
     pub journal: JournalConfig,
     /// The queues before it.
@@ -42,6 +46,40 @@ pub struct Config {
     pub login: LoginConfig,
     /// The log of requests.
     pub access_log: AccessLogConfig,
+    /// Where metrics are sent.
+    pub metrics: MetricsConfig,
+}
+
+/// Where metrics are sent, for where nothing can fetch them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// To where the page of `/metrics` is posted, such as `http://127.0.0.1:9091/metrics/job/rialto`; nowhere where it is not said.
+    pub push_url: Option<String>,
+    /// Milliseconds between two pages.
+    pub push_interval_ms: u64,
+}
+
+impl MetricsConfig {
+    /// Where pages go; why not there, otherwise.
+    pub fn url(&self) -> Result<Option<Uri>, String> {
+        let Some(url) = &self.push_url else { return Ok(None) };
+        let uri: Uri = url.parse().map_err(|error| format!("metrics.push_url: {error}"))?;
+        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        if uri.scheme_str() != Some("http") || authority.is_empty() {
+            return Err("metrics.push_url must be http://HOST[:PORT]/PATH; TLS is not spoken there".to_owned());
+        }
+        if authority.contains('@') {
+            return Err("metrics.push_url has a name or password in it, which is not sent".to_owned());
+        }
+        Ok(Some(uri))
+    }
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        MetricsConfig { push_url: None, push_interval_ms: 15_000 }
+    }
 }
 
 /// TLS on the clients' port: both files, or neither and the port speaks plain HTTP.
@@ -176,18 +214,11 @@ impl ClusterSettings {
             }
             members.insert(number, address.clone());
         }
-        let tls = match (&self.tls_authority, &self.tls_certificate, &self.tls_key) {
-            (None, None, None) => None,
-            (Some(authority), Some(certificate), Some(key)) => {
-                Some(TlsFiles { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() })
-            }
-            _ => return Err("cluster.tls_authority, tls_certificate and tls_key go together".to_owned()),
-        };
         let config = ClusterConfig {
             join: self.join.clone(),
             join_as_voter: self.voter,
             secret: self.secret.clone(),
-            tls,
+            tls: self.tls_files()?,
             priority: self.priority,
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             election_timeout: Duration::from_millis(self.election_timeout_ms),
@@ -195,6 +226,17 @@ impl ClusterSettings {
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// The certificates of the nodes' port.
+    pub fn tls_files(&self) -> Result<Option<TlsFiles>, String> {
+        match (&self.tls_authority, &self.tls_certificate, &self.tls_key) {
+            (None, None, None) => Ok(None),
+            (Some(authority), Some(certificate), Some(key)) => {
+                Ok(Some(TlsFiles { authority: authority.clone(), certificate: certificate.clone(), key: key.clone() }))
+            }
+            _ => Err("cluster.tls_authority, tls_certificate and tls_key go together".to_owned()),
+        }
     }
 }
 
@@ -465,6 +507,7 @@ impl Config {
             ("sockets.ping_seconds", self.sockets.ping_seconds, 1),
             ("sockets.pong_seconds_max", self.sockets.pong_seconds_max, 1),
             ("sockets.websocket_hours_max", self.sockets.websocket_hours_max, 1),
+            ("metrics.push_interval_ms", self.metrics.push_interval_ms, 100),
         ];
         for (name, value, least) in least {
             if value < least {
@@ -480,6 +523,8 @@ impl Config {
             }
         }
         self.cluster.as_ref().map(ClusterSettings::journal).transpose()?;
+        self.metrics.url()?;
+        self.gateway.nodes()?;
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err("tls.certificate and tls.key go together".to_owned());
         }
@@ -511,6 +556,22 @@ mod tests {
         assert!(config.check().unwrap_err().contains("the bucket of address"));
         assert!(read("[limits.address]\ncredits_per_second = 5").is_err());
         assert!(read("[sockets]\ntrusted_proxies = [\"10.0.0.0/33\"]").unwrap_err().contains("10.0.0.0/33"));
+    }
+
+    #[test]
+    fn metrics_go_only_where_they_can_be_sent() {
+        let url = |url: &str| MetricsConfig { push_url: Some(url.to_owned()), ..MetricsConfig::default() }.url();
+        assert!(url("http://push.local:9091/metrics/job/rialto").is_ok_and(|uri| uri.is_some()));
+        for (wrong, complaint) in [
+            ("https://push.local/", "TLS"),
+            ("push.local:9091", "http://HOST"),
+            ("/metrics", "http://HOST"),
+            ("http://ann:secret@push.local/", "password"),
+            ("http://a b/", "push_url"),
+        ] {
+            let told = url(wrong).unwrap_err();
+            assert!(told.contains(complaint) && !told.contains("secret"), "{wrong}: {told}");
+        }
     }
 
     #[test]

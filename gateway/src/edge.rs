@@ -26,6 +26,8 @@ use crate::clock;
 use crate::rest::error::ApiError;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+/// What a gateway answers that has nothing to tell of the exchange yet.
+const OF_THE_PROCESS: [&str; 3] = ["/health", "/ready", "/metrics"];
 /// The id of a request; a client may give its own.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 64;
@@ -74,6 +76,8 @@ pub async fn serve(
     let is_foreign = allowed.is_none() && origin.as_ref().is_some_and(|origin| !is_own(request.headers(), origin));
     let mut response = if head_bytes(&request) > app.config.sockets.head_bytes_max {
         head_too_large()
+    } else if !app.has_state() && !OF_THE_PROCESS.contains(&request.uri().path()) {
+        without_state()
     } else if is_preflight {
         preflight(allowed.is_some())
     } else if is_websocket && is_foreign {
@@ -163,6 +167,15 @@ fn head_too_large() -> Response<Body> {
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// A gateway that has no state yet knows no symbol and no account: it must not say so.
+fn without_state() -> Response<Body> {
+    let error = ApiError::unavailable();
+    let mut response = Response::new(Body::from(error.to_json()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::symbol::Symbol;
 use engine::{Event, Sequence, Time};
-use journal::{Answer, Applied, Caller, History, Published, Restored, Road};
+use journal::{Answer, Applied, Caller, History, HistoryError, Published, Restored, Road};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -30,6 +30,10 @@ use crate::ws::user_stream::{self, ListenKeys};
 
 /// The streams' clock.
 const TICK: Duration = Duration::from_millis(100);
+/// How often a gateway asks nodes for a symbol's past before it goes without.
+const RECALL_TRIES: u32 = 100;
+/// How long it rests in between.
+const RECALL_REST: Duration = Duration::from_millis(100);
 /// How long a command can be on its way at the most before the wall clock alone is trusted, in microseconds.
 const ON_THE_WAY_MAX: u64 = 10_000_000;
 
@@ -206,7 +210,17 @@ impl Worker {
     /// What history knows of a symbol.
     fn recall(&self, symbol: &Symbol) {
         let views = &self.outlets.views;
-        let recalled = self.history.candles(symbol.id, |history| views.recall(symbol.id, history));
+        let mut tries = if self.history.is_remote() { RECALL_TRIES } else { 1 };
+        let recalled = loop {
+            tries -= 1;
+            match self.history.candles(symbol.id, |history| views.recall(symbol.id, history)) {
+                Err(HistoryError::Unreachable(reason)) if tries > 0 => {
+                    info!(symbol = symbol.config.name, %reason, "the past is asked for again");
+                    thread::sleep(RECALL_REST);
+                }
+                recalled => break recalled,
+            }
+        };
         if let Err(reason) = recalled {
             error!(symbol = symbol.config.name, %reason, "candles, tickers and recent trades of the past are lacking");
         }

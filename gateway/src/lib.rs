@@ -5,7 +5,9 @@
 //! Modules in the order of an order's road.
 
 pub mod config;
+pub mod gateway_settings;
 pub mod settings;
+pub mod backend;
 pub mod app;
 pub mod place;
 pub mod serve;
@@ -44,7 +46,10 @@ pub mod thread_times;
 pub mod samples;
 pub mod metrics;
 pub mod cluster_metrics;
+pub mod gateway_metrics;
+pub mod gateway_cli;
 pub mod stage_metrics;
+pub mod push;
 pub mod admin;
 
 // The programs that come with the exchange; they know of it what any client knows.

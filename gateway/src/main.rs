@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use gateway::bootstrap::Bootstrap;
@@ -13,7 +14,7 @@ use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
 use gateway::settings::{self, Sources};
-use gateway::{admin, cluster_cli, demo, feed_cli, journal_cli, replay, sim, top};
+use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, replay, sim, top};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +38,8 @@ Examples:
       The engine alone in a pipe, one JSON command a line; \"rialto sim --help\" shows them.
   rialto serve --data /var/lib/rialto --node 1 --cluster 1=10.0.0.1:7081,2=10.0.0.2:7081,3=10.0.0.3:7081
       One node of three that are one venue; the same on the others with --node 2 and 3.
+  rialto gateway --nodes 10.0.0.1:7081,10.0.0.2:7081,10.0.0.3:7081 --listen 0.0.0.0:8080
+      Serves clients in front of that cluster, without a disk; as many of them as are needed.
   rialto cluster status --peer 10.0.0.1:7081
       Who leads, and how far each node is.
   rialto top --data /var/lib/rialto
@@ -56,6 +59,8 @@ struct Rialto {
 enum Command {
     /// Run an exchange
     Serve(Serve),
+    /// Serve clients in front of a cluster, without a disk
+    Gateway(gateway_cli::Arguments),
     /// Run an exchange with a demo market: symbols, accounts, a market maker and takers
     Demo(demo::Arguments),
     /// Drive recorded orders through a running exchange and compare what it does
@@ -142,9 +147,15 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
-    match Rialto::parse().command {
+    match parse().command {
         Command::Serve(arguments) => with_runtime(async {
             match run_server(arguments).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(reason) => fail(&reason),
+            }
+        }),
+        Command::Gateway(arguments) => with_runtime(async {
+            match gateway_cli::run(arguments, stop_signal()).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(reason) => fail(&reason),
             }
@@ -177,6 +188,25 @@ fn main() -> ExitCode {
             Err(error) => fail(&format!("{}: {error}", folder.display())),
         },
     }
+}
+
+/// The command line; what it asks for that is not there is answered with what is.
+fn parse() -> Rialto {
+    let error = match Rialto::try_parse() {
+        Ok(parsed) => return parsed,
+        Err(error) => error,
+    };
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        error.exit();
+    }
+    let mut command = Rialto::command();
+    command.build();
+    let mut meant = &command;
+    for word in std::env::args().skip(1) {
+        meant = meant.find_subcommand(word).unwrap_or(meant);
+    }
+    eprintln!("{error}\n{}", meant.clone().render_help());
+    std::process::exit(2)
 }
 
 /// Does what goes on for a while, with a runtime and a log of what happens.
@@ -244,7 +274,8 @@ async fn run_server(arguments: Serve) -> Result<(), String> {
     let stopping = stop_signal();
     let Running { data, sequence, recovery, .. } = &running;
     let (url, data) = (running.url(), data.display());
-    println!("rialto is ready at {url} with data in {data} at sequence {sequence} ({recovery})");
+    let how = recovery.map(|recovery| format!(" ({recovery})")).unwrap_or_default();
+    println!("rialto is ready at {url} with data in {data} at sequence {sequence}{how}");
     let outcome = tokio::select! {
         reason = running.failed() => Err(reason),
         stopped = stopping => stopped,

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub connections_refused: AtomicU64,
     /// HTTP requests answered.
     pub http_requests: AtomicU64,
+    /// Pages of metrics that were sent and taken.
+    pub pushes: AtomicU64,
+    /// Those that were not.
+    pub push_failures: AtomicU64,
     /// Errors answered, by code.
     pub rejects: Rejects,
     /// How long each thread has worked.
@@ -192,6 +196,9 @@ pub fn render(samples: &Samples) -> String {
         samples.history_lag(),
     );
     page.gauge("rialto_history_watermark", "Last sequence that history holds.", node.history_watermark);
+    let [pushed, failed] = samples.pushes;
+    page.counter("rialto_metrics_pushes_total", "Pages like this one that were sent and taken.", pushed);
+    page.counter("rialto_metrics_push_failures_total", "Those that were sent and not taken.", failed);
     page.0.push_str(&samples.others().map(cluster_metrics::render).unwrap_or_default());
     page.0
 }

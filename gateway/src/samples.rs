@@ -60,6 +60,8 @@ pub struct Samples {
     pub unlogged: u64,
     /// Addresses banned.
     pub bans: u64,
+    /// Pages of metrics that were sent and taken, and those that were not.
+    pub pushes: [u64; 2],
 }
 
 /// What the feed counts.
@@ -147,7 +149,7 @@ impl Samples {
         };
         let node = app.node.read();
         let (node, cluster, is_ready) = match &*node {
-            Some(node) => (node.stats(), Some(node.cluster()), node.is_ready()),
+            Some(node) => (node.stats(), node.cluster(), node.is_ready()),
             None => (Stats::default(), None, false),
         };
         Samples {
@@ -195,6 +197,7 @@ impl Samples {
             connections_refused: load(&metrics.connections_refused),
             unlogged: app.access_log.dropped(),
             bans: load(&refused.bans),
+            pushes: [load(&metrics.pushes), load(&metrics.push_failures)],
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Command, Sequence};
-use journal::{HistoryDays, Node, NodeConfig, Recovery, SpaceConfig};
+use journal::{HistoryDays, Node, NodeConfig, Observer, ObserverConfig, Recovery, SpaceConfig};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -17,12 +17,15 @@ use crate::access_log::AccessLog;
 use crate::admin::listener::Admin;
 use crate::answered::Answered;
 use crate::app::App;
+use crate::backend::Backend;
 use crate::bootstrap::Bootstrap;
 use crate::config::{ClusterSettings, Config};
 use crate::feed::{Feed, Outlets};
+use crate::gateway_cli::Reload;
 use crate::lanes::Lanes;
 use crate::login::Login;
 use crate::metrics::Metrics;
+use crate::push;
 use crate::rate_limit::RateLimits;
 use crate::rest::Route;
 use crate::secrets::KeyRing;
@@ -53,8 +56,10 @@ pub struct Running {
     pub data: PathBuf,
     /// The last command that was there when it started, bootstrap included.
     pub sequence: Sequence,
-    /// How the journal came there.
-    pub recovery: Recovery,
+    /// How the journal came there; none on a gateway, which has none.
+    pub recovery: Option<Recovery>,
+    /// The folder for this start alone that a gateway without one has.
+    folder: Option<PathBuf>,
     app: Arc<App>,
     stopping: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -66,12 +71,9 @@ pub struct Running {
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
 pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
     let started = Instant::now();
-    config.check()?;
-    for endpoint in &config.limits.endpoint {
-        let (method, path) = (&*endpoint.method, &*endpoint.path);
-        Route::find(method, path).map_err(|_| format!("limits.endpoint: there is no call {method} {path}"))?;
-    }
+    check(&config)?;
     let tls = Tls::read(&config.tls)?;
+    let push_url = config.metrics.url()?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.
@@ -114,6 +116,85 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     }
 
     // 4. The doors.
+    let behind = Behind {
+        backend: Backend::Node(Box::new(node)),
+        outlets,
+        secrets,
+        history,
+        feed,
+        settings_again: None,
+        started,
+    };
+    let mut running = open_doors(config, tls, data, behind).await?;
+    (running.sequence, running.recovery) = (sequence, Some(recovery));
+    Ok(running)
+}
+
+/// Starts a gateway in front of a cluster: what a node is, without the journal. It need not be there yet.
+pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Running, String> {
+    let started = Instant::now();
+    // Of the cluster's settings it needs the secret and the certificates alone.
+    check(&Config { cluster: None, ..config.clone() })?;
+    let tls = Tls::read(&config.tls)?;
+    let cluster = config.cluster.clone().unwrap_or_default();
+    let folder = config.data.is_none().then(own_folder).transpose()?;
+    let data = config.data.clone().or(folder.clone()).unwrap_or_default();
+    std::fs::create_dir_all(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+    let secrets = Arc::new(open_secrets(&config, &data)?);
+    let (observer, published) = Observer::start(ObserverConfig {
+        secret: cluster.secret.clone(),
+        tls: cluster.tls_files()?,
+        behind_max: config.gateway.behind_max,
+        queue_commands: config.lanes.count * config.lanes.commands_max,
+        entry_commands_max: config.journal.entry_commands_max,
+        entries_in_flight: config.journal.entries_in_flight,
+        ..ObserverConfig::new(config.gateway.nodes()?)
+    })
+    .map_err(|error| error.to_string())?;
+    let history = observer.history();
+    let outlets = Outlets { stages: Arc::new(Stages::new(observer.timings())), ..Outlets::default() };
+    outlets.hub.start(config.sockets.queue_batches_max);
+    outlets.views.open_secrets_with(secrets.clone());
+    let feed = Feed::start(outlets.clone(), history.clone(), published, true).map_err(|error| error.to_string())?;
+    let backend = Backend::Observer(Box::new(observer));
+    let behind = Behind { backend, outlets, secrets, history, feed, settings_again: Some(settings_again), started };
+    let mut running = open_doors(config, tls, data, behind).await?;
+    running.folder = folder;
+    Ok(running)
+}
+
+fn check(config: &Config) -> Result<(), String> {
+    config.check()?;
+    for endpoint in &config.limits.endpoint {
+        let (method, path) = (&*endpoint.method, &*endpoint.path);
+        Route::find(method, path).map_err(|_| format!("limits.endpoint: there is no call {method} {path}"))?;
+    }
+    Ok(())
+}
+
+/// A folder that only this user can read, for this start alone.
+fn own_folder() -> Result<PathBuf, String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = std::env::temp_dir().join(format!("rialto-gateway-{:016x}", rand::random::<u64>()));
+    let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+    made.map_err(|error| format!("{}: {error}; --data DIR names another place", path.display()))?;
+    Ok(path)
+}
+
+/// What the doors open to.
+struct Behind {
+    backend: Backend,
+    outlets: Outlets,
+    secrets: Arc<KeyRing>,
+    history: journal::History,
+    feed: Feed,
+    settings_again: Option<Reload>,
+    started: Instant,
+}
+
+/// Listens for clients and operators.
+async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Behind) -> Result<Running, String> {
+    let Behind { backend, outlets, secrets, history, feed, settings_again, started } = behind;
     let listen = config.listen.unwrap_or(LISTEN.into());
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
@@ -121,9 +202,9 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let admin_address = admin.address;
     let access_log = AccessLog::start(&config.access_log)?;
     let (stopping, stop) = watch::channel(false);
-    let failed = tokio::spawn(node.failed());
+    let failed = tokio::spawn(backend.failed());
     // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
-    let lanes = Lanes::new(&config.lanes, rand::random(), node.sequencer(), outlets.in_flight.clone());
+    let lanes = Lanes::new(&config.lanes, rand::random(), backend.sequencer(), outlets.in_flight.clone());
     let public_url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
     let app = Arc::new(App {
         limits: RateLimits::new(&config.limits),
@@ -141,10 +222,15 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         started,
         public_url: public_url.clone(),
         stopping: stop.clone(),
-        node: RwLock::new(Some(node)),
+        node: RwLock::new(Some(backend)),
+        settings_again,
     });
     let watching = tls.as_ref().map(Tls::watch);
     tokio::spawn(admin.run(app.clone(), stop.clone()));
+    if let Some(url) = push_url {
+        let interval = Duration::from_millis(app.config.metrics.push_interval_ms);
+        tokio::spawn(push::run(app.clone(), url, interval, stop.clone()));
+    }
     let windows = tokio::spawn(app.outlets.stages.clone().run());
     let serving = tokio::spawn(server::run(listener, tls, app.clone(), stop));
     Ok(Running {
@@ -153,8 +239,9 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
         url: public_url,
         watching,
         data,
-        sequence,
-        recovery,
+        sequence: Sequence(0),
+        recovery: None,
+        folder: None,
         app,
         stopping,
         serving,
@@ -241,7 +328,7 @@ async fn apply(wanted: Vec<(String, Command)>, node: &Node) -> Result<Option<Seq
 impl Running {
     /// Whether this node leads its cluster.
     pub fn leads(&self) -> bool {
-        self.app.node.read().as_ref().is_some_and(Node::leads)
+        self.app.node.read().as_ref().is_some_and(Backend::leads)
     }
 
     /// Its URL.
@@ -280,5 +367,9 @@ impl Running {
         }
         let feed = self.feed;
         let _ = tokio::task::spawn_blocking(move || feed.join()).await;
+        if let Some(folder) = self.folder {
+            // What is left of it hurts nobody.
+            let _ = std::fs::remove_dir_all(folder);
+        }
     }
 }

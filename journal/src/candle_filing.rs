@@ -17,7 +17,8 @@ use crate::format::{
     CANDLE_ROWS, CANDLES_KEY, CANDLES_VERSION, HISTORY, candle_key, candle_rows, decode_candle, decode_trade,
     encode_candle, open, seal, trade_key, trade_rows,
 };
-use crate::history::{HistoryError, RawRow};
+use crate::history::HistoryError;
+use crate::history_source::RawRow;
 use crate::record::MarketTrade;
 
 /// Rows that are written at a time while candles are made of all trades.

@@ -3,20 +3,23 @@
 use std::iter::Peekable;
 
 use engine::{SymbolId, Time, TradeId};
-use rocksdb::{DB, Direction, IteratorMode, Snapshot};
+use rocksdb::{DB, Direction};
 
 use crate::candle::{Candle, Grain};
-use crate::database::family;
 use crate::format::{
-    CANDLE_ROWS, HISTORY, IMPORTED_ROWS, candle_key, candle_rows, decode_candle, decode_trade, trade_key, trade_rows,
+    CANDLE_ROWS, IMPORTED_ROWS, candle_key, candle_rows, decode_candle, decode_trade, trade_key, trade_rows,
 };
-use crate::history::{History, HistoryError, RawRow, damaged};
+use crate::history::{History, HistoryError, Opened, damaged};
+use crate::history_source::{AtOneMoment, RawRows, RowSource};
 use crate::record::MarketTrade;
 
-/// One symbol's candles and trades at one moment: what is written meanwhile does not show.
+/// Of a series that other nodes have, so many rows are asked for at once.
+const ROWS_AT_ONCE: usize = 4_096;
+
+/// One symbol's candles and trades at one moment: what is written meanwhile does not show. Those of other nodes are read piece by
+/// piece, so of them the newest may be of different moments.
 pub struct CandleReader<'a> {
-    database: &'a DB,
-    snapshot: Snapshot<'a>,
+    rows: Box<dyn RowSource + 'a>,
     symbol: SymbolId,
 }
 
@@ -27,8 +30,10 @@ impl History {
         symbol: SymbolId,
         read: impl FnOnce(&CandleReader<'_>) -> Result<T, HistoryError>,
     ) -> Result<T, HistoryError> {
-        let database = self.database()?;
-        read(&CandleReader::new(&database, symbol))
+        match self.open(u64::from(symbol.0))? {
+            Opened::Here(database) => read(&CandleReader::new(&database, symbol)),
+            Opened::There(rows) => read(&CandleReader { rows: Box::new(rows), symbol }),
+        }
     }
 }
 
@@ -36,7 +41,7 @@ type Rows<'a> = Box<dyn Iterator<Item = Result<Candle, HistoryError>> + 'a>;
 
 impl<'a> CandleReader<'a> {
     pub(crate) fn new(database: &'a DB, symbol: SymbolId) -> CandleReader<'a> {
-        CandleReader { database, snapshot: database.snapshot(), symbol }
+        CandleReader { rows: Box::new(AtOneMoment::of(database)), symbol }
     }
 
     /// The candles that begin from `from` on and before `to`, in order.
@@ -98,16 +103,8 @@ impl<'a> CandleReader<'a> {
         Box::new(rows.map(|row| row.and_then(|(key, value)| decode_candle(&key, &value).ok_or_else(|| damaged(&key)))))
     }
 
-    fn raw(
-        &self,
-        prefix: Vec<u8>,
-        from: Vec<u8>,
-        direction: Direction,
-    ) -> impl Iterator<Item = Result<RawRow, HistoryError>> + '_ {
-        let mode = IteratorMode::From(&from, direction);
-        let found = self.snapshot.iterator_cf(family(self.database, HISTORY), mode);
-        let found = found.map(|row| row.map_err(|error| HistoryError::Database(error.into_string())));
-        found.take_while(move |row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)))
+    fn raw(&self, prefix: Vec<u8>, from: Vec<u8>, direction: Direction) -> RawRows<'_> {
+        self.rows.scan(prefix, from, direction, ROWS_AT_ONCE)
     }
 }
 

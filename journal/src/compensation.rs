@@ -37,6 +37,16 @@ impl Compensations {
         }
     }
 
+    /// Those that another node heeds.
+    pub(crate) fn of(sequences: &[u64]) -> Compensations {
+        Compensations { sequences: sequences.iter().map(|sequence| Sequence(*sequence)).collect() }
+    }
+
+    /// All of them.
+    pub(crate) fn sequences(&self) -> Vec<u64> {
+        self.sequences.iter().map(|sequence| sequence.0).collect()
+    }
+
     /// Whether that command is passed over.
     pub(crate) fn contains(&self, sequence: Sequence) -> bool {
         !self.sequences.is_empty() && self.sequences.contains(&sequence)

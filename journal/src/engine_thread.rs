@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::compensation::Compensations;
 use crate::failure::Failure;
 use crate::history::HistoryWriter;
-use crate::origins::Origins;
+use crate::origins::{Origins, is_gateway};
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
 use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
@@ -60,6 +60,13 @@ impl Waiting {
         self.by_ticket.lock().remove(&ticket).map_or_else(Default::default, |own| (own.callers, Some(own.at)))
     }
 
+    /// Takes all of them; tickets are counted from one again.
+    pub(crate) fn begin_anew(&self) -> BTreeMap<u64, Callers> {
+        self.applied.store(0, Ordering::Release);
+        let taken = std::mem::take(&mut *self.by_ticket.lock());
+        taken.into_iter().map(|(ticket, own)| (ticket, own.callers)).collect()
+    }
+
     /// Drops all of them.
     pub(crate) fn give_up(&self) {
         self.by_ticket.lock().clear();
@@ -89,6 +96,15 @@ pub(crate) fn next_index(meta: &SnapshotMeta) -> u64 {
 
 /// Which start of this node it is, zero until that is known; its own entries carry it.
 pub(crate) type Boot = Arc<AtomicU64>;
+
+/// Which start of a gateway will have no further entry counted (origins.rs), as its engine finds out.
+#[derive(Default)]
+pub(crate) struct Lost {
+    /// Zero while there is none.
+    pub boot: AtomicU64,
+    /// Whether it is not known which of its entries counted, because a state came that says no more.
+    pub is_unknown: AtomicBool,
+}
 
 /// How far the engine is.
 pub(crate) struct Reached {
@@ -151,6 +167,8 @@ pub(crate) enum Job {
     Copy(oneshot::Sender<(Snapshot, SnapshotMeta, Origins)>),
     /// Become this state.
     Install(FoundSnapshot, oneshot::Sender<()>),
+    /// Pass over these commands.
+    Heed(Arc<Compensations>),
     /// Say how far it is.
     Tell(oneshot::Sender<Reached>),
     /// End.
@@ -170,8 +188,11 @@ pub(crate) struct EngineThread {
     pub node: u64,
     pub boot: Boot,
     pub waiting: Arc<Waiting>,
+    /// Where a gateway learns that it has to begin anew.
+    pub lost: Option<Arc<Lost>>,
     pub timings: Arc<Timings>,
-    pub history: HistoryWriter,
+    /// None where other nodes keep it.
+    pub history: Option<HistoryWriter>,
     pub published: Sender<Published>,
     /// Entries that were sent there, for all to see.
     pub entries_published: Arc<AtomicU64>,
@@ -238,9 +259,14 @@ impl EngineThread {
                     *hash.lock() = StateHash::starting_at(next_index(&self.meta));
                 }
                 self.forget_own();
+                self.look_for_loss(true);
                 let open = self.restored();
                 let _ = done.send(());
                 open
+            }
+            Job::Heed(compensations) => {
+                self.compensations = compensations;
+                true
             }
             Job::Tell(reply) => {
                 let (sequence, time) = (self.engine.sequence(), self.engine.time());
@@ -256,7 +282,7 @@ impl EngineThread {
         let state = Arc::new(self.engine.snapshot());
         self.applied.store(state.sequence().0, Ordering::Release);
         self.next_deadline.set(&self.engine);
-        let kept = self.history.restored(state.clone());
+        let kept = self.history.as_ref().is_none_or(|history| history.restored(state.clone()));
         kept && self.publish(Published::Restored(Restored { snapshot: state }))
     }
 
@@ -270,7 +296,11 @@ impl EngineThread {
         let reached = Instant::now();
         let boot = self.boot.load(Ordering::Acquire);
         let own = origin.node == self.node && origin.boot == boot;
-        if !self.origins.admits(&origin) || entry.commands.is_empty() {
+        let is_admitted = self.origins.admits(&origin);
+        if is_gateway(origin.node) {
+            self.look_for_loss(false);
+        }
+        if !is_admitted || entry.commands.is_empty() {
             self.pass(index);
             if own {
                 self.waiting.applied(origin.ticket.min(self.origins.last_ticket(self.node)));
@@ -289,7 +319,8 @@ impl EngineThread {
         let road = (boot > 0).then(|| self.measure(applied.len(), callers.len(), laid, reached));
         self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);
-        let open = self.history.applied(applied.clone()) && self.publish(Published::Applied { applied, callers, road });
+        let kept = self.history.as_ref().is_none_or(|history| history.applied(applied.clone()));
+        let open = kept && self.publish(Published::Applied { applied, callers, road });
         if own {
             self.waiting.applied(origin.ticket);
         }
@@ -297,6 +328,16 @@ impl EngineThread {
             responder.send(());
         }
         open
+    }
+
+    /// A gateway that others made forget has to begin anew.
+    fn look_for_loss(&self, is_unknown: bool) {
+        let Some(lost) = &self.lost else { return };
+        let boot = self.boot.load(Ordering::Acquire);
+        if boot > 0 && lost.boot.load(Ordering::Acquire) != boot && self.origins.is_gone(self.node, boot) {
+            lost.is_unknown.store(is_unknown, Ordering::Release);
+            lost.boot.store(boot, Ordering::Release);
+        }
     }
 
     /// An entry that the engine has just decided.

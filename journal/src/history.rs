@@ -17,7 +17,7 @@ use engine::event::{Event, OrderList, PreventedMatch, Trade};
 use engine::order::ClientOrderId;
 use engine::units::PreventedMatchId;
 use engine::{Order, OrderId, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
-use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
+use rocksdb::{DB, Direction, WriteBatch, WriteOptions};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -30,8 +30,10 @@ use crate::format::{
     list_time_rows, number_at, open, order_key, prevented_key, prevented_rows, seal, trade_key, trade_rows,
     user_order_key, user_order_rows, user_prevented_key, user_trade_key, user_trade_rows,
 };
+use crate::history_source::{RawRows, RowSource};
 use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
 use crate::record::{Applied, MarketTrade, execution_id};
+use crate::remote_history::RemoteHistory;
 use crate::stats::QueueDepth;
 use crate::sweeper::{HistoryDays, Sweeper};
 
@@ -39,9 +41,6 @@ use crate::sweeper::{HistoryDays, Sweeper};
 const QUEUE_MAX: usize = 256;
 /// A batch is closed when so many commands are in it: the log's writer must not wait long for it.
 const BATCH_COMMANDS_MAX: usize = 1_024;
-/// A key and its value as the database gives them.
-pub(crate) type RawRow = (Box<[u8]>, Box<[u8]>);
-
 /// How often it is looked whether history goes on from a state.
 const SETTLING_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a reader waits for history to catch up.
@@ -138,30 +137,84 @@ pub enum HistoryError {
     /// A record that is not one.
     #[error("history is damaged at {0}. {HISTORY_REMEDY}")]
     Damaged(String),
+    /// No node gave it.
+    #[error("no node gave history: {0}")]
+    Unreachable(String),
 }
 
-/// Reads of history. Cheap to clone; the reads block on the disk.
+/// Reads of history. Cheap to clone; the reads block, on the disk or on another node.
 #[derive(Clone)]
 pub struct History {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Here(Local),
+    There(RemoteHistory),
+}
+
+/// History in this node's database.
+#[derive(Clone)]
+struct Local {
     /// Weak, so that a reader that outlives the node does not keep its directory locked.
     database: Weak<DB>,
     watermark: watch::Receiver<Sequence>,
     settled: watch::Receiver<Option<Sequence>>,
 }
 
+/// What is read from for one question.
+pub(crate) enum Opened {
+    Here(Arc<DB>),
+    There(crate::remote_history::RemoteRows),
+}
+
+impl std::ops::Deref for Opened {
+    type Target = dyn RowSource;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Opened::Here(database) => &**database,
+            Opened::There(remote) => remote,
+        }
+    }
+}
+
 impl History {
-    /// The last sequence it holds.
+    /// That of other nodes.
+    pub(crate) fn remote(remote: RemoteHistory) -> History {
+        History { source: Source::There(remote) }
+    }
+
+    /// Whether other nodes have it, so that a read can fail now and not a moment later.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.source, Source::There(_))
+    }
+
+    /// The last sequence it holds. Other nodes hold whatever is asked for, or say that they do not yet.
     pub fn watermark(&self) -> Sequence {
-        *self.watermark.borrow()
+        match &self.source {
+            Source::Here(local) => *local.watermark.borrow(),
+            Source::There(_) => Sequence(u64::MAX),
+        }
+    }
+
+    /// Whether its rows go on from a state.
+    pub(crate) fn is_settled(&self) -> bool {
+        match &self.source {
+            Source::Here(local) => local.settled.borrow().is_some(),
+            Source::There(_) => true,
+        }
     }
 
     /// Blocks until history goes on from the state of that sequence; false when it has ended before.
     pub fn wait_until_settled(&self, state: Sequence) -> bool {
+        let Source::Here(local) = &self.source else { return true };
         loop {
-            if self.settled.borrow().is_some_and(|settled| settled >= state) {
+            if local.settled.borrow().is_some_and(|settled| settled >= state) {
                 return true;
             }
-            if self.settled.has_changed().is_err() {
+            if local.settled.has_changed().is_err() {
                 return false;
             }
             std::thread::sleep(SETTLING_INTERVAL);
@@ -170,7 +223,8 @@ impl History {
 
     /// Waits until it holds `sequence`, for two seconds at most.
     pub async fn wait_for(&self, sequence: Sequence) -> Result<(), HistoryLag> {
-        let mut watermark = self.watermark.clone();
+        let Source::Here(local) = &self.source else { return Ok(()) };
+        let mut watermark = local.watermark.clone();
         let reached = tokio::time::timeout(WAIT_MAX, watermark.wait_for(|held| *held >= sequence)).await;
         match reached {
             Ok(Ok(_)) => Ok(()),
@@ -180,7 +234,7 @@ impl History {
 
     /// An order's latest state, open or closed.
     pub fn order(&self, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
-        read_order(&*self.database()?, symbol, order_id)
+        read_order(&*self.open(u64::from(symbol.0))?, symbol, order_id)
     }
 
     /// The most recent order of that name.
@@ -190,11 +244,12 @@ impl History {
         uid: Uid,
         client_order_id: &ClientOrderId,
     ) -> Result<Option<KnownOrder>, HistoryError> {
-        let database = self.database()?;
+        let opened = self.open(uid.0)?;
+        let database = &*opened;
         let key = client_id_key(uid, symbol, client_order_id);
-        let Some(found) = get(&database, &key)? else { return Ok(None) };
+        let Some(found) = get(database, &key)? else { return Ok(None) };
         let order_id = number_at(&found, 0).ok_or_else(|| damaged(&key))?;
-        read_order(&database, symbol, OrderId(order_id))
+        read_order(database, symbol, OrderId(order_id))
     }
 
     /// A user's orders in a symbol; a page's time is the time of creation, its id the order id.
@@ -205,10 +260,12 @@ impl History {
         page: Page,
         limit: usize,
     ) -> Result<Vec<KnownOrder>, HistoryError> {
-        let database = self.database()?;
-        let rows = Rows { database: &database, prefix: user_order_rows(uid, symbol) };
+        let opened = self.open(uid.0)?;
+        let database = &*opened;
+        let rows = Rows { database, prefix: user_order_rows(uid, symbol) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
-        let order = |row: Row| pointed_to(&database, &row, read_order(&database, symbol, OrderId(row.id)));
+        database.expect(found.iter().map(|row| order_key(symbol, OrderId(row.id))).collect())?;
+        let order = |row: Row| pointed_to(database, &row, read_order(database, symbol, OrderId(row.id)));
         found.into_iter().filter_map(order).collect()
     }
 
@@ -221,19 +278,21 @@ impl History {
         page: Page,
         limit: usize,
     ) -> Result<Vec<AccountTrade>, HistoryError> {
-        let database = self.database()?;
-        let rows = Rows { database: &database, prefix: user_trade_rows(uid, symbol) };
+        let opened = self.open(uid.0)?;
+        let database = &*opened;
+        let rows = Rows { database, prefix: user_trade_rows(uid, symbol) };
         let mut within = 0..u64::MAX;
         if let Some(order_id) = order {
-            let Some(KnownOrder { order, .. }) = read_order(&database, symbol, order_id)? else {
+            let Some(KnownOrder { order, .. }) = read_order(database, symbol, order_id)? else {
                 return Ok(Vec::new());
             };
             within = rows.first_id_at(order.created_at)?..rows.first_id_after(order.updated_at)?;
         }
         let wanted = |row: &Row| order.is_none_or(|order_id| number_at(&row.value, 8) == Some(order_id.0));
         let found = rows.page(page, within, limit, wanted)?;
+        database.expect(found.iter().map(|row| trade_key(symbol, TradeId(row.id))).collect())?;
         let trade = |row: Row| {
-            let found = pointed_to(&database, &row, read_trade(&database, symbol, TradeId(row.id)))?;
+            let found = pointed_to(database, &row, read_trade(database, symbol, TradeId(row.id)))?;
             let is_maker = row.key.last() == Some(&1);
             Some(found.map(|found| AccountTrade { time: found.time, trade: found.trade, is_maker }))
         };
@@ -242,8 +301,9 @@ impl History {
 
     /// A symbol's trades; a page's id is the trade id.
     pub fn trades(&self, symbol: SymbolId, page: Page, limit: usize) -> Result<Vec<MarketTrade>, HistoryError> {
-        let database = self.database()?;
-        let rows = Rows { database: &database, prefix: trade_rows(symbol) };
+        let opened = self.open(u64::from(symbol.0))?;
+        let database = &*opened;
+        let rows = Rows { database, prefix: trade_rows(symbol) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
         found.into_iter().map(|row| decode_trade(&row.value).ok_or_else(|| damaged(&row.key))).collect()
     }
@@ -254,7 +314,7 @@ impl History {
         symbol: SymbolId,
         id: PreventedMatchId,
     ) -> Result<Option<FiledPrevention>, HistoryError> {
-        read_prevented(&*self.database()?, symbol, id)
+        read_prevented(&*self.open(u64::from(symbol.0))?, symbol, id)
     }
 
     /// The prevented matches of one order of a user; a page's id is the prevented match's.
@@ -266,11 +326,13 @@ impl History {
         page: Page,
         limit: usize,
     ) -> Result<Vec<FiledPrevention>, HistoryError> {
-        let database = self.database()?;
-        let rows = Rows { database: &database, prefix: prevented_rows(uid, symbol, order_id) };
+        let opened = self.open(uid.0)?;
+        let database = &*opened;
+        let rows = Rows { database, prefix: prevented_rows(uid, symbol, order_id) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
+        database.expect(found.iter().map(|row| prevented_key(symbol, PreventedMatchId(row.id))).collect())?;
         let prevented =
-            |row: Row| pointed_to(&database, &row, read_prevented(&database, symbol, PreventedMatchId(row.id)));
+            |row: Row| pointed_to(database, &row, read_prevented(database, symbol, PreventedMatchId(row.id)));
         found.into_iter().filter_map(prevented).collect()
     }
 
@@ -282,42 +344,51 @@ impl History {
         page: Page,
         limit: usize,
     ) -> Result<Vec<Amendment>, HistoryError> {
-        let database = self.database()?;
-        let rows = Rows { database: &database, prefix: amendment_rows(symbol, order_id) };
+        let opened = self.open(u64::from(symbol.0))?;
+        let database = &*opened;
+        let rows = Rows { database, prefix: amendment_rows(symbol, order_id) };
         let amendment = |row: Row| decode_timed(&row.value).map(|(_, found)| found).ok_or_else(|| damaged(&row.key));
         rows.page(page, 0..u64::MAX, limit, |_| true)?.into_iter().map(amendment).collect()
     }
 
     /// A user's list of that public number.
     pub fn order_list(&self, uid: Uid, number: u64) -> Result<Option<FiledList>, HistoryError> {
-        read_list(&*self.database()?, uid, number)
+        read_list(&*self.open(uid.0)?, uid, number)
     }
 
     /// A user's most recent list of that name.
     pub fn order_list_by_name(&self, uid: Uid, name: &ClientOrderId) -> Result<Option<FiledList>, HistoryError> {
-        let database = self.database()?;
+        let opened = self.open(uid.0)?;
+        let database = &*opened;
         let key = list_name_key(uid, name);
-        let Some(found) = get(&database, &key)? else { return Ok(None) };
+        let Some(found) = get(database, &key)? else { return Ok(None) };
         let number = number_at(&found, 0).ok_or_else(|| damaged(&key))?;
-        read_list(&database, uid, number)
+        read_list(database, uid, number)
     }
 
     /// A user's lists; a page's time is the time of creation, its id the public number.
     pub fn order_lists(&self, uid: Uid, page: Page, limit: usize) -> Result<Vec<FiledList>, HistoryError> {
-        let database = self.database()?;
+        let opened = self.open(uid.0)?;
+        let database = &*opened;
         let by_number = matches!(page, Page::FromId(_));
         let prefix = if by_number { list_rows(uid) } else { list_time_rows(uid) };
-        let found = Rows { database: &database, prefix }.page(page, 0..u64::MAX, limit, |_| true)?;
+        let found = Rows { database, prefix }.page(page, 0..u64::MAX, limit, |_| true)?;
+        // The number is the last part of both keys.
+        let number_of = |row: &Row| number_at(&row.key, row.key.len() - 8);
+        database.expect(found.iter().filter_map(number_of).map(|number| list_key(uid, number)).collect())?;
         let list = |row: Row| {
-            // The number is the last part of both keys.
-            let Some(number) = number_at(&row.key, row.key.len() - 8) else { return Some(Err(damaged(&row.key))) };
-            pointed_to(&database, &row, read_list(&database, uid, number))
+            let Some(number) = number_of(&row) else { return Some(Err(damaged(&row.key))) };
+            pointed_to(database, &row, read_list(database, uid, number))
         };
         found.into_iter().filter_map(list).collect()
     }
 
-    pub(crate) fn database(&self) -> Result<Arc<DB>, HistoryError> {
-        self.database.upgrade().ok_or(HistoryError::Stopped)
+    /// To read for one question; who asks for the same thing is best served by the same node where there are several.
+    pub(crate) fn open(&self, affinity: u64) -> Result<Opened, HistoryError> {
+        match &self.source {
+            Source::Here(local) => local.database.upgrade().map(Opened::Here).ok_or(HistoryError::Stopped),
+            Source::There(remote) => Ok(Opened::There(remote.rows(affinity))),
+        }
     }
 }
 
@@ -327,7 +398,11 @@ pub(crate) fn damaged(key: &[u8]) -> HistoryError {
 
 /// What a row points to. Where that is gone and the row is too, the sweeper came between the two looks: it is as if the page
 /// had been asked for a moment later.
-fn pointed_to<T>(database: &DB, row: &Row, found: Result<Option<T>, HistoryError>) -> Option<Result<T, HistoryError>> {
+fn pointed_to<T>(
+    database: &dyn RowSource,
+    row: &Row,
+    found: Result<Option<T>, HistoryError>,
+) -> Option<Result<T, HistoryError>> {
     match found.transpose() {
         Some(found) => Some(found),
         None => match get(database, &row.key) {
@@ -338,22 +413,30 @@ fn pointed_to<T>(database: &DB, row: &Row, found: Result<Option<T>, HistoryError
     }
 }
 
-fn get(database: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, HistoryError> {
-    database.get_cf(family(database, HISTORY), key).map_err(|error| HistoryError::Database(error.into_string()))
+fn get(database: &dyn RowSource, key: &[u8]) -> Result<Option<Vec<u8>>, HistoryError> {
+    database.get(key)
 }
 
-fn read_order(database: &DB, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
+fn read_order(
+    database: &dyn RowSource,
+    symbol: SymbolId,
+    order_id: OrderId,
+) -> Result<Option<KnownOrder>, HistoryError> {
     let key = order_key(symbol, order_id);
     get(database, &key)?.map(|bytes| decode(&bytes).ok_or_else(|| damaged(&key))).transpose()
 }
 
-fn read_trade(database: &DB, symbol: SymbolId, trade_id: TradeId) -> Result<Option<MarketTrade>, HistoryError> {
+fn read_trade(
+    database: &dyn RowSource,
+    symbol: SymbolId,
+    trade_id: TradeId,
+) -> Result<Option<MarketTrade>, HistoryError> {
     let key = trade_key(symbol, trade_id);
     get(database, &key)?.map(|bytes| decode_trade(&bytes).ok_or_else(|| damaged(&key))).transpose()
 }
 
 fn read_prevented(
-    database: &DB,
+    database: &dyn RowSource,
     symbol: SymbolId,
     id: PreventedMatchId,
 ) -> Result<Option<FiledPrevention>, HistoryError> {
@@ -363,7 +446,7 @@ fn read_prevented(
     Ok(Some(FiledPrevention { time, prevented }))
 }
 
-fn read_list(database: &DB, uid: Uid, number: u64) -> Result<Option<FiledList>, HistoryError> {
+fn read_list(database: &dyn RowSource, uid: Uid, number: u64) -> Result<Option<FiledList>, HistoryError> {
     let key = list_key(uid, number);
     let Some(bytes) = get(database, &key)? else { return Ok(None) };
     let (time, list) = decode_timed(&bytes).ok_or_else(|| damaged(&key))?;
@@ -372,7 +455,7 @@ fn read_list(database: &DB, uid: Uid, number: u64) -> Result<Option<FiledList>, 
 
 /// The rows whose key is a prefix and then an id, and whose value starts with a time. Times ascend with ids.
 struct Rows<'a> {
-    database: &'a DB,
+    database: &'a dyn RowSource,
     prefix: Vec<u8>,
 }
 
@@ -411,28 +494,34 @@ impl Rows<'_> {
         let is_wanted = |row: &Result<Row, HistoryError>| row.as_ref().map_or(true, &wanted);
         let inside = |row: &Result<Row, HistoryError>| row.as_ref().map_or(true, |row| (start..end).contains(&row.id));
         if !latest {
-            return self.ascending(start).take_while(inside).filter(is_wanted).take(limit).collect();
+            return self.ascending(start, limit).take_while(inside).filter(is_wanted).take(limit).collect();
         }
-        let mut found: Vec<Row> =
-            self.descending(end - 1).take_while(inside).filter(is_wanted).take(limit).collect::<Result<_, _>>()?;
+        let mut found: Vec<Row> = self
+            .descending(end - 1, limit)
+            .take_while(inside)
+            .filter(is_wanted)
+            .take(limit)
+            .collect::<Result<_, _>>()?;
         found.reverse();
         Ok(found)
     }
 
-    fn ascending(&self, from: u64) -> impl Iterator<Item = Result<Row, HistoryError>> {
-        self.rows(self.key(from), Direction::Forward)
+    fn ascending(&self, from: u64, hint: usize) -> impl Iterator<Item = Result<Row, HistoryError>> {
+        self.rows(self.key(from), Direction::Forward, hint)
     }
 
-    fn descending(&self, from: u64) -> impl Iterator<Item = Result<Row, HistoryError>> {
+    fn descending(&self, from: u64, hint: usize) -> impl Iterator<Item = Result<Row, HistoryError>> {
         // Above every key of that id.
-        self.rows([self.key(from).as_slice(), &[u8::MAX]].concat(), Direction::Reverse)
+        self.rows([self.key(from).as_slice(), &[u8::MAX]].concat(), Direction::Reverse, hint)
     }
 
-    fn rows(&self, from: Vec<u8>, direction: Direction) -> impl Iterator<Item = Result<Row, HistoryError>> {
-        let mode = IteratorMode::From(&from, direction);
-        let found = self.database.iterator_cf(family(self.database, HISTORY), mode);
-        let rows = found.map(|item| item.map_err(|error| HistoryError::Database(error.into_string())));
-        let inside = rows.take_while(|row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&self.prefix)));
+    fn rows(
+        &self,
+        from: Vec<u8>,
+        direction: Direction,
+        hint: usize,
+    ) -> impl Iterator<Item = Result<Row, HistoryError>> {
+        let inside: RawRows<'_> = self.database.scan(self.prefix.clone(), from, direction, hint);
         inside.map(|row| {
             let (key, value) = row?;
             let (id, time) = (number_at(&key, self.prefix.len()), number_at(&value, 0));
@@ -447,13 +536,13 @@ impl Rows<'_> {
 
     /// An id below which every row is older than `time`, and from which on none is: a binary search.
     fn first_id_at(&self, time: Time) -> Result<u64, HistoryError> {
-        let (Some(first), Some(last)) = (self.ascending(0).next(), self.descending(u64::MAX).next()) else {
+        let (Some(first), Some(last)) = (self.ascending(0, 1).next(), self.descending(u64::MAX, 1).next()) else {
             return Ok(0);
         };
         let (mut low, mut high) = (first?.id, last?.id.saturating_add(1));
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.ascending(middle).next().transpose()? {
+            match self.ascending(middle, 1).next().transpose()? {
                 Some(row) if row.time < time => low = row.id + 1,
                 Some(_) | None => high = middle,
             }
@@ -536,7 +625,8 @@ impl HistoryWriter {
 
     /// The reading side.
     pub(crate) fn reader(&self) -> History {
-        History { database: self.database.clone(), watermark: self.watermark.clone(), settled: self.settled.clone() }
+        let (watermark, settled) = (self.watermark.clone(), self.settled.clone());
+        History { source: Source::Here(Local { database: self.database.clone(), watermark, settled }) }
     }
 
     /// Starts from this state; false when the thread has ended.
@@ -702,7 +792,7 @@ impl Thread {
     /// The open orders of a state, which does not say what history knows beside them.
     fn recall(&self, orders: impl Iterator<Item = Order>) -> OpenOrders {
         let recall = |order: Order| {
-            let filed = || read_order(&self.database, order.symbol, order.order_id).ok().flatten();
+            let filed = || read_order(&*self.database, order.symbol, order.order_id).ok().flatten();
             let prevented_match =
                 if order.prevented().is_zero() { None } else { filed().and_then(|filed| filed.prevented_match) };
             KnownOrder { prevented_match, ..order.into() }

@@ -8,8 +8,10 @@ use openraft::Raft;
 
 use crate::message::{Reply, Request};
 use crate::network::Network;
+use crate::nodes::Nodes;
 use crate::proposer::Proposer;
 use crate::record::{Origin, TypeConfig};
+use crate::runtime;
 use crate::state_machine::StateMachine;
 
 /// Who leads. The term tells one time of leading from the next.
@@ -77,5 +79,39 @@ impl Leads {
         let metrics = self.raft.server_metrics();
         let metrics = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics);
         metrics.membership_config.membership().get_node(&node).map(|node| node.addr.clone())
+    }
+}
+
+/// The way to the leader from wherever the sequencer is.
+pub(crate) enum Way {
+    /// A member of the cluster.
+    Member(Leads),
+    /// A gateway in front of it.
+    Observer(Arc<Nodes>),
+}
+
+impl Way {
+    /// What the clock of a leader here would stamp.
+    pub(crate) fn now(&self) -> Time {
+        match self {
+            Way::Member(leads) => leads.now(),
+            Way::Observer(_) => runtime::now(),
+        }
+    }
+
+    /// See [`Leads::send`].
+    pub(crate) async fn send(
+        &self,
+        leader: Leader,
+        origin: Origin,
+        commands: Vec<Command>,
+    ) -> BoxFuture<'static, bool> {
+        match self {
+            Way::Member(leads) => leads.send(leader, origin, commands).await,
+            Way::Observer(nodes) => match leader {
+                Leader::Peer { node, .. } => nodes.forward(node, origin, commands),
+                Leader::This { .. } | Leader::Unknown => Box::pin(async { false }),
+            },
+        }
     }
 }

@@ -41,6 +41,10 @@ mod acquaintance;
 mod link;
 mod snapshot_transfer;
 mod network;
+mod observation;
+mod breaker;
+mod balance;
+mod nodes;
 mod proposer;
 mod leader;
 mod member;
@@ -53,17 +57,22 @@ mod state_machine;
 mod snapshot_file;
 mod snapshot_builder;
 pub mod open_orders;
+mod history_source;
+mod remote_history;
 pub mod history;
 mod candle_filing;
 pub mod candle_reading;
 mod sweeper;
+mod observer;
 mod failure;
 mod runtime;
 #[cfg(test)]
 mod simulation;
 pub mod recovery;
 
+pub use balance::Balance;
 pub use bare::Bare;
+pub use breaker::{BreakerConfig, BreakerState};
 pub use candle::{Candle, Grain};
 pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
@@ -76,6 +85,8 @@ pub use histogram::{Counts, Histogram};
 pub use history::{AccountTrade, Amendment, FiledList, FiledPrevention, History, HistoryError, HistoryLag, Page};
 pub use identity::adopt;
 pub use node::{Node, NodeConfig, Recovery};
+pub use nodes::{NodeSeen, NodesConfig};
+pub use observer::{Observer, ObserverConfig};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
 pub use record::{
     Answer, Applied, Caller, Compensation, Entry, MarketTrade, Origin, Published, Restored, execution_id,

@@ -134,6 +134,28 @@ pub(crate) enum Request<'a> {
     Status,
     /// A change of members, to the leader.
     Change(Change),
+    /// What an observer wants of any node.
+    Observe(Observe<'a>),
+}
+
+/// What an observer asks.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Observe<'a> {
+    /// A piece of a snapshot's file from this byte on: of the newest, or of the one that an earlier piece named.
+    State { of: Option<u64>, offset: u64 },
+    /// The committed entries from this index on, once there are any; none after so many milliseconds.
+    Entries { from: u64, wait_ms: u64 },
+    /// Rows of history, which must hold this sequence.
+    Rows { at_least: u64, wanted: Rows<'a> },
+}
+
+/// Which rows of history.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Rows<'a> {
+    /// The values of these keys.
+    Get(Vec<Cow<'a, [u8]>>),
+    /// So many at the most from this key on, whose keys begin so; backwards where that is said.
+    Scan { prefix: Cow<'a, [u8]>, from: Cow<'a, [u8]>, is_reverse: bool, most: u32 },
 }
 
 /// What is replied.
@@ -157,6 +179,42 @@ pub(crate) enum Reply {
     Status(Box<ClusterStatus>),
     /// To any: not done, because.
     Refused(String),
+    /// To `Observe`.
+    Observed(Observed),
+}
+
+/// What an observer is told.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Observed {
+    /// To `State`: the name and length of the snapshot's file, the rulings that the node heeds, and the piece.
+    State { of: u64, length: u64, rulings: Vec<u64>, piece: Vec<u8> },
+    /// To `State`: there is none, and the log has everything.
+    NoState { rulings: Vec<u64> },
+    /// To `Entries`: what was asked for, packed, and who leads.
+    Entries { packed: Vec<u8>, term: u64, leader: Option<u64> },
+    /// To `Entries`: the log begins later. A state is needed.
+    Purged,
+    /// To `Rows`: a value for each key.
+    Values(Vec<Option<Vec<u8>>>),
+    /// To `Rows`: keys and values, and whether there may be more behind them.
+    Rows { rows: Vec<(Vec<u8>, Vec<u8>)>, is_more: bool },
+}
+
+/// Entries as an observer gets them.
+pub(crate) fn pack_entries(entries: &[RaftEntry]) -> Vec<u8> {
+    let packed: Vec<_> =
+        entries.iter().map(|entry| (LogIdBytes::from(&entry.log_id), payload_bytes(&entry.payload))).collect();
+    postcard::to_extend(&packed, Vec::new()).expect("plain data can always be encoded")
+}
+
+/// What was packed.
+pub(crate) fn unpack_entries(packed: &[u8]) -> Result<Vec<RaftEntry>, FrameError> {
+    let packed: Vec<(LogIdBytes, PayloadBytes<'_>)> =
+        postcard::from_bytes(packed).map_err(|_| FrameError::Malformed)?;
+    let entry = |(log_id, payload): (LogIdBytes, PayloadBytes<'_>)| {
+        Ok(RaftEntry { log_id: log_id.into(), payload: payload_of(payload)? })
+    };
+    packed.into_iter().map(entry).collect()
 }
 
 /// Raft's append request as it is sent.

@@ -24,13 +24,14 @@ use crate::fence::Fence;
 use crate::gossip;
 use crate::history::{self, History, HistoryWriter};
 use crate::identity;
-use crate::leader::{Leader, Leads};
+use crate::leader::{Leader, Leads, Way};
 use crate::leadership::Leadership;
 use crate::link::Caller as LinkCaller;
 use crate::log_chain::log_start;
 use crate::log_store::{LogCounters, LogStore, hand_over};
 use crate::member::Member;
 use crate::network::Network;
+use crate::observation::Observation;
 use crate::opening::{open_database, upgrade};
 use crate::origins::Origins;
 use crate::peer_server::{PeerServer, Refusals};
@@ -241,8 +242,9 @@ impl Node {
             node: cluster.node,
             boot: boot.clone(),
             waiting: waiting.clone(),
+            lost: None,
             timings: timings.clone(),
-            history: history.clone(),
+            history: Some(history.clone()),
             published,
             entries_published: entries_published.clone(),
             next_deadline: next_deadline.clone(),
@@ -266,6 +268,7 @@ impl Node {
         let network = Network::new(caller, Sending::new(database.clone()));
         let receiving = Receiving::new(snapshots.clone(), database.clone());
         let progress = Arc::new(SnapshotProgress::from(restored));
+        let observation = Observation::new(log.clone(), snapshots.clone(), history.reader(), compensations.clone());
         let keeping = SnapshotKeeping {
             snapshots,
             log: log.clone(),
@@ -326,6 +329,7 @@ impl Node {
                 secret: cluster.secret.as_str().into(),
                 acquaintances: acquaintances.clone(),
                 receiving: receiving.clone(),
+                observation,
                 refusals: Refusals::default(),
             };
             tasks.push(runtime::spawn(server.run(listener, peers_stop)));
@@ -336,7 +340,7 @@ impl Node {
         let door = Arc::new(Door::shut());
         let (stop_sequencer, stop) = oneshot::channel();
         let task = SequencerTask {
-            leads,
+            leads: Way::Member(leads),
             leader: follows,
             node: cluster.node,
             boot: boot.clone(),
@@ -345,6 +349,7 @@ impl Node {
             timings,
             next_deadline,
             has_others: !address.is_empty(),
+            renewal: None,
             failure: failure.clone(),
             entry_commands_max: config.entry_commands_max.max(1),
             entries_in_flight: config.entries_in_flight.max(1),
@@ -727,8 +732,9 @@ mod tests {
                 node: NODE_ID,
                 boot: Arc::default(),
                 waiting: Arc::default(),
+                lost: None,
                 timings: Arc::default(),
-                history: opened.history.clone(),
+                history: Some(opened.history.clone()),
                 published,
                 entries_published: Arc::default(),
                 next_deadline: Arc::new(NextDeadline::none()),

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -23,6 +24,8 @@ use crate::message::{
     Appended, FrameReader, GREETING_BYTES_MAX, Hello, MESSAGE_BYTES_MAX, Proof, Reply, Request, Welcome, is_proof,
     numbered, proof,
 };
+use crate::observation::Observation;
+use crate::origins::is_gateway;
 use crate::runtime;
 use crate::snapshot_transfer::{Incoming, Receiving};
 use crate::transport::{Connection, Listener};
@@ -48,6 +51,7 @@ pub(crate) struct PeerServer {
     pub secret: Arc<str>,
     pub acquaintances: Acquaintances,
     pub receiving: Receiving,
+    pub observation: Observation,
     pub refusals: Refusals,
 }
 
@@ -212,6 +216,9 @@ impl<'s> Serving<'s> {
                 let handled = handled.map_err(|error| error.to_string());
                 (id, or_refused(handled.and_then(|done| done.map_err(|error| error.to_string())).map(|()| Reply::Done)))
             }),
+            Request::Forward { origin, .. } if is_gateway(origin.node) && !began_here(&member, origin.boot) => {
+                Box::pin(async move { (id, Reply::Refused("it began in no log of this cluster".to_owned())) })
+            }
             Request::Forward { origin, commands } => {
                 // In the order of the requests; what becomes of it is waited for beside the others.
                 let proposed = member.leads.proposer.propose(origin, commands.into_owned()).await;
@@ -242,6 +249,10 @@ impl<'s> Serving<'s> {
             }
             Request::Change(change) => {
                 Box::pin(async move { (id, or_refused(member.change(change).await.map(|()| Reply::Done))) })
+            }
+            Request::Observe(asked) => {
+                let answer = self.server.observation.clone().answer(member, asked);
+                Box::pin(async move { (id, or_refused(answer.await)) })
             }
             Request::Snapshot { .. } | Request::SnapshotBytes(_) | Request::SnapshotRows(_) | Request::SnapshotEnd => {
                 let reply = or_refused(self.snapshot(request).await);
@@ -283,6 +294,11 @@ impl<'s> Serving<'s> {
             }
         }
     }
+}
+
+/// Whether a gateway can have begun at this index: one far ahead would never make room for others (origins.rs).
+fn began_here(member: &Member, index: u64) -> bool {
+    index <= member.log_counters.last_index.load(Ordering::Relaxed) + 1
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, String> {

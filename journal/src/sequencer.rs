@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::Command;
@@ -19,9 +19,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::engine_thread::{Boot, NextDeadline, Waiting};
+use crate::engine_thread::{Boot, Lost, NextDeadline, Waiting};
 use crate::failure::Failure;
-use crate::leader::{Leader, Leads};
+use crate::leader::{Leader, Way};
 use crate::record::{Caller, Origin};
 use crate::runtime;
 use crate::space::Space;
@@ -170,9 +170,16 @@ impl Door {
     }
 }
 
+/// What a gateway needs to begin anew under a later start, once its own was forgotten (origins.rs).
+pub(crate) struct Renewal {
+    pub lost: Arc<Lost>,
+    /// About the log index that it has come to.
+    pub reached: Arc<AtomicU64>,
+}
+
 /// Lays commands into entries, and sends them.
 pub(crate) struct SequencerTask {
-    pub leads: Leads,
+    pub leads: Way,
     pub leader: watch::Receiver<Leader>,
     pub node: u64,
     pub boot: Boot,
@@ -182,6 +189,8 @@ pub(crate) struct SequencerTask {
     pub next_deadline: Arc<NextDeadline>,
     /// Whether other nodes may follow.
     pub has_others: bool,
+    /// How a gateway begins anew.
+    pub renewal: Option<Renewal>,
     pub failure: Failure,
     pub entry_commands_max: usize,
     pub entries_in_flight: usize,
@@ -281,6 +290,7 @@ impl Sending {
                 _ = &mut failed => break,
                 _ = tick.tick() => {
                     self.look(&queue);
+                    self.renew();
                     if !has_leader && self.moved_at.elapsed() > SEND_MAX {
                         // The door has been shut for a while: what waits is too old to be sent.
                         while queue.try_recv().is_ok() {}
@@ -377,6 +387,29 @@ impl Sending {
             kept.commands.clear();
             drop(self.task.waiting.take(kept.ticket));
         }
+    }
+
+    /// Begins anew where this start was forgotten: nothing that is kept will ever count under it, so it goes under the next.
+    fn renew(&mut self) {
+        let Some(Renewal { lost, reached }) = &self.task.renewal else { return };
+        let boot = self.task.boot.load(Ordering::Acquire);
+        if boot == 0 || lost.boot.load(Ordering::Acquire) != boot {
+            return;
+        }
+        let mut callers = self.task.waiting.begin_anew();
+        if lost.is_unknown.load(Ordering::Acquire) {
+            // Some of it may have counted, and nobody can tell.
+            self.kept.clear();
+        }
+        for (kept, ticket) in self.kept.iter_mut().zip(1..) {
+            self.task.waiting.put(ticket, callers.remove(&kept.ticket).unwrap_or_default());
+            kept.ticket = ticket;
+        }
+        self.last_ticket = self.kept.len() as u64;
+        let next = reached.load(Ordering::Acquire).max(boot + 1);
+        tracing::info!("many gateways came since: this one begins anew at log entry {next}");
+        self.task.boot.store(next, Ordering::Release);
+        self.begin_anew();
     }
 
     fn forget_applied(&mut self) {

@@ -190,6 +190,24 @@ impl SnapshotDirectory {
         found.map(|(header, file)| Ok((header.meta()?, file))).transpose()
     }
 
+    /// A piece of the file that is named by this log index, or of the newest one: its name, how long it is, and the bytes from
+    /// `offset` on, so many at the most. None where there is no such file.
+    pub(crate) fn piece(
+        &self,
+        of: Option<u64>,
+        offset: u64,
+        bytes_max: usize,
+    ) -> io::Result<Option<(u64, u64, Vec<u8>)>> {
+        let mut files = self.list()?.into_iter();
+        let Some((index, path)) = files.find(|(index, _)| of.is_none_or(|of| of == *index)) else { return Ok(None) };
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(offset.min(length)))?;
+        let mut piece = Vec::new();
+        file.take(bytes_max as u64).read_to_end(&mut piece)?;
+        Ok(Some((index, length, piece)))
+    }
+
     /// Where a snapshot of that name gathers that comes from another node. Others that were coming are given up.
     pub(crate) fn incoming(&self, name: &str) -> io::Result<PathBuf> {
         let wanted = self.path.join(name).with_extension("part");
@@ -324,6 +342,16 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), Snaps
     let body = &bytes[length..];
     let whole = body.len() as u64 == header.body_length && *Sha256::digest(body) == header.state_hash;
     if whole { Ok((header, body)) } else { Err(SnapshotError::Body) }
+}
+
+/// The snapshot in `bytes`, if they are a whole snapshot file.
+pub(crate) fn read_bytes(bytes: &[u8]) -> Result<FoundSnapshot, SnapshotError> {
+    let (header, body) = check_bytes(bytes)?;
+    let state = Snapshot::decode(body)?;
+    if state.sequence() != header.sequence {
+        return Err(SnapshotError::Body);
+    }
+    Ok(FoundSnapshot { meta: header.meta()?, origins: header.origins, state })
 }
 
 /// The snapshot in an open file.

@@ -139,6 +139,11 @@ impl Cluster {
         self.members.iter().position(|member| member.id == id).expect("a node of this number")
     }
 
+    /// Where its nodes find each other.
+    pub fn peers(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.place.peer.clone()).collect()
+    }
+
     /// Where clients find its nodes, in the order of [`Cluster::ids`].
     pub fn addresses(&self) -> Vec<Address> {
         self.ids().into_iter().map(|id| self.address(id)).collect()

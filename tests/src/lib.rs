@@ -15,6 +15,7 @@ pub mod witness;
 pub mod data_folder;
 pub mod sandbox;
 pub mod cluster;
+pub mod gateways;
 pub mod network;
 pub mod candle_oracle;
 pub mod clients;

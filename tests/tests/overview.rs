@@ -9,7 +9,10 @@ use gateway::admin::overview;
 use gateway::metrics;
 use gateway::samples::Samples;
 use gateway::ws::hub::Topic;
+use journal::{ClusterStatus, MemberStatus, Role};
 use serde_json::{Value, json};
+use tests::cluster::Cluster;
+use tests::exchange::{binary, bootstrap};
 use tests::server::{Response, Server, account_a, account_b, ask, connect, limit};
 use tests::socket::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -99,11 +102,32 @@ async fn the_overview_is_for_operators_alone() {
 }
 
 #[tokio::test]
+async fn the_console_is_there_without_a_token_and_holds_no_data() {
+    let server = Server::start(|_| {}).await;
+    let page = admin_get(&server, "/", "").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(!page.text.contains("BTCUSDT"), "{}", page.text);
+    // The clients' port has the trading page there, and nothing of the console.
+    let trading = server.get("/").await;
+    assert_ne!(trading.text, page.text);
+    let script = page.text.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert_eq!(admin_get(&server, script, "").await.status, 200);
+    assert_eq!(server.get(script).await.status, 404);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_overview_tells_how_everything_stands() {
     let server = Server::start(|_| {}).await;
     let _listening = some_life(&server).await;
     // History and the measuring of an answer come after it; every order counts, the refused one too.
-    let is_settled = |seen: &Value| seen["journal"]["historyLag"] == 0 && seen["stages"][6]["count"] == 4;
+    let is_settled = |seen: &Value| {
+        seen["journal"]["historyLag"] == 0
+            && seen["stages"][6]["count"] == 4
+            && seen["sockets"]["slowest"][0]["behind"] == 0
+    };
     let seen = overview_when(&server, is_settled).await;
     let sequence = server.app().outlets.views.sequence().0;
     assert_eq!((seen["sequence"].as_u64(), seen["appliedSequence"].as_u64()), (Some(sequence), Some(sequence)));
@@ -312,9 +336,14 @@ async fn a_slow_reader_is_named_and_can_be_ended_and_the_others_keep_up() {
         }
         assert!(Instant::now() < until, "{:#}", seen["sockets"]);
     };
+    assert_eq!(seen["sockets"]["slowest"][0]["address"], slow_address);
+    // What the other has read it may be told of a moment later.
+    let others_keep_up = |seen: &Value| {
+        let slowest = &seen["sockets"]["slowest"];
+        slowest[0]["address"] == *slow_address && slowest[1]["behind"] == 0 && slowest[1]["lagMs"] == 0
+    };
+    let seen = overview_when(&server, others_keep_up).await;
     let slowest = &seen["sockets"]["slowest"];
-    assert_eq!(slowest[0]["address"], slow_address);
-    assert_eq!((&slowest[1]["behind"], &slowest[1]["lagMs"]), (&json!(0), &json!(0)), "{slowest:#}");
     let id = slowest[0]["id"].as_u64().unwrap();
     overview_when(&server, |seen| seen["sockets"]["slowest"][0]["lagMs"].as_u64() > Some(50)).await;
 
@@ -363,4 +392,108 @@ async fn what_operators_do_and_may_not_do_is_told_newest_first() {
     let audit = overview(&server).await["audit"].as_array().unwrap().clone();
     assert_eq!(audit.len(), 2, "{audit:?}");
     server.stop().await;
+}
+
+fn member(node: u64, role: Role, applied_index: u64, trouble: Option<&str>) -> MemberStatus {
+    MemberStatus {
+        node,
+        address: format!("host-{node}:7081"),
+        role,
+        voter: true,
+        applied_sequence: applied_index * 2,
+        applied_index,
+        log_index: applied_index,
+        state_hash: Default::default(),
+        trouble: trouble.map(str::to_owned),
+        version: String::new(),
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_books_or_with_a_node_stands_in_the_reconciliation() {
+    let told = |is_conserved, trouble| {
+        let members = vec![
+            member(1, Role::Leader, 90, None),
+            member(2, Role::Follower, 88, trouble),
+            member(3, Role::Learner, 90, None),
+        ];
+        let cluster = Some(ClusterStatus { asked: 2, term: 7, leader: Some(1), members });
+        Samples { is_conserved, cluster, ..Samples::default() }
+    };
+    let differs = Some("its state differs at log entry 64");
+    for (samples, state) in [
+        (told(true, None), "ok"),
+        (told(true, Some("it does not answer")), "ok"),
+        (told(true, differs), "fenced"),
+        (told(false, differs), "broken"),
+    ] {
+        let seen = overview::tell(&samples, &[], &[]);
+        assert_eq!(seen["reconciliation"]["state"], state, "{seen:#}");
+        assert_eq!(seen["reconciliation"]["detail"].as_str().unwrap().contains("log entry 64"), state == "fenced");
+        assert_eq!((&seen["node"], &seen["role"]), (&json!(2), &json!("follower")));
+        assert_eq!((&seen["cluster"]["leader"], &seen["cluster"]["term"]), (&json!(1), &json!(7)));
+        let second = &seen["cluster"]["members"][1];
+        assert_eq!((&second["lagEntries"], &second["isThis"]), (&json!(2), &json!(true)));
+        let page = metrics::render(&samples);
+        let page = samples_of(&page);
+        for (value, name) in shared(&seen) {
+            assert_eq!(page.get(name.as_str()).copied(), Some(&*plain(&value)), "{name}");
+        }
+    }
+}
+
+/// What `rialto admin` says of a node of a cluster.
+fn ask_node(cluster: &Cluster, node: u64, words: &[&str]) -> Value {
+    let output = std::process::Command::new(binary())
+        .args(["admin", "--json", "--operator", "ann", "--data"])
+        .arg(cluster.data(node))
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()["result"].clone()
+}
+
+fn node_when(cluster: &Cluster, node: u64, wanted: impl Fn(&Value) -> bool) -> Value {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let seen = ask_node(cluster, node, &["overview"]);
+        if wanted(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < until, "{seen:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn every_node_of_a_cluster_tells_of_all_and_of_what_operators_did_at_any() {
+    let mut cluster = Cluster::start(3, &bootstrap(2, "0", "0"), "");
+    cluster.wait_agreed(&[1, 2, 3]);
+    let leader = cluster.wait_leader(&[1, 2, 3]);
+    let others: Vec<u64> = [1, 2, 3].into_iter().filter(|node| *node != leader).collect();
+    for node in [1, 2, 3] {
+        let is_all_there = |seen: &Value| {
+            let members = seen["cluster"]["members"].as_array().cloned().unwrap_or_default();
+            members.len() == 3 && members.iter().all(|member| member["reachable"] == true)
+        };
+        let seen = node_when(&cluster, node, is_all_there);
+        assert_eq!((&seen["node"], &seen["cluster"]["leader"]), (&json!(node), &json!(leader)));
+        assert_eq!(seen["role"], if node == leader { "leader" } else { "follower" });
+        assert_eq!(seen["reconciliation"]["state"], "ok", "{seen:#}");
+        for member in seen["cluster"]["members"].as_array().unwrap() {
+            assert_eq!(member["isThis"], member["node"] == node);
+            assert_eq!(member["role"] == "leader", member["node"] == leader);
+        }
+    }
+    // Asked of a follower, done by all, and told by all.
+    assert_eq!(ask_node(&cluster, others[0], &["halt-all", "--reason", "drill"])["symbols"], json!(["BTCUSD"]));
+    for node in [1, 2, 3] {
+        let seen = node_when(&cluster, node, |seen| seen["haltedAll"] == true);
+        assert_eq!((&seen["audit"][0]["reason"], &seen["audit"][0]["ok"]), (&json!("drill"), &json!(true)));
+    }
+    cluster.kill(others[1]);
+    let is_gone = |seen: &Value| seen["cluster"]["members"][others[1] as usize - 1]["reachable"] == false;
+    let seen = node_when(&cluster, leader, is_gone);
+    assert_eq!(seen["reconciliation"]["state"], "ok", "who is silent is not known to differ");
 }

@@ -204,6 +204,8 @@ pub enum Action {
     },
     /// Write a snapshot on this node now
     Snapshot,
+    /// Read the settings of a gateway again: its nodes, how reads are spread over them, when one is left alone
+    Reload,
     /// Show how everything stands: health, cluster, queues, symbols, sockets, rejects, what operators did
     Overview,
 }

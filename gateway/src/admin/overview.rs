@@ -106,6 +106,8 @@ fn role(status: &ClusterStatus) -> &'static str {
         Some(Role::Leader) => "leader",
         Some(Role::Follower) => "follower",
         Some(Role::Learner) => "learner",
+        // Whoever stands in front of a cluster asks as nobody.
+        None if status.asked == 0 => "gateway",
         Some(Role::Unreachable) | None => "none",
     }
 }

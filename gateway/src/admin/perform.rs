@@ -7,13 +7,13 @@ use engine::command::{AccountSettings, AddAsset, ApiKey, ApiKeyKind, Command, Pe
 use engine::symbol::SymbolStatus;
 use engine::units::TradeGroup;
 use engine::{Event, Rejection, Sequence, Uid};
-use journal::Node;
 use serde_json::{Value, json};
 
 use super::action::{Action, Settings, TransferTerms};
 use super::overview::overview;
 use crate::app::App;
 use crate::audit::Line;
+use crate::backend::Backend;
 use crate::bootstrap;
 use crate::client_address::Network;
 use crate::clock;
@@ -318,9 +318,10 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
             false => Err(Refused(404, "no such websocket is open on this node".to_owned())),
         },
         Action::Snapshot => {
-            let writing = app.node.read().as_ref().map(Node::write_snapshot);
+            let writing = app.node.read().as_ref().map(Backend::write_snapshot);
             let is_begun = match writing {
-                Some(writing) => writing.await,
+                Some(Some(writing)) => writing.await,
+                Some(None) => return Err(Refused(409, "a gateway keeps nothing; ask a node".to_owned())),
                 None => false,
             };
             match is_begun {
@@ -328,6 +329,10 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
                 false => Err(Refused(503, "the node is stopping".to_owned())),
             }
         }
+        Action::Reload => match app.reload() {
+            Ok(said) => Ok(Planned { commands: Vec::new(), told: json!({ "reloaded": said }) }),
+            Err(reason) => Err(Refused(409, reason)),
+        },
         Action::Overview => Ok(Planned { commands: Vec::new(), told: overview(app).await }),
     }
 }

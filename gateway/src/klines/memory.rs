@@ -52,6 +52,8 @@ impl SymbolCandles {
             let candle = Candle::of_trade(grain, trade, self.lot);
             let series = &mut self.series[grain as usize];
             match series.candles.back_mut() {
+                // What is read piece by piece from another node can be ahead of here.
+                Some(last) if trade.trade.trade_id.0 <= last.last_trade_id => {}
                 Some(last) if trade.time < last.end_time => last.extend(&candle),
                 _ => series.push(candle, self.kept[grain as usize]),
             }

@@ -244,7 +244,7 @@ impl Seen {
             Job::Apply { log_id, origin, entry, .. } => Some(Seen::Apply(*log_id, *origin, entry.clone())),
             Job::Pass { log_id, .. } => Some(Seen::Pass(*log_id)),
             Job::Install(found, _) => Some(Seen::Install(found.meta.last_log_id)),
-            Job::Copy(_) | Job::Tell(_) | Job::Stop => None,
+            Job::Copy(_) | Job::Heed(_) | Job::Tell(_) | Job::Stop => None,
         }
     }
 }
