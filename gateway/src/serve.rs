@@ -73,7 +73,6 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let started = Instant::now();
     check(&config)?;
     let tls = Tls::read(&config.tls)?;
-    let push_url = config.metrics.url()?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.
@@ -201,6 +200,7 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
     let admin = Admin::bind(config.admin.listen.unwrap_or(ADMIN_LISTEN.into()), &data).await?;
     let admin_address = admin.address;
     let access_log = AccessLog::start(&config.access_log)?;
+    let push_url = config.metrics.url()?;
     let (stopping, stop) = watch::channel(false);
     let failed = tokio::spawn(backend.failed());
     // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
