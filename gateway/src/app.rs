@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use journal::{History, HistoryError};
+use journal::{History, HistoryError, Observer};
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, watch};
 
@@ -83,12 +84,29 @@ impl App {
 
     /// Whether orders are taken; why not, otherwise.
     pub fn readiness(&self) -> Result<(), String> {
-        self.node.read().as_ref().map_or_else(|| Err("it is stopping".to_owned()), Backend::readiness)
+        let node = self.node.read();
+        let backend = node.as_ref().ok_or("it is stopping")?;
+        backend.readiness()?;
+        match backend {
+            Backend::Observer(observer) if !self.shows(observer) => Err("it has no state yet".to_owned()),
+            Backend::Observer(observer) if self.outlets.views.sequence() < observer.began_at() => {
+                Err("it has not caught up yet".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether there is anything to read: a gateway that was just started has nothing yet.
     pub fn has_state(&self) -> bool {
-        self.node.read().as_ref().is_none_or(Backend::has_state)
+        match self.node.read().as_ref() {
+            Some(Backend::Observer(observer)) => self.shows(observer),
+            Some(Backend::Node(_)) | None => true,
+        }
+    }
+
+    /// Whether the views show the state that an observer took last. The feed is told of an empty one first.
+    fn shows(&self, observer: &Observer) -> bool {
+        observer.has_state() && self.outlets.counts.states.load(Ordering::Acquire) > observer.states()
     }
 
     /// Reads the settings of a gateway again, and goes by them; what was done.
@@ -126,8 +144,9 @@ impl App {
     pub fn metrics_page(&self) -> String {
         let stages = stage_metrics::render(&self.outlets.stages, &self.traces.counts);
         let mut page = [metrics::render(&Samples::take(self)), stages].concat();
+        let is_ready = self.is_ready();
         if let Some(Backend::Observer(observer)) = self.node.read().as_ref() {
-            page.push_str(&gateway_metrics::render(observer));
+            page.push_str(&gateway_metrics::render(observer, is_ready));
         }
         page
     }

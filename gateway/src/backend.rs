@@ -50,25 +50,12 @@ impl Backend {
         }
     }
 
-    /// Whether there is anything to read.
-    pub fn has_state(&self) -> bool {
-        match self {
-            Backend::Node(_) => true,
-            Backend::Observer(observer) => observer.has_state(),
-        }
-    }
-
-    /// Whether orders are taken; why not, otherwise.
+    /// Whether orders are taken, whatever the views show; why not, otherwise.
     pub fn readiness(&self) -> Result<(), String> {
         match self {
             Backend::Node(node) => node.sequencer().check().map_err(|error| error.to_string()),
             Backend::Observer(observer) => observer.readiness(),
         }
-    }
-
-    /// Whether orders are taken.
-    pub fn is_ready(&self) -> bool {
-        self.readiness().is_ok()
     }
 
     /// Whether it leads a cluster.

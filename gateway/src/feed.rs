@@ -62,6 +62,8 @@ impl InFlight {
 /// What the feed counts, for metrics.
 #[derive(Debug, Default)]
 pub struct FeedCounts {
+    /// Whole states taken.
+    pub states: AtomicU64,
     /// Entries taken.
     pub entries: AtomicU64,
     /// Events in them.
@@ -204,6 +206,7 @@ impl Worker {
             return;
         }
         views.symbols().symbols.iter().for_each(|symbol| self.recall(symbol));
+        self.outlets.counts.states.fetch_add(1, Ordering::Release);
         info!(sequence = restored.snapshot.sequence().0, "views are built");
     }
 

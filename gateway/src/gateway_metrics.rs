@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use journal::{BreakerState, NodeSeen, Observer};
 
-/// The page's part about `observer`.
-pub fn render(observer: &Observer) -> String {
+/// The page's part about `observer`, which takes orders or does not.
+pub fn render(observer: &Observer, is_ready: bool) -> String {
     let mut page = String::new();
     let mut single = |name: &str, kind: &str, help: &str, value: u64| {
         // Writing to a String cannot fail.
         let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
-    let ready = u64::from(observer.readiness().is_ok());
+    let ready = u64::from(is_ready);
     single("rialto_gateway_ready", "gauge", "1 while orders are taken.", ready);
     single(
         "rialto_gateway_behind_commands",

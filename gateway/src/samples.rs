@@ -147,10 +147,11 @@ impl Samples {
             busy_ns: load(&feed.busy_ns),
             lag_us: load(&feed.lag_us),
         };
+        let is_ready = app.is_ready();
         let node = app.node.read();
-        let (node, cluster, is_ready) = match &*node {
-            Some(node) => (node.stats(), node.cluster(), node.is_ready()),
-            None => (Stats::default(), None, false),
+        let (node, cluster) = match &*node {
+            Some(node) => (node.stats(), node.cluster()),
+            None => (Stats::default(), None),
         };
         Samples {
             time: clock::now(),

@@ -165,6 +165,7 @@ pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Run
 
 fn check(config: &Config) -> Result<(), String> {
     config.check()?;
+    config.metrics.url()?;
     for endpoint in &config.limits.endpoint {
         let (method, path) = (&*endpoint.method, &*endpoint.path);
         Route::find(method, path).map_err(|_| format!("limits.endpoint: there is no call {method} {path}"))?;

@@ -123,6 +123,8 @@ struct Shared {
     hash: Arc<Mutex<StateHash>>,
     /// The last log index at which a majority of the nodes had the same hash.
     agreed: AtomicU64,
+    /// What was acknowledged when it began.
+    began_at: AtomicU64,
     /// States taken.
     states: AtomicU64,
     /// The node that is followed.
@@ -153,6 +155,7 @@ impl Observer {
             boot: Arc::default(),
             hash: Arc::new(Mutex::new(StateHash::starting_at(0))),
             agreed: AtomicU64::new(0),
+            began_at: AtomicU64::new(0),
             states: AtomicU64::new(0),
             source: AtomicU64::new(0),
         });
@@ -265,6 +268,11 @@ impl Observer {
             return Err(format!("it is {behind} commands behind; {} are the most", self.behind_max));
         }
         self.sequencer.check().map_err(|error| error.to_string())
+    }
+
+    /// The last command that was acknowledged when it began to take any: readers must see it.
+    pub fn began_at(&self) -> Sequence {
+        Sequence(self.shared.began_at.load(Ordering::Acquire))
     }
 
     /// How many commands the nodes have applied that it has not.
@@ -526,7 +534,10 @@ impl Watching {
                     // What was acknowledged before this start must show here before anything is taken.
                     wanted = timeout(READ_INDEX_MAX, self.nodes.read_index()).await.ok().and_then(Result::ok);
                 }
-                if wanted.is_some_and(|wanted| self.shared.applied.load(Ordering::Acquire) >= wanted) {
+                if let Some(wanted) = wanted
+                    && self.shared.applied.load(Ordering::Acquire) >= wanted
+                {
+                    self.shared.began_at.store(wanted, Ordering::Release);
                     // Origins tell later starts from earlier ones by it, so it must not be zero.
                     let boot = self.shared.next.load(Ordering::Acquire).max(1);
                     self.shared.boot.store(boot, Ordering::Release);

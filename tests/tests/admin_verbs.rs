@@ -90,7 +90,11 @@ const LINES: &[Line] = &[
     ("disconnect {socket}", 1, "no such websocket"),
     ("snapshot", 0, r#""sequence":"#),
     ("overview", 0, r#""audit":[{"action":"{\"action\":\"snapshot\"}""#),
+    ("reload", 1, "a node reads its settings when it starts"),
 ];
+
+/// Verbs that do something on a gateway alone: gateway_tier.rs has them as they work.
+const OF_GATEWAYS: [&str; 1] = ["reload"];
 
 /// What it said, with what stands for something put in.
 fn run(server: &Server, line: &str) -> Output {
@@ -153,7 +157,7 @@ fn verbs(help: &str) -> BTreeSet<String> {
 fn every_verb_of_the_command_line_is_tested() {
     let output = Command::new(binary()).args(["admin", "--help"]).output().unwrap();
     let listed = verbs(&String::from_utf8(output.stdout).unwrap());
-    let works = LINES.iter().filter(|(_, status, _)| *status == 0);
+    let works = LINES.iter().filter(|(line, status, _)| *status == 0 || OF_GATEWAYS.contains(line));
     let tested: BTreeSet<String> =
         works.map(|(line, ..)| line.split(' ').next().unwrap_or_default().to_owned()).collect();
     assert!(listed.len() > 20, "{listed:?}");
