@@ -73,7 +73,6 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
     let started = Instant::now();
     check(&config)?;
     let tls = Tls::read(&config.tls)?;
-    let push_url = config.metrics.url()?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
     // 1. The journal: the log is checked, the engine comes up from snapshot and log.
@@ -194,6 +193,7 @@ struct Behind {
 
 /// Listens for clients and operators.
 async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Behind) -> Result<Running, String> {
+    let push_url = config.metrics.url()?;
     let Behind { backend, outlets, secrets, history, feed, settings_again, started } = behind;
     let listen = config.listen.unwrap_or(LISTEN.into());
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;

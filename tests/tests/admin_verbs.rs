@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// standard input. Then the exit status, and what its JSON, or its complaint, must have in it.
 type Line = (&'static str, i32, &'static str);
 
+/// Verbs of gateways, which a node refuses; gateway_tier.rs has them work.
+const OF_GATEWAYS: [&str; 1] = ["reload"];
+
 /// In this order. Each verb stands here at least once as it works; a new one without a line fails.
 const LINES: &[Line] = &[
     ("create-account 2001 --can-withdraw false", 0, r#""uid":2001"#),
@@ -84,6 +87,7 @@ const LINES: &[Line] = &[
     ("disconnect {socket}", 0, "{socket}"),
     ("disconnect {socket}", 1, "no such websocket"),
     ("snapshot", 0, r#""sequence":"#),
+    ("reload", 1, "a node reads its settings when it starts"),
     ("overview", 0, r#""audit":[{"action":"{\"action\":\"snapshot\"}""#),
 ];
 
@@ -147,7 +151,7 @@ fn verbs(help: &str) -> BTreeSet<String> {
 fn every_verb_of_the_command_line_is_tested() {
     let output = Command::new(binary()).args(["admin", "--help"]).output().unwrap();
     let listed = verbs(&String::from_utf8(output.stdout).unwrap());
-    let works = LINES.iter().filter(|(_, status, _)| *status == 0);
+    let works = LINES.iter().filter(|(line, status, _)| *status == 0 || OF_GATEWAYS.contains(line));
     let tested: BTreeSet<String> =
         works.map(|(line, ..)| line.split(' ').next().unwrap_or_default().to_owned()).collect();
     assert!(listed.len() > 20, "{listed:?}");
