@@ -23,6 +23,7 @@ use crate::rest::error::ApiError;
 use crate::samples::Samples;
 use crate::secrets::KeyRing;
 use crate::stage_metrics;
+use crate::traces::Traces;
 use crate::ws::registry::Registry;
 
 /// How long a read that is to be current may wait for the views.
@@ -54,6 +55,8 @@ pub struct App {
     pub hashing: Semaphore,
     /// Where requests are logged.
     pub access_log: AccessLog,
+    /// Where traces are sent.
+    pub traces: Traces,
     /// The names of new orders whose last use was answered.
     pub answered: Answered,
     /// What is counted.
@@ -121,7 +124,8 @@ impl App {
 
     /// The page of metrics.
     pub fn metrics_page(&self) -> String {
-        let mut page = [metrics::render(&Samples::take(self)), stage_metrics::render(&self.outlets.stages)].concat();
+        let stages = stage_metrics::render(&self.outlets.stages, &self.traces.counts);
+        let mut page = [metrics::render(&Samples::take(self)), stages].concat();
         if let Some(Backend::Observer(observer)) = self.node.read().as_ref() {
             page.push_str(&gateway_metrics::render(observer));
         }

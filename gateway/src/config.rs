@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client_address::Network;
 use crate::gateway_settings::GatewaySettings;
+use crate::logging;
 use crate::token_bucket::BucketConfig;
 
 /// All settings of a server.
@@ -46,6 +47,10 @@ pub struct Config {
     pub login: LoginConfig,
     /// The log of requests.
     pub access_log: AccessLogConfig,
+    /// What the process says of itself on standard error.
+    pub log: LogConfig,
+    /// Traces by OpenTelemetry.
+    pub traces: TracesConfig,
     /// Where metrics are sent.
     pub metrics: MetricsConfig,
 }
@@ -131,6 +136,62 @@ pub struct AccessLogConfig {
 impl Default for AccessLogConfig {
     fn default() -> Self {
         AccessLogConfig { file: None, queue_lines: 65_536 }
+    }
+}
+
+/// What the process says of itself on standard error.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Which levels of which modules, such as `info,gateway::ws=debug`; the environment's RUST_LOG says otherwise, and while it
+    /// runs `rialto admin log-level` does.
+    pub level: String,
+    /// `text`, or `json` for one object a line.
+    pub format: LogFormat,
+}
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { level: "info,openraft=error".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// Traces by OpenTelemetry, sent by OTLP over HTTP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TracesConfig {
+    /// The collector, such as `http://127.0.0.1:4318`; none are made where it is not said.
+    pub endpoint: Option<String>,
+    /// The share of requests that are traced, from 0 to 1.
+    pub sample_ratio: f64,
+    /// Whether a client's header `traceparent` decides instead.
+    pub traceparent: bool,
+    /// What the venue is called there.
+    pub service_name: String,
+    /// How many traces may wait to be sent; more are dropped and counted.
+    pub queue_traces: usize,
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        TracesConfig {
+            endpoint: None,
+            sample_ratio: 0.01,
+            traceparent: true,
+            service_name: "rialto".to_owned(),
+            queue_traces: 4_096,
+        }
     }
 }
 
@@ -497,6 +558,7 @@ impl Config {
             ("login.access_minutes", self.login.access_minutes, 1),
             ("login.refresh_hours", self.login.refresh_hours, 1),
             ("access_log.queue_lines", self.access_log.queue_lines as u64, 1),
+            ("traces.queue_traces", self.traces.queue_traces as u64, 1),
             ("sockets.body_bytes_max", self.sockets.body_bytes_max as u64, 1_024),
             ("sockets.head_seconds_max", self.sockets.head_seconds_max, 1),
             ("sockets.body_seconds_max", self.sockets.body_seconds_max, 1),
@@ -534,6 +596,10 @@ impl Config {
         if self.login.access_minutes > 24 * 60 || self.login.refresh_hours > 24 * 365 {
             return Err("login: a token may not last that long".to_owned());
         }
+        if !(0.0..=1.0).contains(&self.traces.sample_ratio) {
+            return Err("traces.sample_ratio is a share: from 0 to 1".to_owned());
+        }
+        logging::check(&self.log.level).map_err(|reason| format!("log.level: {reason}"))?;
         if self.lanes.count > 4_096 {
             return Err(format!("lanes.count is {}; it must be at most 4096", self.lanes.count));
         }

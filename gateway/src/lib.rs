@@ -16,6 +16,7 @@ pub mod server;
 pub mod tls;
 pub mod edge;
 pub mod access_log;
+pub mod logging;
 pub mod body;
 pub mod params;
 pub mod public_keys;
@@ -33,6 +34,7 @@ pub mod clock;
 pub mod decimals;
 pub mod wire;
 pub mod stages;
+pub mod traces;
 pub mod rest;
 pub mod description;
 pub mod audit;
@@ -64,6 +66,7 @@ pub mod demo_market;
 pub mod sim;
 pub mod journal_cli;
 pub mod cluster_cli;
+pub mod top;
 
 #[cfg(test)]
 mod testing;

@@ -9,14 +9,13 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use gateway::bootstrap::Bootstrap;
-use gateway::config::Config;
+use gateway::config::{Config, LogConfig};
 use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
 use gateway::settings::{self, Sources};
-use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, replay, sim};
+use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, logging, replay, sim, top};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// An exchange that speaks the Binance Spot API.
 #[derive(Parser)]
@@ -42,6 +41,8 @@ Examples:
       Serves clients in front of that cluster, without a disk; as many of them as are needed.
   rialto cluster status --peer 10.0.0.1:7081
       Who leads, and how far each node is.
+  rialto top --data /var/lib/rialto
+      Health, symbols, latency, queues, websockets of a running node in the terminal.
   rialto journal explain --data /var/lib/rialto BTCUSDT 4711
       The life of an order, line by line; \"rialto journal --help\" lists what else can be asked of a data directory.
 
@@ -69,6 +70,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Accounts, keys, deposits, symbols and users of a running exchange
     Admin(Box<admin::cli::Arguments>),
+    /// See how a running exchange stands, in the terminal
+    Top(top::cli::Arguments),
     /// Make a file of keys for secrets at rest, to be shared by all nodes of a cluster
     SecretsKey {
         /// The file; one that is there stays
@@ -120,7 +123,8 @@ Everything is served on one port: REST under /api/v3, streams under /ws and /str
 at /, /metrics, /health and /ready. One line is printed when orders are taken. SIGTERM and SIGINT stop it in order; a \
 kill at any moment loses nothing that was acknowledged.
 
-RUST_LOG sets what is logged, for example RUST_LOG=debug.")]
+RUST_LOG sets what is logged, for example RUST_LOG=info,gateway=debug; else log.level in the settings does, and log.format = \"json\"
+makes each line an object. While it runs, \"rialto admin log-level\" changes it.")]
 struct Serve {
     /// Where everything is kept; made when it is missing
     #[arg(long, value_name = "DIR")]
@@ -144,24 +148,35 @@ struct Serve {
 
 fn main() -> ExitCode {
     match parse().command {
-        Command::Serve(arguments) => with_runtime(async {
-            match run_server(arguments).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(reason) => fail(&reason),
-            }
-        }),
-        Command::Gateway(arguments) => with_runtime(async {
-            match gateway_cli::run(arguments, stop_signal()).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(reason) => fail(&reason),
-            }
-        }),
-        Command::Demo(arguments) => with_runtime(async { demo::run(arguments, stop_signal()).await }),
-        Command::Replay(arguments) => with_runtime(replay::run(*arguments)),
-        Command::Feed(arguments) => with_runtime(async { feed_cli::run(*arguments, stop_signal()).await }),
+        Command::Serve(arguments) => match arguments.settings() {
+            Ok((config, _)) => with_runtime(&config.log.clone(), async {
+                match run_server(config).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(reason) => fail(&reason),
+                }
+            }),
+            Err(reason) => fail(&reason),
+        },
+        Command::Gateway(arguments) => match arguments.settings() {
+            Ok((config, _)) => with_runtime(&config.log, async {
+                match gateway_cli::run(arguments, stop_signal()).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(reason) => fail(&reason),
+                }
+            }),
+            Err(reason) => fail(&reason),
+        },
+        Command::Demo(arguments) => {
+            with_runtime(&LogConfig::default(), async { demo::run(arguments, stop_signal()).await })
+        }
+        Command::Replay(arguments) => with_runtime(&LogConfig::default(), replay::run(*arguments)),
+        Command::Feed(arguments) => {
+            with_runtime(&LogConfig::default(), async { feed_cli::run(*arguments, stop_signal()).await })
+        }
         Command::Sim(arguments) => sim::run(arguments),
         Command::Journal(arguments) => journal_cli::run(arguments),
         Command::Admin(arguments) => admin::cli::run(*arguments),
+        Command::Top(arguments) => top::cli::run(arguments),
         Command::SecretsKey { file } => match KeyRing::read_or_create(&file) {
             Ok(_) => ExitCode::SUCCESS,
             Err(reason) => fail(&reason),
@@ -205,9 +220,10 @@ fn parse() -> Rialto {
 }
 
 /// Does what goes on for a while, with a runtime and a log of what happens.
-fn with_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+fn with_runtime(log: &LogConfig, work: impl Future<Output = ExitCode>) -> ExitCode {
+    if let Err(reason) = logging::start(log) {
+        return fail(&reason);
+    }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => fail(&error.to_string()),
@@ -260,8 +276,7 @@ fn show_settings(serve: Serve, as_json: bool) -> Result<(), String> {
     Ok(())
 }
 
-async fn run_server(arguments: Serve) -> Result<(), String> {
-    let (config, _) = arguments.settings()?;
+async fn run_server(config: Config) -> Result<(), String> {
     let bootstrap = config.bootstrap.as_deref().map(Bootstrap::read).transpose()?;
 
     let mut running = serve::start(config, bootstrap).await?;

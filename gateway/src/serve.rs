@@ -32,6 +32,7 @@ use crate::secrets::KeyRing;
 use crate::server;
 use crate::stages::Stages;
 use crate::tls::Tls;
+use crate::traces::Traces;
 
 /// Where clients are served unless a setting says otherwise.
 const LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
@@ -201,6 +202,9 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
     let admin = Admin::bind(config.admin.listen.unwrap_or(ADMIN_LISTEN.into()), &data).await?;
     let admin_address = admin.address;
     let access_log = AccessLog::start(&config.access_log)?;
+    let push_url = config.metrics.url()?;
+    let node_number = config.cluster.as_ref().map_or(1, |cluster| cluster.node);
+    let traces = Traces::start(&config.traces, node_number)?;
     let (stopping, stop) = watch::channel(false);
     let failed = tokio::spawn(backend.failed());
     // Which lane a uid falls into is nobody's business outside, and need not be the same after a restart.
@@ -212,6 +216,7 @@ async fn open_doors(config: Config, tls: Option<Tls>, data: PathBuf, behind: Beh
         hashing: Semaphore::new(HASHED_AT_ONCE),
         secrets,
         access_log,
+        traces,
         config,
         outlets,
         lanes,
@@ -365,8 +370,12 @@ impl Running {
         if let Some(node) = node {
             node.stop().await;
         }
-        let feed = self.feed;
-        let _ = tokio::task::spawn_blocking(move || feed.join()).await;
+        let (feed, app) = (self.feed, self.app);
+        let last = move || {
+            feed.join();
+            app.traces.close();
+        };
+        let _ = tokio::task::spawn_blocking(last).await;
         if let Some(folder) = self.folder {
             // What is left of it hurts nobody.
             let _ = std::fs::remove_dir_all(folder);

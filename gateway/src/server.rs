@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Request, Response, StatusCode, Version};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use axum::middleware::map_response;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
@@ -41,6 +41,7 @@ use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
 use crate::stages::Arrival;
 use crate::tls::Tls;
+use crate::traces::Told;
 use crate::web;
 use crate::ws;
 use crate::ws::hub::TimeUnit;
@@ -66,6 +67,7 @@ const LOGIN_WEIGHT: u32 = 10;
 const LOGIN_BODY_MAX: usize = 4 << 10;
 
 const API_KEY: &str = "x-mbx-apikey";
+const TRACEPARENT: &str = "traceparent";
 const TIME_UNIT: &str = "x-mbx-time-unit";
 /// A read that says `linearizable` here sees everything that was acknowledged before it, whichever node is asked.
 const CONSISTENCY: &str = "x-rialto-consistency";
@@ -407,13 +409,14 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
             .headers()
             .get(header::CONNECTION)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
-    let target = request.uri().clone();
-    let arrival = Arrival::now();
+    let (method, target) = (request.method().clone(), request.uri().clone());
+    let sampled = app.traces.sample(|| request.headers().get(TRACEPARENT).map(HeaderValue::as_bytes));
+    let arrival = Arrival::now(sampled);
     let arrived = app.limits.arrive(peer, arrival.time);
     let is_banned = arrived.as_ref().is_err_and(|error| error.status == 418);
     let mut uid = None;
     let answer = match arrived {
-        Ok(()) => call(&app, request, peer, arrival.at, &mut uid).await,
+        Ok(()) => call(&app, request, peer, arrival, &mut uid).await,
         Err(refusal) => Err(refusal),
     };
     if !is_last {
@@ -421,8 +424,10 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
         // The next request is read after this answer is written.
         unconfirmed.flushed();
     }
-    let code = answer.as_ref().err().map(|error| error.code);
+    let (code, told) = (answer.as_ref().err().map(|error| error.code), Told::of(&answer));
     let mut response = respond(&app, peer, answer);
+    told.journey().iter().for_each(|journey| app.outlets.stages.answered(journey));
+    app.traces.finish(&arrival, || span_name(&method, target.path()), uid, &told);
     response.extensions_mut().insert(Outcome { uid, code });
     if is_banned {
         // Nothing more is read from it: a request costs it a connection then.
@@ -436,11 +441,19 @@ async fn rest(State(app): State<Arc<App>>, request: Request<Body>) -> Response<B
     response
 }
 
+/// What a trace calls a request: a name of ours, never what a client made up.
+fn span_name(method: &Method, path: &str) -> String {
+    match Route::find(method.as_str(), path) {
+        Ok(route) => format!("{} {}", route.method, route.path),
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
 async fn call(
     app: &Arc<App>,
     request: Request<Body>,
     address: IpAddr,
-    at: Instant,
+    arrival: Arrival,
     uid: &mut Option<Uid>,
 ) -> Result<Reply, ApiError> {
     let (head, body) = request.into_parts();
@@ -462,7 +475,7 @@ async fn call(
         app.read_current().await?;
     }
     // Its time is when all of it was there: a signature may not be stretched by sending slowly.
-    let arrival = Arrival { time: clock::now(), at };
+    let arrival = Arrival { time: clock::now(), ..arrival };
     let (handling, caller) = route.handle(app, params, &credentials, unit, arrival);
     *uid = caller.map(|caller| caller.uid);
     handling.await
@@ -505,8 +518,6 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     headers.insert(USED_WEIGHT, used.clone());
     headers.insert(USED_WEIGHT_1M, used);
     let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
-    let journey =
-        answer.as_ref().map_or_else(|error| error.journey.as_deref(), |reply| reply.journey.as_deref()).copied();
     let sequence = told.unwrap_or_else(|| app.outlets.views.sequence());
     headers.insert(SEQUENCE, HeaderValue::from(sequence.0));
     let (status, body) = match answer {
@@ -530,8 +541,5 @@ fn respond(app: &App, address: IpAddr, answer: Result<Reply, ApiError>) -> Respo
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    if let Some(journey) = journey {
-        app.outlets.stages.answered(&journey);
-    }
     response
 }

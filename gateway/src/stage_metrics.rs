@@ -1,10 +1,12 @@
-//! What `/metrics` says of how long commands take.
+//! What `/metrics` says of how long commands take, and of their traces.
 
 use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
 
 use journal::Counts;
 
 use crate::stages::Stages;
+use crate::traces::TraceCounts;
 
 /// Upper bounds of the buckets of durations, in nanoseconds and as Prometheus has them in seconds.
 const DURATION_BOUNDS: [(u64, &str); 22] = [
@@ -40,7 +42,7 @@ fn seconds(nanoseconds: u64) -> String {
 }
 
 /// The page's part about the stages.
-pub fn render(stages: &Stages) -> String {
+pub fn render(stages: &Stages, traces: &TraceCounts) -> String {
     let mut page = String::with_capacity(16 << 10);
     let name = "rialto_stage_duration_seconds";
     head(&mut page, name, "How long commands took, by the stage of their road; total is all of it.");
@@ -54,6 +56,12 @@ pub fn render(stages: &Stages) -> String {
     head(&mut page, name, "Commands in each journal entry applied.");
     let read = stages.journal.entry_commands.read();
     samples(&mut page, name, "", &read, &ENTRY_BOUNDS.map(|commands| (commands, commands)), read.sum());
+    let name = "rialto_traces_total";
+    let _ = writeln!(page, "# HELP {name} Traces of requests, by what became of them.\n# TYPE {name} counter");
+    let by_outcome = [("exported", &traces.exported), ("failed", &traces.failed), ("dropped", &traces.dropped)];
+    for (outcome, count) in by_outcome {
+        let _ = writeln!(page, "{name}{{outcome=\"{outcome}\"}} {}", count.load(Ordering::Relaxed));
+    }
     page
 }
 
@@ -98,7 +106,7 @@ mod tests {
             stages.total.record(micros * 1_000);
         }
         stages.journal.entry_commands.record(7);
-        let text = render(&stages);
+        let text = render(&stages, &TraceCounts::default());
         let value = |sample: &str| {
             let line = text.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')));
             line.and_then(|line| line.rsplit_once(' ')).unwrap_or_else(|| panic!("no {sample}")).1.to_owned()
@@ -124,8 +132,8 @@ mod tests {
 
     #[test]
     fn every_sample_belongs_to_a_histogram() {
-        let text = render(&Stages::default());
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let text = render(&Stages::default(), &TraceCounts::default());
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("rialto_traces_total{")) {
             let name = line.split(['{', ' ']).next().unwrap();
             let name = ["_bucket", "_sum", "_count"].into_iter().find_map(|suffix| name.strip_suffix(suffix));
             let name = name.unwrap_or_else(|| panic!("{line}"));

@@ -16,6 +16,7 @@ use journal::{Counts, Histogram, Road, Timings};
 use parking_lot::Mutex;
 
 use crate::clock;
+use crate::traces::Sampled;
 
 /// Handlers run on as many threads as there are cores, or so.
 const THREADS: usize = 8;
@@ -139,12 +140,14 @@ pub struct Arrival {
     pub time: Time,
     /// By the one that never jumps.
     pub at: Instant,
+    /// Whether it is traced.
+    pub sampled: Option<Sampled>,
 }
 
 impl Arrival {
     /// Now.
-    pub fn now() -> Arrival {
-        Arrival { time: clock::now(), at: Instant::now() }
+    pub fn now(sampled: Option<Sampled>) -> Arrival {
+        Arrival { time: clock::now(), at: Instant::now(), sampled }
     }
 }
 
@@ -189,7 +192,7 @@ mod tests {
         let stages = Stages::default();
         let at = Instant::now();
         let road = Road { laid: None, reached: at, decided: at, told: at };
-        stages.answered(&Journey { arrival: Arrival { time: Time(0), at }, queued: at, road });
+        stages.answered(&Journey { arrival: Arrival { time: Time(0), at, sampled: None }, queued: at, road });
         let (answer, total) = (stages.answer.read(), stages.total.read());
         assert_eq!((answer.count(), total.count()), (1, 1));
         assert!(total.sum() >= answer.sum());

@@ -16,7 +16,7 @@ export function launch(executablePath) {
 
 export class Page {
   /** @param {import("playwright-core").Browser} browser @param {string} origin @param {any} [options] */
-  static async open(browser, origin, { viewport = { width: 1440, height: 900 }, colorScheme = "dark", reducedMotion = "no-preference", path = "/" } = {}) {
+  static async open(browser, origin, { viewport = { width: 1440, height: 900 }, colorScheme = "dark", reducedMotion = "no-preference", path = "/", enter = async (_page) => {} } = {}) {
     const context = await browser.newContext({ viewport, colorScheme, reducedMotion });
     const page = new Page(context, await context.newPage());
     page.tab.setDefaultTimeout(PATIENCE_MS);
@@ -29,6 +29,7 @@ export class Page {
     network.on("Network.loadingFinished", ({ encodedDataLength }) => { page.loaded += encodedDataLength; });
     const began = performance.now();
     await page.tab.goto(origin + path);
+    await enter(page);
     await page.live();
     page.liveAfter = performance.now() - began;
     return page;
@@ -40,6 +41,13 @@ export class Page {
     this.errors = [];
     this.requests = [];
     this.loaded = 0;
+  }
+
+  /** The operators' console asks who is there. */
+  async enterConsole(token, operator = "ann") {
+    await this.tab.fill("#token", token);
+    await this.tab.fill("#operator", operator);
+    await this.tab.click("#open");
   }
 
   live() { return this.tab.waitForSelector("#conn[data-state=live]", { state: "attached" }); }

@@ -1,7 +1,7 @@
 // The real exchange: the binary `rialto`, in a folder of its own, and what is asked of it beside the browser.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -24,7 +24,8 @@ export class Exchange {
   }
 
   async start() {
-    const environment = { ...process.env, XDG_CONFIG_HOME: path.join(this.folder, "config"), RUST_LOG: "error" };
+    // Who asks a lot on purpose must not be cut off.
+    const environment = { ...process.env, RIALTO_SOCKETS__MESSAGES_PER_SECOND_MAX: "0", XDG_CONFIG_HOME: path.join(this.folder, "config"), RUST_LOG: "error" };
     this.process = spawn(this.binary, this.arguments, { stdio: ["ignore", "pipe", "inherit"], env: environment });
     this.ended = new Promise((resolve) => this.process.once("exit", resolve));
     const lines = createInterface({ input: this.process.stdout });
@@ -47,6 +48,28 @@ export class Exchange {
   async remove() {
     if (this.process?.exitCode === null && this.process.signalCode === null) await this.kill();
     rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** Where operators are served, and what opens that. */
+  get admin() {
+    const [address, token] = ["admin.address", "admin.token"].map((name) => readFileSync(path.join(this.data, name), "utf8").trim());
+    return { url: `http://${address}`, token };
+  }
+
+  async overview() {
+    const { url, token } = this.admin;
+    const response = await fetch(`${url}/admin/v1/overview`, { headers: { Authorization: `Bearer ${token}` } });
+    if (!response.ok) throw new Error(`overview: ${response.status} ${await response.text()}`);
+    return response.json();
+  }
+
+  /** The numbers of /metrics, by name and labels. */
+  async metrics() {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    return new Map(text.split("\n").filter((line) => line && !line.startsWith("#")).map((line) => {
+      const at = line.lastIndexOf(" ");
+      return [line.slice(0, at), Number(line.slice(at + 1))];
+    }));
   }
 
   async get(target) {

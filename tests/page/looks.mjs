@@ -8,25 +8,25 @@ import { Page } from "./browser.mjs";
 import { check } from "./checks.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PALETTES = ["green-red", "red-green", "blue-orange"];
-const THEMES = ["dark", "light"];
+export const PALETTES = ["green-red", "red-green", "blue-orange"];
+export const THEMES = ["dark", "light"];
 const CONTRAST_MIN = 4.5;
 const pictures = process.env.RIALTO_PAGE_SCREENSHOTS;
 
-async function setLooks(page, palette, theme) {
+export async function setLooks(page, palette, theme) {
   await page.tab.selectOption("#palette", palette);
   await page.tab.selectOption("#theme", theme);
   await page.painted();
 }
 
 /** The whole page, or what a selector says of it. */
-async function assertAccessible(page, what, part = "body") {
+export async function assertAccessible(page, what, part = "body") {
   const found = await page.tab.evaluate(`${AXE}; axe.run(${JSON.stringify(part)}, { resultTypes: ["violations"] })`);
   const grave = found.violations.filter(({ impact }) => impact === "serious" || impact === "critical");
   assert.deepEqual(grave.map(({ id, nodes }) => `${id}: ${nodes.map(({ html, failureSummary }) => `${html} ${failureSummary}`).join("; ")}`), [], what);
 }
 
-async function picture(page, name) {
+export async function picture(page, name) {
   if (pictures) await page.tab.screenshot({ path: path.join(pictures, `${name}.png`) });
 }
 

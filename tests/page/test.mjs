@@ -1,4 +1,4 @@
-// The browser test of the trading page: a real Chromium, the real binary, the demo market and, where it is, what was recorded of
+// The browser test of the trading page and the operators' console: a real Chromium, the real binary, the demo market and, where it is, what was recorded of
 // a real market. Run by tests/tests/page.rs; by hand:
 //
 //   node tests/page/test.mjs target/release/rialto [shared]
@@ -11,6 +11,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { launch } from "./browser.mjs";
 import { check, outcome } from "./checks.mjs";
+import { onConsole } from "./console.mjs";
 import { endure } from "./endurance.mjs";
 import { Exchange, QUIET } from "./exchange.mjs";
 import { looks } from "./looks.mjs";
@@ -38,6 +39,7 @@ try {
   const [demo, quiet] = await Promise.all(exchanges.map((exchange) => exchange.start()));
   await trading(browser, quiet);
   await looks(browser, demo, quiet);
+  await onConsole(browser, demo, quiet);
   await onMadeUp(browser, demo.url);
   if (recordings.every((file) => existsSync(file))) {
     // A minute of it in real time is some 9,000 messages; CI takes more of them, quicker.

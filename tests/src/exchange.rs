@@ -220,7 +220,12 @@ fn serve(place: &Place, arguments: &[String]) -> (Child, Result<Ready, String>) 
     } else {
         Stdio::inherit()
     };
-    let mut child = Command::new(binary())
+    let mut command = Command::new(binary());
+    if place.is_quiet {
+        // What it says is read: its settings alone say how much that is.
+        command.env_remove("RUST_LOG");
+    }
+    let mut child = command
         .arg("serve")
         .args(["--listen", "127.0.0.1:0"])
         .arg("--data")

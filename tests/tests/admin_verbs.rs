@@ -6,6 +6,8 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use gateway::config::LogConfig;
+use gateway::logging;
 use serde_json::Value;
 use tests::exchange::binary;
 use tests::server::{Server, account_a, limit};
@@ -61,6 +63,9 @@ const LINES: &[Line] = &[
     ("set-status ETHUSDT TRADING", 0, r#""status":"TRADING""#),
     ("halt-all --reason drill", 0, r#""symbols":["BTCUSDT","ETHUSDT"]"#),
     ("overview", 0, r#""haltedAll":true"#),
+    ("log-level warn,gateway=info", 0, r#""filter":"warn,gateway=info""#),
+    ("log-level loud", 1, "neither a level"),
+    ("log-level", 0, r#""filter":"#),
     ("halt-all", 0, r#""symbols":[]"#),
     ("resume-all --except NOPE", 1, "NOPE"),
     ("resume-all --except ETHUSDT", 0, r#""symbols":["BTCUSDT"]"#),
@@ -104,6 +109,7 @@ fn run(server: &Server, line: &str) -> Output {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_verb_does_what_it_says_and_refuses_what_it_cannot() {
+    logging::start(&LogConfig::default()).unwrap();
     let server = Server::start(|_| {}).await;
     for price in ["50000", "49999"] {
         server.order(&account_a(), &limit("BUY", "0.001", price)).await.good();

@@ -204,6 +204,12 @@ pub enum Action {
     },
     /// Write a snapshot on this node now
     Snapshot,
+    /// Show what this node logs, or say what it logs until it stops, such as info,gateway::ws=debug
+    LogLevel {
+        /// Levels (off, error, warn, info, debug, trace) and MODULE=LEVEL, with commas between them
+        #[serde(default)]
+        filter: Option<String>,
+    },
     /// Read the settings of a gateway again: its nodes, how reads are spread over them, when one is left alone
     Reload,
     /// Show how everything stands: health, cluster, queues, symbols, sockets, rejects, what operators did
@@ -253,7 +259,14 @@ pub struct TransferTerms {
 impl Action {
     /// Whether it only asks.
     pub fn is_question(&self) -> bool {
-        matches!(self, Action::Account { .. } | Action::Keys { .. } | Action::Users | Action::Overview)
+        matches!(
+            self,
+            Action::Account { .. }
+                | Action::Keys { .. }
+                | Action::Users
+                | Action::Overview
+                | Action::LogLevel { filter: None }
+        )
     }
 
     /// In words for the log, without what is secret.

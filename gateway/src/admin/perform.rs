@@ -17,6 +17,7 @@ use crate::backend::Backend;
 use crate::bootstrap;
 use crate::client_address::Network;
 use crate::clock;
+use crate::logging;
 use crate::params::parse_decimal;
 use crate::passwords;
 use crate::public_keys;
@@ -328,6 +329,11 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
                 true => Ok(Planned { commands: Vec::new(), told: json!({ "sequence": views.sequence().0 }) }),
                 false => Err(Refused(503, "the node is stopping".to_owned())),
             }
+        }
+        Action::LogLevel { filter } => {
+            filter.iter().try_for_each(|filter| logging::set_filter(filter)).map_err(wrong)?;
+            let filter = logging::filter().ok_or_else(|| wrong("this process does not log by a filter"))?;
+            Ok(Planned { commands: Vec::new(), told: json!({ "filter": filter }) })
         }
         Action::Reload => match app.reload() {
             Ok(said) => Ok(Planned { commands: Vec::new(), told: json!({ "reloaded": said }) }),

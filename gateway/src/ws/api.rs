@@ -34,6 +34,7 @@ use crate::rest::account::order_count_rows;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
 use crate::stages::Arrival;
+use crate::traces::Told;
 use crate::ws::handshake::Upgrade;
 use crate::ws::hub::{self, Form, Outbox, TimeUnit, Topic};
 use crate::ws::logon::Logon;
@@ -48,6 +49,17 @@ const SUBSCRIPTION_WEIGHT: u32 = 2;
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// How many subscriptions a socket may make in its life.
 const SUBSCRIPTIONS_EVER_MAX: u64 = 65_535;
+
+/// The methods that are not in the table that REST has too.
+const OWN_METHODS: [&str; 7] = [
+    "userDataStream.subscribe",
+    "userDataStream.subscribe.signature",
+    "userDataStream.unsubscribe",
+    "session.logon",
+    "session.status",
+    "session.logout",
+    "session.subscriptions",
+];
 
 /// In the URL: an account that trades through the socket wants all its open orders canceled when the socket closes. In a
 /// subscription: the account that subscribes does.
@@ -191,13 +203,15 @@ impl ApiSession {
             has_rate_limits: value("returnRateLimits").map_or(self.shape.has_rate_limits, |text| text != "false"),
             has_sequence: value("returnSequence").map_or(self.shape.has_sequence, |text| text == "true"),
         };
-        let answering = Answering {
+        let method = request.method.strip_prefix("v3/").unwrap_or(&request.method);
+        let mut answering = Answering {
             app: self.app.clone(),
             id: id.to_owned(),
             shape,
             address: self.address,
             unit: self.unit,
             unconfirmed: self.unconfirmed.clone(),
+            traced: Some(Traced { arrival, name: span_name(method), uid: None }),
         };
         let payload = auth::ws_payload(pairs.iter().map(|(name, text)| (&**name, &**text)));
         let api_key = value("apiKey").map(str::to_owned);
@@ -221,9 +235,9 @@ impl ApiSession {
             Err(error) => return replies.send(answering.write(Err(error))),
         };
 
-        let method = request.method.strip_prefix("v3/").unwrap_or(&request.method);
         if let Some(route) = Route::find_ws(method) {
             let (mut handling, caller) = route.handle(&self.app, params, &by, self.unit, arrival);
+            answering.traced.iter_mut().for_each(|traced| traced.uid = caller.map(|caller| caller.uid));
             if self.cancels_all && route.security == Security::Trade {
                 self.cancels.extend(caller.map(|caller| caller.uid));
             }
@@ -370,6 +384,21 @@ struct Answering {
     address: IpAddr,
     unit: TimeUnit,
     unconfirmed: Unconfirmed,
+    /// The request, for its trace; none where it could not be read.
+    traced: Option<Traced>,
+}
+
+/// A request as its trace tells it.
+struct Traced {
+    arrival: Arrival,
+    name: &'static str,
+    uid: Option<Uid>,
+}
+
+/// What a trace calls a request: a name of ours, never what a client made up.
+fn span_name(method: &str) -> &'static str {
+    let known = Route::find_ws(method).map(|route| route.ws_method);
+    known.or_else(|| OWN_METHODS.into_iter().find(|own| *own == method)).unwrap_or("unknown")
 }
 
 impl Answering {
@@ -380,8 +409,7 @@ impl Answering {
         out.push_str(r#"{"id":"#);
         out.push_str(&self.id);
         let mut placed_by = None;
-        let journey =
-            answer.as_ref().map_or_else(|error| error.journey.as_deref(), |reply| reply.journey.as_deref()).copied();
+        let traced = Told::of(&answer);
         let told = answer.as_ref().map_or_else(|error| error.sequence, |reply| reply.sequence);
         match answer {
             Ok(reply) => {
@@ -405,8 +433,9 @@ impl Answering {
             self.push_rate_limits(&mut out, placed_by);
         }
         out.push('}');
-        if let Some(journey) = journey {
-            self.app.outlets.stages.answered(&journey);
+        traced.journey().iter().for_each(|journey| self.app.outlets.stages.answered(journey));
+        if let Some(Traced { arrival, name, uid }) = &self.traced {
+            self.app.traces.finish(arrival, || (*name).to_owned(), *uid, &traced);
         }
         out.into()
     }
@@ -447,7 +476,7 @@ impl Session for ApiSession {
     const IS_LIMITED: bool = false;
 
     fn text(&mut self, text: Utf8Bytes, replies: &mut Replies) {
-        let arrival = Arrival::now();
+        let arrival = Arrival::now(self.app.traces.sample(|| None));
         let arrived = self.app.limits.arrive(self.address, arrival.time);
         if let Err(refusal) = &arrived
             && refusal.status == 418
@@ -501,7 +530,7 @@ impl ApiSession {
     /// For an answer to a request that has no id that could be told.
     fn anonymous(&self) -> Answering {
         let (app, id, unconfirmed) = (self.app.clone(), "null".to_owned(), self.unconfirmed.clone());
-        Answering { app, id, shape: self.shape, address: self.address, unit: self.unit, unconfirmed }
+        Answering { app, id, shape: self.shape, address: self.address, unit: self.unit, unconfirmed, traced: None }
     }
 }
 

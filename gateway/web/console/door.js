@@ -27,6 +27,7 @@ const POLL_MS = 1000;
 const TIMEOUT_MS = 5000;
 /** An answer that is older than this is not what is. */
 const STALE_AFTER_MS = 4000;
+const RATE_OVER_MS = 500;
 const KEPT_AS = "rialto.operator";
 
 /** What the node said no to. */
@@ -53,6 +54,9 @@ export class Door {
     /** @type {Overview | null} */
     this.before = null;
     this.heardAt = 0;
+    /** Questions asked, and the newest of them that was answered: an answer that comes late is not listened to. */
+    this.asked = 0;
+    this.answered = 0;
     /** Counts up with each opening and closing: who asked before is not listened to. */
     this.turn = 0;
   }
@@ -96,20 +100,29 @@ export class Door {
 
   /** Reads the overview now. @param {number} [turn] */
   async look(turn = this.turn) {
+    const asked = this.asked += 1;
     try {
       const overview = await this.ask("/overview");
-      if (turn !== this.turn) return;
-      if (this.overview && overview.time > this.overview.time) this.before = this.overview;
+      if (turn !== this.turn || asked < this.answered) return;
+      this.answered = asked;
+      this.before = this.beforeOf(overview);
       if (!this.overview) sessionStorage.setItem(KEPT_AS, JSON.stringify({ token: this.token, operator: this.operator }));
       this.overview = overview;
       this.heardAt = Date.now();
       this.trouble = "";
     } catch (error) {
-      if (turn !== this.turn) return;
+      if (turn !== this.turn || asked < this.answered) return;
       if (error instanceof Refusal && (error.status === 401 || error.status === 403)) return this.close(error.message);
       this.trouble = error instanceof Refusal ? error.message : "no answer";
     }
     this.changed();
+  }
+
+  /** What rates are worked out from: two that lie close together would say little. @param {Overview} next */
+  beforeOf(next) {
+    const elapsed = next.time - (this.overview?.time ?? next.time);
+    if (elapsed >= RATE_OVER_MS) return this.overview;
+    return elapsed >= 0 ? this.before : null;
   }
 
   /** Has something done; what there is to tell of it. @param {Record<string, unknown>} action @param {string} reason */

@@ -1,7 +1,7 @@
 // The operators' console: what the node says of itself, and what can be done about it. It asks the listener it came from and
 // nobody else, for the same overview as "rialto top".
 
-import { element, invalidate, onPaint } from "../app/dom.js";
+import { element, invalidate, onPaint, painted } from "../app/dom.js";
 import { startSettings } from "../app/settings.js";
 import { Confirmation, disconnect, haltAll, resumeAll, setStatus } from "./actions.js";
 import { Door } from "./door.js";
@@ -41,6 +41,9 @@ onButton("slowest", (_act, id) => {
   const socket = door.overview?.sockets.slowest.find((row) => String(row.id) === id);
   if (socket) confirmation.ask(disconnect(socket.id, socket.address));
 });
+
+// For tests: what is known, to hold beside what is shown.
+Object.assign(globalThis, { __probe: { painted, overview: () => door.overview } });
 
 startSettings(invalidate);
 door.remember();

@@ -27,7 +27,7 @@ export function bytes(value) {
 export function micros(us) {
   if (us === null || us === undefined) return NOTHING;
   if (us < 1000) return `${Math.round(us)} µs`;
-  if (us < 1_000_000) return `${(us / 1000).toFixed(us < 10_000 ? 2 : 1)} ms`;
+  if (us < 1_000_000) return `${(us / 1000).toFixed(us < 10_000 ? 2 : us < 100_000 ? 1 : 0)} ms`;
   return `${(us / 1_000_000).toFixed(2)} s`;
 }
 
@@ -39,6 +39,16 @@ export function duration(seconds) {
   const [minutes, hours, days] = [Math.floor(whole / 60), Math.floor(whole / 3600), Math.floor(whole / 86_400)];
   if (minutes < 120) return `${minutes} min`;
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${days} d ${hours % 24} h`;
+}
+
+/** Prices side by side, with as many decimals as one of them needs: zeros at the end of all say nothing. @param {(string | null)[]} texts */
+export function prices(texts) {
+  const needed = Math.max(0, ...texts.map((text) => (text?.split(".")[1] ?? "").replace(/0+$/, "").length));
+  return texts.map((text) => {
+    if (text === null) return NOTHING;
+    const [whole, part = ""] = text.split(".");
+    return needed > 0 && part ? `${whole}.${part.slice(0, needed)}` : whole;
+  });
 }
 
 /** How long a bar of a latency is, from 1 µs to 1 s, by its logarithm. @param {number} us */

@@ -1,7 +1,7 @@
 // The panels: each shows a part of the overview, and nothing where there is none.
 
 import { clock, dayAndClock, element, setClass, setProperty, setText } from "../app/dom.js";
-import { NOTHING, bytes, count, duration, latencyBar, micros, percent, rate } from "./numbers.js";
+import { NOTHING, bytes, count, duration, latencyBar, micros, percent, prices, rate } from "./numbers.js";
 import { growth, perSecond } from "./rates.js";
 import { Table } from "./table.js";
 
@@ -27,6 +27,8 @@ const STATUS_CLASS = /** @type {Record<string, string>} */ ({ TRADING: "status-g
 const left = (text, className = "") => ({ text, className: `left ${className}`.trim() });
 /** A queue that is so full is about to say no. */
 const HIGH = 0.8;
+/** Threads that are counted as one: together they may be busier than one can be. */
+const POOLS = ["runtime", "rocksdb"];
 /** What a symbol can be set to from here, and the words on the button. */
 const STATUSES = [["HALT", "Halt"], ["CANCEL_ONLY", "Cancel only"], ["TRADING", "Resume"]];
 
@@ -86,7 +88,7 @@ function paintSymbols(now, before) {
     return {
       key: row.symbol,
       cells: [row.symbol, { text: row.status, className: `left ${STATUS_CLASS[row.status] ?? "warn"}` }, each("orders"), each("trades"),
-        count(row.restingOrders), row.bid ?? NOTHING, row.ask ?? NOTHING, row.spread ?? NOTHING, age === null ? NOTHING : `${duration(age / 1000)} ago`],
+        count(row.restingOrders), ...prices([row.bid, row.ask, row.spread]), age === null ? NOTHING : `${duration(age / 1000)} ago`],
       buttons: STATUSES.map(([status, text]) => ({ act: status, text, label: `${text} ${row.symbol}`, disabled: row.status === status })),
     };
   }));
@@ -107,7 +109,7 @@ function paintQueues(now, before) {
   tables.threads.paint((now?.threads ?? []).map(({ name, busyNs }) => {
     const perS = now && perSecond(now, before, (it) => (it === now ? busyNs : spent.get(name)));
     const busy = perS === null ? null : perS / 1e9;
-    return { key: name, className: busy !== null && busy > HIGH ? "high" : "", bars: [percent(busy ?? 0)], cells: [name, busy === null ? NOTHING : `${(busy * 100).toFixed(1)} %`] };
+    return { key: name, className: busy !== null && busy > HIGH && !POOLS.includes(name) ? "high" : "", bars: [percent(busy ?? 0)], cells: [name, busy === null ? NOTHING : `${(busy * 100).toFixed(1)} %`] };
   }));
   tables.queues.paint((now?.queues ?? []).map(({ name, depth, bound }) => ({
     key: name, className: depth > bound * HIGH ? "high" : "", bars: [percent(bound > 0 ? depth / bound : 0)], cells: [name, count(depth), count(bound)],
@@ -193,7 +195,7 @@ export function actionText(text) {
   try {
     const { action, ...rest } = JSON.parse(text);
     if (typeof action !== "string") return text;
-    const facts = Object.entries(rest).filter(([, value]) => value !== null && value !== false && value !== "");
+    const facts = Object.entries(rest).filter(([, value]) => value !== null && value !== false && value !== "" && !(Array.isArray(value) && value.length === 0));
     return [action, ...facts.map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : value}`)].join(" ");
   } catch {
     return text;
