@@ -58,15 +58,17 @@ pub fn check(text: &str) -> Result<EnvFilter, String> {
     if text.len() > FILTER_BYTES_MAX {
         return Err(format!("a filter has at most {FILTER_BYTES_MAX} bytes"));
     }
-    for directive in text.split(',').map(str::trim) {
-        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
-        if !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) {
+    // Without the spaces around them: EnvFilter takes those for a part of the name.
+    let directives: Vec<&str> = text.split(',').map(str::trim).collect();
+    for directive in &directives {
+        let level = directive.rsplit_once('=').map_or(*directive, |(_, level)| level);
+        if !LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known)) || directive.contains(char::is_whitespace) {
             return Err(format!(
                 "{directive:?} is neither a level (off, error, warn, info, debug, trace) nor MODULE=LEVEL"
             ));
         }
     }
-    EnvFilter::builder().parse(text).map_err(|error| error.to_string())
+    EnvFilter::builder().parse(directives.join(",")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -92,6 +94,7 @@ mod tests {
             ("info,,debug", "\"\""),
             ("3", "\"3\""),
             ("gateway=", "\"gateway=\""),
+            ("gateway =info", "\"gateway =info\""),
             ("[span{=debug", ""),
         ] {
             let told = check(text).map(|filter| filter.to_string()).expect_err(text);
