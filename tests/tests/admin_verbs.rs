@@ -60,7 +60,7 @@ const LINES: &[Line] = &[
     ("set-status ETHUSDT TRADING", 0, r#""status":"TRADING""#),
     ("halt-all --reason drill", 0, r#""symbols":["BTCUSDT","ETHUSDT"]"#),
     ("overview", 0, r#""haltedAll":true"#),
-    ("log-level warn,gateway=info", 0, r#""filter":"warn,gateway=info""#),
+    ("log-level warn,gateway=info", 0, r#""filter":"gateway=info,warn""#),
     ("log-level loud", 1, "neither a level"),
     ("log-level", 0, r#""filter":"#),
     ("halt-all", 0, r#""symbols":[]"#),
