@@ -8,6 +8,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph, Wrap};
 
 use super::keys::HELP;
 use super::numbers::{clock, count, duration, rate};
+use super::overview::Overview;
 use super::panes;
 use super::state::{Mode, Pane, State};
 
@@ -72,7 +73,7 @@ fn health_line(state: &State, at_ms: u64) -> Line<'static> {
     let commands = state.growth().and_then(|growth| growth.tenths_per_second(|it| Some(it.sequence)));
     let mut spans = vec![
         lamp,
-        Span::raw(format!("  {} (node {})  ", now.role, now.node)).bold(),
+        Span::raw(format!("  {}  ", identity(now))).bold(),
         ready,
         Span::raw(format!("  seq {}  {}/s  up {}", count(now.sequence), rate(commands), duration(now.uptime_seconds))),
         Span::styled(format!("  v{}  {}", now.version, state.address), QUIET),
@@ -81,6 +82,11 @@ fn health_line(state: &State, at_ms: u64) -> Line<'static> {
         spans.insert(1, Span::styled("  ALL HALTED", BAD));
     }
     Line::from(spans)
+}
+
+/// Its role and its number; a gateway is no node and has none.
+fn identity(now: &Overview) -> String {
+    if now.node == 0 { now.role.clone() } else { format!("{} (node {})", now.role, now.node) }
 }
 
 /// Whether the books can be trusted, and what stands in the way of the next order.

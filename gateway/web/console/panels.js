@@ -68,7 +68,8 @@ function paintHealth(now, before) {
   setText(element("books-text"), now && !now.conserved && state === "ok" ? "BOOKS BROKEN" : books);
   setProperty(element("books"), "title", detail);
   if (element("books").dataset.state !== (isGood ? "good" : "bad")) element("books").dataset.state = isGood ? "good" : "bad";
-  setText(element("role"), now ? `${now.role} (node ${now.node})` : NOTHING);
+  // A gateway is no node and has no number.
+  setText(element("role"), now ? (now.node ? `${now.role} (node ${now.node})` : now.role) : NOTHING);
   setText(element("ready"), now ? (now.ready ? "taken" : "not taken") : NOTHING);
   setClass(element("ready"), now && !now.ready ? "warn" : "");
   setText(element("sequence"), count(now?.sequence));
