@@ -65,10 +65,10 @@ impl FeeRate {
     /// The part of `received`, rounded to its smallest unit. Never more than `received`, and nothing at a rate of zero.
     #[inline]
     pub fn of(self, received: Amount, rounding: FeeRounding) -> Amount {
-        let rate = u64::from(self.0);
-        if rate == 0 {
+        if self.0 == 0 {
             return Amount::ZERO;
         }
+        let rate = u64::from(self.0);
         let bias = match rounding {
             FeeRounding::HalfUp => Self::ONE / 2,
             FeeRounding::Down => 0,
@@ -170,6 +170,13 @@ pub struct Parts {
 }
 
 impl Commission {
+    /// Whether a trade pays nothing but the standard part out of what it brings, whoever trades.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        let none = CommissionRates::default();
+        self.by_lot.is_none() && self.discount.is_none() && self.special == none && self.tax == none
+    }
+
     /// What one side of a trade owes of what it `received`; `tier` replaces the standard rates.
     #[inline]
     pub fn parts(&self, tier: Option<&CommissionRates>, is_maker: bool, side: Side, received: Amount) -> Parts {

@@ -1,10 +1,13 @@
 //! A taker walks the book: price-time priority, trades at the maker's price, self-trade prevention, settlement.
 
+use crate::account::BalanceIndex;
 use crate::book::{Ladder, Slot};
+use crate::commission::{FeeRate, FeeRounding};
 use crate::event::{Event, ExpiryReason, Fill, PreventedMatch, Trade, emit};
 use crate::market::{Effect, Floor, Market, reaches};
 use crate::order::{Order, OrderStatus, SelfTradePrevention, Side};
 use crate::order_list::OrderEnd;
+use crate::symbol::PriceRange;
 use crate::trader::{Trader, TraderIndex};
 use crate::units::{Amount, AssetId, Notional, PreventedMatchId, Price, Quantity, TradeId};
 
@@ -36,6 +39,17 @@ pub enum Stopped {
     Prevented,
 }
 
+/// What is the same in all trades of a walk, so found once.
+pub(crate) struct Settlement {
+    /// The taker's balance that pays, and the one that receives.
+    pays: BalanceIndex,
+    receives: BalanceIndex,
+    /// Whether the taker, and a maker without a tier, pay these rates of what they receive and nothing else.
+    is_plain: bool,
+    taker_rate: FeeRate,
+    maker_rate: FeeRate,
+}
+
 /// Who pays and who receives in a trade.
 struct Parties {
     buyer: TraderIndex,
@@ -53,32 +67,39 @@ struct Charge {
 impl Market {
     /// The taker trades with what it reaches until it is filled or nothing more is in reach. Says how it ended; says
     /// nothing of what becomes of the rest.
+    #[inline]
     pub fn walk(&mut self, taker: &mut Taker, floor: &mut Floor, events: &mut Vec<Event>) -> Stopped {
         if self.desk.is_some() {
             return self.walk_house(taker, floor, events);
         }
+        // Most orders reach nothing.
+        match self.book.best_price(Ladder::of(taker.order.side.opposite())) {
+            None => Stopped::BookEmpty,
+            Some(best) if !taker.reaches(best) => Stopped::OutOfReach,
+            Some(_) => self.walk_levels(taker, floor, events),
+        }
+    }
+
+    /// The same from level to level.
+    fn walk_levels(&mut self, taker: &mut Taker, floor: &mut Floor, events: &mut Vec<Event>) -> Stopped {
         let side = taker.order.side;
         let against = Ladder::of(side.opposite());
-        let is_market = taker.order.order_type.is_market();
-        let Some(best) = self.book.best_price(against) else { return Stopped::BookEmpty };
-        if !is_market && !reaches(side, taker.order.price, best) {
-            return Stopped::OutOfReach;
-        }
-        let (low, high) = self.execution_range(side, floor);
+        let range = self.execution_range(floor);
+        let settlement = self.settlement(taker);
         let mut prices: Option<(Price, Price)> = None;
         let stopped = loop {
             if taker.order.open_quantity().is_zero() {
                 break Stopped::Done;
             }
             let Some(price) = self.book.best_price(against) else { break Stopped::BookEmpty };
-            if !is_market && !reaches(side, taker.order.price, price) {
+            if !taker.reaches(price) {
                 break Stopped::OutOfReach;
             }
-            if price < low || price > high {
+            if !may_execute(range, side, price) {
                 break Stopped::OutOfRange;
             }
             let before = self.counters.trade;
-            let (changed, prevented) = self.meet_level(taker, against, price, floor, events);
+            let (changed, prevented) = self.meet_level(taker, &settlement, against, price, floor, events);
             if changed {
                 self.report_level(side.opposite(), price, events);
             }
@@ -96,11 +117,11 @@ impl Market {
         stopped
     }
 
-    /// The prices at which a taker of that side may trade now.
-    pub fn execution_range(&mut self, side: Side, floor: &Floor) -> (Price, Price) {
-        let everything = (Price(0), Price(u64::MAX));
-        let Some(range) = self.symbol.config.execution_range else { return everything };
-        self.reference(floor.now).map_or(everything, |reference| range.bounds(side, reference))
+    /// The price range execution rule and what it goes by now, where it holds.
+    #[inline]
+    pub fn execution_range(&mut self, floor: &Floor) -> Option<(PriceRange, Price)> {
+        let range = self.symbol.config.execution_range?;
+        Some((range, self.reference(floor.now)?))
     }
 
     /// What stops and conversions of commissions go by from now on.
@@ -116,6 +137,7 @@ impl Market {
     fn meet_level(
         &mut self,
         taker: &mut Taker,
+        settlement: &Settlement,
         against: Ladder,
         price: Price,
         floor: &mut Floor,
@@ -130,7 +152,7 @@ impl Market {
                     if !std::mem::replace(&mut traded, true) {
                         self.counters.aggregate += 1;
                     }
-                    self.trade(taker, maker, price, floor, events);
+                    self.trade(taker, settlement, maker, price, floor, events);
                     changed = true;
                 }
                 mode => {
@@ -169,6 +191,7 @@ impl Market {
     pub(crate) fn trade(
         &mut self,
         taker: &mut Taker,
+        settlement: &Settlement,
         maker: Slot,
         price: Price,
         floor: &mut Floor,
@@ -184,22 +207,24 @@ impl Market {
         taker.fill(quantity, quote, floor);
         let filled = self.book.fill(maker, quantity, notional, floor.now);
 
-        let parties = match taker.order.side {
-            Side::Buy => Parties { buyer: taker.trader, seller: maker_trader },
-            Side::Sell => Parties { buyer: maker_trader, seller: taker.trader },
+        let maker_balances = *self.book.traders.at(maker_trader);
+        let base = self.symbol.scale.base_amount(quantity);
+        let (taker_charge, maker_charge) = if settlement.is_plain && maker_balances.settings.commission_tier == 0 {
+            self.settle_plain(taker.order.side, settlement, &maker_balances, base, quote, floor)
+        } else {
+            self.settle(taker, maker_trader, quantity, quote, floor)
         };
-        let (taker_charge, maker_charge) = self.settle(taker, &parties, quantity, quote, floor);
         if taker.order.side == Side::Buy && !taker.order.order_type.is_market() && price < taker.order.price {
             let limit = Notional::of(taker.order.price, quantity).expect("checked when the order was accepted");
             let improvement = self.symbol.scale.quote_amount(limit.minus(notional));
-            floor.accounts.release(self.book.traders.at(taker.trader).quote, improvement);
+            floor.accounts.release(settlement.pays, improvement);
         }
         if self.symbol.config.average_price_minutes > 0 {
             self.average.trade(floor.now, self.symbol.config.average_price_minutes, notional, quantity);
         }
 
         self.counters.trade += 1;
-        let (taker_uid, maker_uid) = (taker.order.uid, self.book.traders.at(maker_trader).uid);
+        let (taker_uid, maker_uid) = (taker.order.uid, maker_balances.uid);
         let maker_cumulative = self.symbol.scale.quote_amount(filled.cumulative);
         let maker_status = if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
         let (symbol, counters, order) = (self.symbol.id, self.counters, &taker.order);
@@ -239,7 +264,6 @@ impl Market {
         if maker_list.is_none() && taker_list.is_none() {
             return;
         }
-        let base = self.symbol.scale.base_amount(quantity);
         for (list, order_id, charge, trader, side, closed) in [
             (maker_list, maker_id, &maker_charge, maker_trader, taker.order.side.opposite(), filled.closed),
             (taker_list, taker.order.order_id, &taker_charge, taker.trader, taker.order.side, false),
@@ -254,17 +278,64 @@ impl Market {
         }
     }
 
-    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission.
+    /// How the trades of a walk are settled.
+    pub(crate) fn settlement(&self, taker: &Taker) -> Settlement {
+        let side = taker.order.side;
+        let trader = self.book.traders.at(taker.trader);
+        let commission = &self.symbol.config.commission;
+        Settlement {
+            pays: trader.pays_from(side),
+            receives: trader.receives_to(side),
+            is_plain: trader.settings.commission_tier == 0 && commission.is_plain(),
+            taker_rate: commission.standard.rate(false, side),
+            maker_rate: commission.standard.rate(true, side.opposite()),
+        }
+    }
+
+    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission, which is
+    /// the standard one alone.
     #[inline]
+    fn settle_plain(
+        &self,
+        taker_side: Side,
+        settlement: &Settlement,
+        maker: &Trader,
+        base: Amount,
+        quote: Amount,
+        floor: &mut Floor,
+    ) -> (Charge, Charge) {
+        let Settlement { pays, receives, taker_rate, maker_rate, .. } = *settlement;
+        let config = &self.symbol.config;
+        let rounding = config.commission.rounding;
+        let charge = |fee, asset| Charge { fee, asset, of_received: true };
+        if taker_side == Side::Buy {
+            let (taker, maker_fee) = (taker_rate.of(base, rounding), maker_rate.of(quote, rounding));
+            floor.accounts.settle(pays, maker.quote, quote, maker_fee);
+            floor.accounts.settle(maker.base, receives, base, taker);
+            (charge(taker, config.base), charge(maker_fee, config.quote))
+        } else {
+            let (taker, maker_fee) = (taker_rate.of(quote, rounding), maker_rate.of(base, rounding));
+            floor.accounts.settle(maker.quote, receives, quote, taker);
+            floor.accounts.settle(pays, maker.base, base, maker_fee);
+            (charge(taker, config.quote), charge(maker_fee, config.base))
+        }
+    }
+
+    /// The same whatever the symbol and the two accounts are charged.
     fn settle(
         &self,
         taker: &Taker,
-        parties: &Parties,
+        maker: TraderIndex,
         quantity: Quantity,
         quote: Amount,
         floor: &mut Floor,
     ) -> (Charge, Charge) {
         let taker_buys = taker.order.side == Side::Buy;
+        let parties = &if taker_buys {
+            Parties { buyer: taker.trader, seller: maker }
+        } else {
+            Parties { buyer: maker, seller: taker.trader }
+        };
         let base = self.symbol.scale.base_amount(quantity);
         let (buyer, seller) = (self.book.traders.at(parties.buyer), self.book.traders.at(parties.seller));
         let config = &self.symbol.config;
@@ -362,7 +433,7 @@ impl Market {
         let (received, side) = received;
         let tier = floor.desk.tier(trader.settings.commission_tier);
         let parts = self.symbol.config.commission.parts(tier, is_maker, side, received);
-        let reduced = discount.rate.of(parts.standard, crate::commission::FeeRounding::HalfUp);
+        let reduced = discount.rate.of(parts.standard, FeeRounding::HalfUp);
         let owed = reduced.plus(parts.others);
         let owed_in = if side == Side::Buy { self.symbol.config.base } else { self.symbol.config.quote };
         let fee = floor.desk.convert(owed, owed_in, discount.asset)?;
@@ -476,7 +547,19 @@ impl Market {
     }
 }
 
+/// Whether the price range execution rule lets a taker of that side trade at a price.
+#[inline]
+pub fn may_execute(range: Option<(PriceRange, Price)>, side: Side, price: Price) -> bool {
+    range.is_none_or(|(range, reference)| range.contains(side, reference, price))
+}
+
 impl Taker {
+    /// Whether it may trade at a price.
+    #[inline]
+    fn reaches(&self, price: Price) -> bool {
+        self.order.order_type.is_market() || reaches(self.order.side, self.order.price, price)
+    }
+
     /// Some of it traded.
     fn fill(&mut self, quantity: Quantity, quote: Amount, floor: &Floor) {
         let order = &mut self.order;
