@@ -85,6 +85,21 @@ struct Sums {
     fees: BalanceIndex,
 }
 
+/// What goes from one balance to another of its asset in a trade.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg {
+    /// Who pays, out of what is locked.
+    pub from: BalanceIndex,
+    /// Who receives.
+    pub to: BalanceIndex,
+    /// Where the fees of the asset go.
+    pub fees: BalanceIndex,
+    /// How much is paid.
+    pub amount: Amount,
+    /// How much of it is a fee.
+    pub fee: Amount,
+}
+
 /// What is to be locked, by place.
 #[derive(Debug, Default)]
 pub struct Needs(Vec<Amount>);
@@ -371,10 +386,24 @@ impl Accounts {
         }
     }
 
-    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account. Nothing comes
-    /// in or leaves, so neither sum of the asset changes; that all three are of one asset is what could be wrong here.
-    #[inline]
+    /// One leg of a settlement by itself.
     pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
+        let fees = self.fees_of(self.entries[from.0].asset);
+        self.settle_leg(Leg { from, to, fees, amount, fee });
+    }
+
+    /// Both legs of a trade.
+    #[inline]
+    pub fn settle_trade(&mut self, quote: Leg, base: Leg) {
+        self.settle_leg(quote);
+        self.settle_leg(base);
+    }
+
+    /// What `from` has locked goes to `to`, less the fee, which goes to the fee account. Nothing comes in or leaves, so neither
+    /// sum of the asset changes; that all three are of one asset is what could be wrong here.
+    #[inline(always)]
+    fn settle_leg(&mut self, leg: Leg) {
+        let Leg { from, to, fees, amount, fee } = leg;
         let payer = self.moved(from);
         payer.balance.locked = payer.balance.locked.minus(amount);
         let asset = payer.asset;
@@ -382,8 +411,15 @@ impl Accounts {
         receiver.balance.free = receiver.balance.free.plus(amount.minus(fee));
         assert!(receiver.asset == asset, "a settlement is in one asset");
         if !fee.is_zero() {
-            self.collect(asset, fee);
+            let collector = self.moved(fees);
+            collector.balance.free = collector.balance.free.plus(fee);
+            assert!(collector.asset == asset, "a fee stays in its asset");
         }
+    }
+
+    /// Where the fees of an asset go.
+    pub fn fees_of(&self, asset: AssetId) -> BalanceIndex {
+        self.sums[asset.0 as usize].fees
     }
 
     /// A fee out of what is locked.
@@ -492,11 +528,9 @@ impl Accounts {
     }
 
     /// The fee account gets what was taken off another one.
-    #[inline]
     fn collect(&mut self, asset: AssetId, fee: Amount) {
-        let fees = self.moved(self.sums[asset.0 as usize].fees);
-        fees.balance.free = fees.balance.free.plus(fee);
-        assert!(fees.asset == asset, "a fee stays in its asset");
+        let fees = &mut self.moved(self.fees_of(asset)).balance;
+        fees.free = fees.free.plus(fee);
     }
 
     /// The sums of an asset about to change.

@@ -1,6 +1,6 @@
 //! A taker walks the book: price-time priority, trades at the maker's price, self-trade prevention, settlement.
 
-use crate::account::BalanceIndex;
+use crate::account::{BalanceIndex, Leg};
 use crate::book::{Ladder, Slot};
 use crate::commission::{FeeRate, FeeRounding};
 use crate::event::{Event, ExpiryReason, Fill, PreventedMatch, Trade, emit};
@@ -41,13 +41,16 @@ pub enum Stopped {
 
 /// What is the same in all trades of a walk, so found once.
 pub(crate) struct Settlement {
-    /// The taker's balance that pays, and the one that receives.
-    pays: BalanceIndex,
-    receives: BalanceIndex,
+    /// The taker's balances.
+    base: BalanceIndex,
+    quote: BalanceIndex,
+    /// The fee account's.
+    base_fees: BalanceIndex,
+    quote_fees: BalanceIndex,
     /// Whether the taker, and a maker without a tier, pay these rates of what they receive and nothing else.
     is_plain: bool,
-    taker_rate: FeeRate,
-    maker_rate: FeeRate,
+    buyer_rate: FeeRate,
+    seller_rate: FeeRate,
 }
 
 /// Who pays and who receives in a trade.
@@ -85,7 +88,7 @@ impl Market {
         let side = taker.order.side;
         let against = Ladder::of(side.opposite());
         let range = self.execution_range(floor);
-        let settlement = self.settlement(taker);
+        let settlement = self.settlement(taker, floor);
         let mut prices: Option<(Price, Price)> = None;
         let stopped = loop {
             if taker.order.open_quantity().is_zero() {
@@ -197,6 +200,24 @@ impl Market {
         floor: &mut Floor,
         events: &mut Vec<Event>,
     ) {
+        let maker_tier = self.book.traders.at(self.book.trader_of(maker)).settings.commission_tier;
+        if settlement.is_plain && maker_tier == 0 {
+            self.trade_as::<true>(taker, settlement, maker, price, floor, events);
+        } else {
+            self.trade_as::<false>(taker, settlement, maker, price, floor, events);
+        }
+    }
+
+    /// The same, where it is known whether commission is plain ([`Settlement::is_plain`]).
+    fn trade_as<const IS_PLAIN: bool>(
+        &mut self,
+        taker: &mut Taker,
+        settlement: &Settlement,
+        maker: Slot,
+        price: Price,
+        floor: &mut Floor,
+        events: &mut Vec<Event>,
+    ) {
         let quantity = taker.order.open_quantity().min(self.book.shown(maker));
         // Fits: it is at most what the maker's own price × quantity came to when it was accepted.
         let notional = Notional::of(price, quantity).expect("checked when the maker was accepted");
@@ -207,24 +228,23 @@ impl Market {
         taker.fill(quantity, quote, floor);
         let filled = self.book.fill(maker, quantity, notional, floor.now);
 
-        let maker_balances = *self.book.traders.at(maker_trader);
         let base = self.symbol.scale.base_amount(quantity);
-        let (taker_charge, maker_charge) = if settlement.is_plain && maker_balances.settings.commission_tier == 0 {
-            self.settle_plain(taker.order.side, settlement, &maker_balances, base, quote, floor)
+        let (taker_charge, maker_charge) = if IS_PLAIN {
+            self.settle_plain(taker.order.side, settlement, maker_trader, base, quote, floor)
         } else {
             self.settle(taker, maker_trader, quantity, quote, floor)
         };
         if taker.order.side == Side::Buy && !taker.order.order_type.is_market() && price < taker.order.price {
             let limit = Notional::of(taker.order.price, quantity).expect("checked when the order was accepted");
             let improvement = self.symbol.scale.quote_amount(limit.minus(notional));
-            floor.accounts.release(settlement.pays, improvement);
+            floor.accounts.release(settlement.quote, improvement);
         }
         if self.symbol.config.average_price_minutes > 0 {
             self.average.trade(floor.now, self.symbol.config.average_price_minutes, notional, quantity);
         }
 
         self.counters.trade += 1;
-        let (taker_uid, maker_uid) = (taker.order.uid, maker_balances.uid);
+        let (taker_uid, maker_uid) = (taker.order.uid, self.book.traders.at(maker_trader).uid);
         let maker_cumulative = self.symbol.scale.quote_amount(filled.cumulative);
         let maker_status = if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
         let (symbol, counters, order) = (self.symbol.id, self.counters, &taker.order);
@@ -279,46 +299,48 @@ impl Market {
     }
 
     /// How the trades of a walk are settled.
-    pub(crate) fn settlement(&self, taker: &Taker) -> Settlement {
-        let side = taker.order.side;
-        let trader = self.book.traders.at(taker.trader);
-        let commission = &self.symbol.config.commission;
+    pub(crate) fn settlement(&self, taker: &Taker, floor: &Floor) -> Settlement {
+        let taker_buys = taker.order.side == Side::Buy;
+        let &Trader { base, quote, settings, .. } = self.book.traders.at(taker.trader);
+        let config = &self.symbol.config;
         Settlement {
-            pays: trader.pays_from(side),
-            receives: trader.receives_to(side),
-            is_plain: trader.settings.commission_tier == 0 && commission.is_plain(),
-            taker_rate: commission.standard.rate(false, side),
-            maker_rate: commission.standard.rate(true, side.opposite()),
+            base,
+            quote,
+            base_fees: floor.accounts.fees_of(config.base),
+            quote_fees: floor.accounts.fees_of(config.quote),
+            is_plain: settings.commission_tier == 0 && config.commission.is_plain(),
+            buyer_rate: config.commission.standard.rate(!taker_buys, Side::Buy),
+            seller_rate: config.commission.standard.rate(taker_buys, Side::Sell),
         }
     }
 
     /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission, which is
-    /// the standard one alone.
-    #[inline]
+    /// the standard one alone. What the taker and the maker are charged.
+    #[inline(always)]
     fn settle_plain(
         &self,
         taker_side: Side,
         settlement: &Settlement,
-        maker: &Trader,
+        maker: TraderIndex,
         base: Amount,
         quote: Amount,
         floor: &mut Floor,
     ) -> (Charge, Charge) {
-        let Settlement { pays, receives, taker_rate, maker_rate, .. } = *settlement;
+        let maker = self.book.traders.at(maker);
+        let (taker, maker) = ((settlement.base, settlement.quote), (maker.base, maker.quote));
+        let taker_buys = taker_side == Side::Buy;
+        let (buyer, seller) = if taker_buys { (taker, maker) } else { (maker, taker) };
         let config = &self.symbol.config;
         let rounding = config.commission.rounding;
+        let (buyer_fee, seller_fee) =
+            (settlement.buyer_rate.of(base, rounding), settlement.seller_rate.of(quote, rounding));
+        floor.accounts.settle_trade(
+            Leg { from: buyer.1, to: seller.1, fees: settlement.quote_fees, amount: quote, fee: seller_fee },
+            Leg { from: seller.0, to: buyer.0, fees: settlement.base_fees, amount: base, fee: buyer_fee },
+        );
         let charge = |fee, asset| Charge { fee, asset, of_received: true };
-        if taker_side == Side::Buy {
-            let (taker, maker_fee) = (taker_rate.of(base, rounding), maker_rate.of(quote, rounding));
-            floor.accounts.settle(pays, maker.quote, quote, maker_fee);
-            floor.accounts.settle(maker.base, receives, base, taker);
-            (charge(taker, config.base), charge(maker_fee, config.quote))
-        } else {
-            let (taker, maker_fee) = (taker_rate.of(quote, rounding), maker_rate.of(base, rounding));
-            floor.accounts.settle(maker.quote, receives, quote, taker);
-            floor.accounts.settle(pays, maker.base, base, maker_fee);
-            (charge(taker, config.quote), charge(maker_fee, config.base))
-        }
+        let (buyer, seller) = (charge(buyer_fee, config.base), charge(seller_fee, config.quote));
+        if taker_buys { (buyer, seller) } else { (seller, buyer) }
     }
 
     /// The same whatever the symbol and the two accounts are charged.

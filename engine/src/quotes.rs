@@ -315,7 +315,7 @@ impl Market {
             let slot = self.book.admit(&house.order, house.trader);
             self.book.queue_at(slot, Ladder::of(side.opposite()), price);
             self.counters.aggregate += 1;
-            let settlement = self.settlement(taker);
+            let settlement = self.settlement(taker, floor);
             self.trade(taker, &settlement, slot, price, floor, events);
             self.count_position(side, quantity);
         }
@@ -344,7 +344,7 @@ impl Market {
         }
         let mut house = self.house_order(side.opposite(), price, total, floor, events);
         self.counters.aggregate += 1;
-        let settlement = self.settlement(&house);
+        let settlement = self.settlement(&house, floor);
         for (slot, limit, quantity) in fills {
             let from = self.book.traders.at(self.book.trader_of(slot)).quote;
             self.trade(&mut house, &settlement, slot, price, floor, events);
