@@ -5,6 +5,8 @@
 //! over all balances, which must equal deposits less withdrawals ([`Accounts::assert_conserved`]). A balance is found once
 //! by uid and asset; from then on it is known by its place, which never changes.
 
+mod run;
+
 use serde::{Deserialize, Serialize};
 
 use crate::command::{AccountSettings, ExchangeLimits};
@@ -14,6 +16,8 @@ use crate::hashing::hash_of_uid;
 use crate::paged::Paged;
 use crate::prefetch::prefetch;
 use crate::units::{Amount, AssetId, Time, Uid};
+
+pub use run::{Pair, Run};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
 pub const FEE_ACCOUNT: Uid = Uid(0);
@@ -83,21 +87,6 @@ struct Sums {
     balances: Amount,
     /// Where its fees go.
     fees: BalanceIndex,
-}
-
-/// What goes from one balance to another of its asset in a trade.
-#[derive(Clone, Copy, Debug)]
-pub struct Leg {
-    /// Who pays, out of what is locked.
-    pub from: BalanceIndex,
-    /// Who receives.
-    pub to: BalanceIndex,
-    /// Where the fees of the asset go.
-    pub fees: BalanceIndex,
-    /// How much is paid.
-    pub amount: Amount,
-    /// How much of it is a fee.
-    pub fee: Amount,
 }
 
 /// What is to be locked, by place.
@@ -328,6 +317,12 @@ impl Accounts {
         prefetch(&self.entries[at.0]);
     }
 
+    /// Deposits less withdrawals of an asset: no balance of it is more.
+    #[inline]
+    pub fn supply(&self, asset: AssetId) -> Amount {
+        self.sums[asset.0 as usize].supply
+    }
+
     /// Deposits less withdrawals, by asset id.
     pub fn supplies(&self) -> impl Iterator<Item = Amount> {
         self.sums.iter().map(|sums| sums.supply)
@@ -386,24 +381,9 @@ impl Accounts {
         }
     }
 
-    /// One leg of a settlement by itself.
+    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account. Nothing comes
+    /// in or leaves, so neither sum of the asset changes; that all three are of one asset is what could be wrong here.
     pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
-        let fees = self.fees_of(self.entries[from.0].asset);
-        self.settle_leg(Leg { from, to, fees, amount, fee });
-    }
-
-    /// Both legs of a trade.
-    #[inline]
-    pub fn settle_trade(&mut self, quote: Leg, base: Leg) {
-        self.settle_leg(quote);
-        self.settle_leg(base);
-    }
-
-    /// What `from` has locked goes to `to`, less the fee, which goes to the fee account. Nothing comes in or leaves, so neither
-    /// sum of the asset changes; that all three are of one asset is what could be wrong here.
-    #[inline(always)]
-    fn settle_leg(&mut self, leg: Leg) {
-        let Leg { from, to, fees, amount, fee } = leg;
         let payer = self.moved(from);
         payer.balance.locked = payer.balance.locked.minus(amount);
         let asset = payer.asset;
@@ -411,9 +391,7 @@ impl Accounts {
         receiver.balance.free = receiver.balance.free.plus(amount.minus(fee));
         assert!(receiver.asset == asset, "a settlement is in one asset");
         if !fee.is_zero() {
-            let collector = self.moved(fees);
-            collector.balance.free = collector.balance.free.plus(fee);
-            assert!(collector.asset == asset, "a fee stays in its asset");
+            self.collect(asset, fee);
         }
     }
 

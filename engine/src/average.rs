@@ -75,14 +75,20 @@ impl AveragePrice {
         self.older.iter().chain((self.newest.quantity > 0).then_some(&self.newest))
     }
 
-    /// A trade. Sums of 2^64 trades of 2^64 tick-lots fit.
+    /// A trade.
     #[inline]
     pub fn trade(&mut self, now: Time, minutes: u32, notional: Notional, quantity: Quantity) {
+        self.trades(now, minutes, notional.0.into(), quantity);
+    }
+
+    /// Trades that came to so much together. Sums of 2^64 trades of 2^64 tick-lots fit.
+    #[inline]
+    pub fn trades(&mut self, now: Time, minutes: u32, notional: u128, quantity: Quantity) {
         self.forget(now, minutes);
         if now >= self.newest_until {
             self.begin_bucket(now);
         }
-        self.newest.notional += u128::from(notional.0);
+        self.newest.notional += notional;
         self.newest.quantity += u128::from(quantity.0);
         self.average = None;
     }

@@ -1,12 +1,12 @@
 //! A taker walks the book: price-time priority, trades at the maker's price, self-trade prevention, settlement.
 
-use crate::account::{BalanceIndex, Leg};
 use crate::book::{Ladder, Slot};
-use crate::commission::{FeeRate, FeeRounding};
+use crate::commission::FeeRounding;
 use crate::event::{Event, ExpiryReason, Fill, PreventedMatch, Trade, emit};
 use crate::market::{Effect, Floor, Market, reaches};
 use crate::order::{Order, OrderStatus, SelfTradePrevention, Side};
 use crate::order_list::OrderEnd;
+use crate::sweep::Sweep;
 use crate::symbol::PriceRange;
 use crate::trader::{Trader, TraderIndex};
 use crate::units::{Amount, AssetId, Notional, PreventedMatchId, Price, Quantity, TradeId};
@@ -37,20 +37,6 @@ pub enum Stopped {
     OutOfRange,
     /// Self-trade prevention ended it.
     Prevented,
-}
-
-/// What is the same in all trades of a walk, so found once.
-pub(crate) struct Settlement {
-    /// The taker's balances.
-    base: BalanceIndex,
-    quote: BalanceIndex,
-    /// The fee account's.
-    base_fees: BalanceIndex,
-    quote_fees: BalanceIndex,
-    /// Whether the taker, and a maker without a tier, pay these rates of what they receive and nothing else.
-    is_plain: bool,
-    buyer_rate: FeeRate,
-    seller_rate: FeeRate,
 }
 
 /// Who pays and who receives in a trade.
@@ -88,7 +74,7 @@ impl Market {
         let side = taker.order.side;
         let against = Ladder::of(side.opposite());
         let range = self.execution_range(floor);
-        let settlement = self.settlement(taker, floor);
+        let mut sweep = self.sweep(taker, floor);
         let mut prices: Option<(Price, Price)> = None;
         let stopped = loop {
             if taker.order.open_quantity().is_zero() {
@@ -102,7 +88,7 @@ impl Market {
                 break Stopped::OutOfRange;
             }
             let before = self.counters.trade;
-            let (changed, prevented) = self.meet_level(taker, &settlement, against, price, floor, events);
+            let (changed, prevented) = self.meet_level(taker, &mut sweep, against, price, floor, events);
             if changed {
                 self.report_level(side.opposite(), price, events);
             }
@@ -113,6 +99,7 @@ impl Market {
                 break Stopped::Prevented;
             }
         };
+        self.finish_sweep(taker, &mut sweep, floor);
         if let Some((first, last)) = prices {
             self.set_last_price(last, floor);
             self.walks.push((first, last));
@@ -140,7 +127,7 @@ impl Market {
     fn meet_level(
         &mut self,
         taker: &mut Taker,
-        settlement: &Settlement,
+        sweep: &mut Sweep,
         against: Ladder,
         price: Price,
         floor: &mut Floor,
@@ -150,15 +137,20 @@ impl Market {
         while !taker.order.open_quantity().is_zero() {
             let Some(level) = self.book.best(against).filter(|level| level.price == price) else { break };
             let maker = self.book.first_at(level);
-            match self.prevention(taker, maker) {
+            let prevention = if sweep.may_prevent { self.prevention(taker, maker) } else { SelfTradePrevention::None };
+            match prevention {
                 SelfTradePrevention::None => {
                     if !std::mem::replace(&mut traded, true) {
                         self.counters.aggregate += 1;
                     }
-                    self.trade(taker, settlement, maker, price, floor, events);
                     changed = true;
+                    if !self.sweep_order(taker, maker, price, sweep, floor, events) {
+                        self.finish_sweep(taker, sweep, floor);
+                        self.trade(taker, maker, price, floor, events);
+                    }
                 }
                 mode => {
+                    self.finish_sweep(taker, sweep, floor);
                     changed |= mode != SelfTradePrevention::ExpireTaker;
                     if self.prevent(taker, maker, mode, price, floor, events) {
                         return (changed, true);
@@ -190,29 +182,9 @@ impl Market {
     }
 
     /// One match of the taker with a maker, at the maker's price or, in a quote-driven symbol, the house's.
-    #[inline]
     pub(crate) fn trade(
         &mut self,
         taker: &mut Taker,
-        settlement: &Settlement,
-        maker: Slot,
-        price: Price,
-        floor: &mut Floor,
-        events: &mut Vec<Event>,
-    ) {
-        let maker_tier = self.book.traders.at(self.book.trader_of(maker)).settings.commission_tier;
-        if settlement.is_plain && maker_tier == 0 {
-            self.trade_as::<true>(taker, settlement, maker, price, floor, events);
-        } else {
-            self.trade_as::<false>(taker, settlement, maker, price, floor, events);
-        }
-    }
-
-    /// The same, where it is known whether commission is plain ([`Settlement::is_plain`]).
-    fn trade_as<const IS_PLAIN: bool>(
-        &mut self,
-        taker: &mut Taker,
-        settlement: &Settlement,
         maker: Slot,
         price: Price,
         floor: &mut Floor,
@@ -229,54 +201,33 @@ impl Market {
         let filled = self.book.fill(maker, quantity, notional, floor.now);
 
         let base = self.symbol.scale.base_amount(quantity);
-        let (taker_charge, maker_charge) = if IS_PLAIN {
-            self.settle_plain(taker.order.side, settlement, maker_trader, base, quote, floor)
-        } else {
-            self.settle(taker, maker_trader, quantity, quote, floor)
-        };
+        let (taker_charge, maker_charge) = self.settle(taker, maker_trader, quantity, quote, floor);
         if taker.order.side == Side::Buy && !taker.order.order_type.is_market() && price < taker.order.price {
             let limit = Notional::of(taker.order.price, quantity).expect("checked when the order was accepted");
             let improvement = self.symbol.scale.quote_amount(limit.minus(notional));
-            floor.accounts.release(settlement.quote, improvement);
+            floor.accounts.release(self.book.traders.at(taker.trader).quote, improvement);
         }
         if self.symbol.config.average_price_minutes > 0 {
             self.average.trade(floor.now, self.symbol.config.average_price_minutes, notional, quantity);
         }
 
-        self.counters.trade += 1;
-        let (taker_uid, maker_uid) = (taker.order.uid, self.book.traders.at(maker_trader).uid);
-        let maker_cumulative = self.symbol.scale.quote_amount(filled.cumulative);
-        let maker_status = if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
-        let (symbol, counters, order) = (self.symbol.id, self.counters, &taker.order);
-        emit(events, || {
-            Event::Trade(Trade {
-                symbol,
-                trade_id: TradeId(counters.trade),
-                aggregate_id: counters.aggregate,
-                price,
-                quantity,
-                quote_amount: quote,
-                taker: Fill {
-                    order_id: order.order_id,
-                    uid: taker_uid,
-                    fee: taker_charge.fee,
-                    fee_asset: taker_charge.asset,
-                    executed: order.executed,
-                    cumulative_quote: order.cumulative_quote,
-                    status: order.status,
-                },
-                maker: Fill {
-                    order_id: maker_id,
-                    uid: maker_uid,
-                    fee: maker_charge.fee,
-                    fee_asset: maker_charge.asset,
-                    executed: filled.executed,
-                    cumulative_quote: maker_cumulative,
-                    status: maker_status,
-                },
-                taker_side: order.side,
-            })
-        });
+        let maker_fill = Fill {
+            order_id: maker_id,
+            uid: self.book.traders.at(maker_trader).uid,
+            fee: maker_charge.fee,
+            fee_asset: maker_charge.asset,
+            executed: filled.executed,
+            cumulative_quote: self.symbol.scale.quote_amount(filled.cumulative),
+            status: if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled },
+        };
+        let (taker_uid, maker_uid) = (taker.order.uid, maker_fill.uid);
+        self.tell_trade(
+            &taker.order,
+            (taker_charge.fee, taker_charge.asset),
+            maker_fill,
+            (price, quantity, quote),
+            events,
+        );
         if floor.limits.counts_orders() {
             floor.count_first_fills(taker_first.then_some(taker_uid), filled.first.then_some(maker_uid));
         }
@@ -298,52 +249,44 @@ impl Market {
         }
     }
 
-    /// How the trades of a walk are settled.
-    pub(crate) fn settlement(&self, taker: &Taker, floor: &Floor) -> Settlement {
-        let taker_buys = taker.order.side == Side::Buy;
-        let &Trader { base, quote, settings, .. } = self.book.traders.at(taker.trader);
-        let config = &self.symbol.config;
-        Settlement {
-            base,
-            quote,
-            base_fees: floor.accounts.fees_of(config.base),
-            quote_fees: floor.accounts.fees_of(config.quote),
-            is_plain: settings.commission_tier == 0 && config.commission.is_plain(),
-            buyer_rate: config.commission.standard.rate(!taker_buys, Side::Buy),
-            seller_rate: config.commission.standard.rate(taker_buys, Side::Sell),
-        }
-    }
-
-    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission, which is
-    /// the standard one alone. What the taker and the maker are charged.
+    /// A trade gets its number and is told. The fee and its asset are the taker's.
     #[inline(always)]
-    fn settle_plain(
-        &self,
-        taker_side: Side,
-        settlement: &Settlement,
-        maker: TraderIndex,
-        base: Amount,
-        quote: Amount,
-        floor: &mut Floor,
-    ) -> (Charge, Charge) {
-        let maker = self.book.traders.at(maker);
-        let (taker, maker) = ((settlement.base, settlement.quote), (maker.base, maker.quote));
-        let taker_buys = taker_side == Side::Buy;
-        let (buyer, seller) = if taker_buys { (taker, maker) } else { (maker, taker) };
-        let config = &self.symbol.config;
-        let rounding = config.commission.rounding;
-        let (buyer_fee, seller_fee) =
-            (settlement.buyer_rate.of(base, rounding), settlement.seller_rate.of(quote, rounding));
-        floor.accounts.settle_trade(
-            Leg { from: buyer.1, to: seller.1, fees: settlement.quote_fees, amount: quote, fee: seller_fee },
-            Leg { from: seller.0, to: buyer.0, fees: settlement.base_fees, amount: base, fee: buyer_fee },
-        );
-        let charge = |fee, asset| Charge { fee, asset, of_received: true };
-        let (buyer, seller) = (charge(buyer_fee, config.base), charge(seller_fee, config.quote));
-        if taker_buys { (buyer, seller) } else { (seller, buyer) }
+    pub(crate) fn tell_trade(
+        &mut self,
+        taker: &Order,
+        fee: (Amount, AssetId),
+        maker: Fill,
+        traded: (Price, Quantity, Amount),
+        events: &mut Vec<Event>,
+    ) {
+        self.counters.trade += 1;
+        let (symbol, counters) = (self.symbol.id, &self.counters);
+        let (price, quantity, quote_amount) = traded;
+        emit(events, || {
+            Event::Trade(Trade {
+                symbol,
+                trade_id: TradeId(counters.trade),
+                aggregate_id: counters.aggregate,
+                price,
+                quantity,
+                quote_amount,
+                taker: Fill {
+                    order_id: taker.order_id,
+                    uid: taker.uid,
+                    fee: fee.0,
+                    fee_asset: fee.1,
+                    executed: taker.executed,
+                    cumulative_quote: taker.cumulative_quote,
+                    status: taker.status,
+                },
+                maker,
+                taker_side: taker.side,
+            })
+        });
     }
 
-    /// The same whatever the symbol and the two accounts are charged.
+    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission. What the
+    /// taker and the maker are charged.
     fn settle(
         &self,
         taker: &Taker,
@@ -583,7 +526,8 @@ impl Taker {
     }
 
     /// Some of it traded.
-    fn fill(&mut self, quantity: Quantity, quote: Amount, floor: &Floor) {
+    #[inline]
+    pub(crate) fn fill(&mut self, quantity: Quantity, quote: Amount, floor: &Floor) {
         let order = &mut self.order;
         order.executed = order.executed.checked_add(quantity).expect("a fill is part of the order");
         order.cumulative_quote = order.cumulative_quote.plus(quote);

@@ -315,8 +315,7 @@ impl Market {
             let slot = self.book.admit(&house.order, house.trader);
             self.book.queue_at(slot, Ladder::of(side.opposite()), price);
             self.counters.aggregate += 1;
-            let settlement = self.settlement(taker, floor);
-            self.trade(taker, &settlement, slot, price, floor, events);
+            self.trade(taker, slot, price, floor, events);
             self.count_position(side, quantity);
         }
         if taker.order.open_quantity().is_zero() { Stopped::Done } else { Stopped::BookEmpty }
@@ -344,10 +343,9 @@ impl Market {
         }
         let mut house = self.house_order(side.opposite(), price, total, floor, events);
         self.counters.aggregate += 1;
-        let settlement = self.settlement(&house, floor);
         for (slot, limit, quantity) in fills {
             let from = self.book.traders.at(self.book.trader_of(slot)).quote;
-            self.trade(&mut house, &settlement, slot, price, floor, events);
+            self.trade(&mut house, slot, price, floor, events);
             if side == Side::Buy && price < limit {
                 let worth = |price| Notional::of(price, quantity).expect("checked when the order was accepted");
                 let better = self.symbol.scale.quote_amount(worth(limit).minus(worth(price)));
