@@ -10,6 +10,12 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// The CPU time of all threads of this process so far.
+pub fn process_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// The memory of this process that is in RAM, in bytes.
 pub fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("this is Linux");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::symbol::Symbol;
 use engine::{Event, Sequence, Time};
-use journal::{Answer, Applied, Caller, History, HistoryError, Published, Restored, Road};
+use journal::{Answering, Applied, Caller, History, HistoryError, Published, Restored, Road};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -47,10 +47,10 @@ impl InFlight {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// A command was answered, or refused at the door.
-    pub fn leave(&self) {
+    /// So many commands were answered, or refused at the door.
+    pub fn leave(&self, commands: u64) {
         // A caller that counted nothing must not wrap it to eternity.
-        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| Some(count.saturating_sub(commands)));
     }
 
     /// How many.
@@ -126,7 +126,7 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Starts the feed on what the journal publishes. `history` gives the trades from before.
+    /// Starts the feed on what the journal publishes, in the runtime in which callers wait. `history` gives the trades from before.
     /// Among other nodes (`is_clustered`), commands come from elsewhere too, and the log is the only clock.
     pub fn start(
         outlets: Outlets,
@@ -135,8 +135,9 @@ impl Feed {
         is_clustered: bool,
     ) -> std::io::Result<Feed> {
         let (at_end, ended) = oneshot::channel();
+        let worker = Worker::new(outlets, history, Answering::here(), is_clustered);
         let run = move || {
-            Worker::new(outlets, history, is_clustered).run(&published);
+            worker.run(&published);
             // Whoever does not wait for it does not want to know.
             let _ = at_end.send(());
         };
@@ -155,6 +156,7 @@ impl Feed {
 struct Worker {
     outlets: Outlets,
     history: History,
+    answering: Answering,
     publisher: Publisher,
     changes: Changes,
     is_clustered: bool,
@@ -163,9 +165,9 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(outlets: Outlets, history: History, is_clustered: bool) -> Worker {
+    fn new(outlets: Outlets, history: History, answering: Answering, is_clustered: bool) -> Worker {
         let publisher = Publisher::new(outlets.hub.clone(), outlets.views.clone(), outlets.klines.clone());
-        Worker { outlets, history, publisher, changes: Changes::default(), is_clustered, is_restored: false }
+        Worker { outlets, history, answering, publisher, changes: Changes::default(), is_clustered, is_restored: false }
     }
 
     fn run(mut self, published: &Receiver<Published>) {
@@ -256,12 +258,9 @@ impl Worker {
         if let Some(road) = road {
             stages.publish.record_durations(road.told - road.decided, applied.len() as u64);
         }
-        for (index, caller) in callers {
-            // Before the answer: who has it may submit the next one.
-            in_flight.leave();
-            // A caller that is gone needs no answer.
-            let _ = caller.send(Answer { applied: applied.clone(), index, road });
-        }
+        // Before the answers: who has one may submit the next command.
+        in_flight.leave(callers.len() as u64);
+        self.answering.tell(applied, callers, road);
         let is_rejection = |event: &&Event| matches!(event, Event::Rejected(_));
         let rejections = applied.events.iter().filter(is_rejection).count();
         counts.entries.fetch_add(1, Ordering::Relaxed);

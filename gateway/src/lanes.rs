@@ -70,7 +70,7 @@ impl Lanes {
         let (caller, answer) = oneshot::channel();
         self.in_flight.enter();
         let queued = submit(caller).map_err(|error| {
-            self.in_flight.leave();
+            self.in_flight.leave(1);
             match error {
                 // To a client both mean: not now.
                 SubmitError::Busy | SubmitError::NoSpace => ApiError::busy(),

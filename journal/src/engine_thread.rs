@@ -319,8 +319,9 @@ impl EngineThread {
         let road = (boot > 0).then(|| self.measure(applied.len(), callers.len(), laid, reached));
         self.next_deadline.set(&self.engine);
         self.applied.store(applied.last_sequence().0, Ordering::Release);
-        let kept = self.history.as_ref().is_none_or(|history| history.applied(applied.clone()));
-        let open = kept && self.publish(Published::Applied { applied, callers, road });
+        // History last: nobody waits for it.
+        let published = self.publish(Published::Applied { applied: applied.clone(), callers, road });
+        let open = published && self.history.as_ref().is_none_or(|history| history.applied(applied));
         if own {
             self.waiting.applied(origin.ticket);
         }

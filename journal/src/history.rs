@@ -21,6 +21,7 @@ use rocksdb::{DB, Direction, WriteBatch, WriteOptions};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::backlog::{Backlog, EVENTS_MAX};
 use crate::candle_filing::CandleFiling;
 use crate::database::family;
 use crate::failure::{Failure, HISTORY_REMEDY, StartError};
@@ -34,11 +35,13 @@ use crate::history_source::{RawRows, RowSource};
 use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
 use crate::record::{Applied, MarketTrade, execution_id};
 use crate::remote_history::RemoteHistory;
+use crate::runtime;
 use crate::stats::QueueDepth;
 use crate::sweeper::{HistoryDays, Sweeper};
 
-/// Entries that may wait to be written; when it is full, the engine waits.
-const QUEUE_MAX: usize = 256;
+/// The thread's priority: an order never waits for a core on which history is written. Not the lowest, for it must keep up in
+/// the long run.
+const NICENESS: i32 = 10;
 /// A batch is closed when so many commands are in it: the log's writer must not wait long for it.
 const BATCH_COMMANDS_MAX: usize = 1_024;
 /// How often it is looked whether history goes on from a state.
@@ -559,6 +562,7 @@ impl Rows<'_> {
 #[derive(Clone)]
 pub(crate) struct HistoryWriter {
     messages: Sender<Message>,
+    backlog: Backlog,
     database: Weak<DB>,
     watermark: watch::Receiver<Sequence>,
     settled: watch::Receiver<Option<Sequence>>,
@@ -586,10 +590,13 @@ impl HistoryWriter {
         failure: &Failure,
     ) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
         let watermark = watermark(&database)?;
-        let (messages, queue) = crossbeam_channel::bounded(QUEUE_MAX);
+        // Bounded by the backlog.
+        let (messages, queue) = crossbeam_channel::unbounded();
+        let backlog = Backlog::default();
         let (announced, settled) = (watch::Sender::new(watermark), watch::Sender::new(None));
         let writer = HistoryWriter {
             messages,
+            backlog: backlog.clone(),
             database: Arc::downgrade(&database),
             watermark: announced.subscribe(),
             settled: settled.subscribe(),
@@ -605,22 +612,34 @@ impl HistoryWriter {
             sweeper: Sweeper::new(days),
             failure: failure.clone(),
         };
-        Ok((writer, failure.spawn("history", move || thread.run())))
+        let run = move || {
+            let _reader = backlog.reader();
+            runtime::give_way(NICENESS);
+            thread.run(&backlog);
+        };
+        Ok((writer, failure.spawn("history", run)))
     }
 
     /// One that files nothing, and says that it has: history follows from the log, and is not what is being tested.
     #[cfg(test)]
     pub(crate) fn filing_nothing(database: &Arc<DB>, failure: &Failure) -> HistoryWriter {
         let (messages, queue) = crossbeam_channel::unbounded();
-        crate::runtime::thread(failure, "history", String::new, queue, |_| true);
+        let backlog = Backlog::default();
+        let taken = backlog.clone();
+        runtime::thread(failure, "history", String::new, queue, move |message| {
+            if let Message::Applied(applied) = message {
+                taken.taken(applied.events.len());
+            }
+            true
+        });
         let (_, watermark) = watch::channel(Sequence(u64::MAX));
         let (_, settled) = watch::channel(Some(Sequence(u64::MAX)));
-        HistoryWriter { messages, database: Arc::downgrade(database), watermark, settled }
+        HistoryWriter { messages, backlog, database: Arc::downgrade(database), watermark, settled }
     }
 
-    /// How many entries wait to be written.
+    /// How many events wait to be written.
     pub(crate) fn queue(&self) -> QueueDepth {
-        QueueDepth { depth: self.messages.len() as u64, bound: QUEUE_MAX as u64 }
+        QueueDepth { depth: self.backlog.events() as u64, bound: EVENTS_MAX as u64 }
     }
 
     /// The reading side.
@@ -634,8 +653,9 @@ impl HistoryWriter {
         self.messages.send(Message::Restored(state)).is_ok()
     }
 
-    /// Files what happened next; false when the thread has ended.
+    /// Files what happened next; waits only while there is no room for it. False when the thread has ended.
     pub(crate) fn applied(&self, applied: Arc<Applied>) -> bool {
+        self.backlog.add(applied.events.len());
         self.messages.send(Message::Applied(applied)).is_ok()
     }
 
@@ -683,7 +703,7 @@ struct Batch {
 }
 
 impl Thread {
-    fn run(mut self) {
+    fn run(mut self, backlog: &Backlog) {
         while let Some(message) = self.next_message() {
             let mut batch = Batch::after(self.watermark);
             let mut next = Some(message);
@@ -703,7 +723,10 @@ impl Thread {
                             return;
                         }
                     }
-                    Message::Applied(applied) => self.file(&applied, &mut batch),
+                    Message::Applied(applied) => {
+                        backlog.taken(applied.events.len());
+                        self.file(&applied, &mut batch);
+                    }
                     Message::Stop => stop = true,
                 }
                 let full = batch.commands >= BATCH_COMMANDS_MAX || stop;

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::simulation::Life;
 
 /// The lowest priority there is.
-const NICENESS: i32 = 19;
+const NICENESS_MAX: i32 = 19;
 
 /// A task of this node.
 pub(crate) fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> task::JoinHandle<T> {
@@ -48,12 +48,17 @@ pub(crate) async fn giving_way<T: Send + 'static>(
     let (reply, done) = oneshot::channel();
     let runtime = Handle::current();
     let run = move || {
-        // Where that is not allowed, it takes its share of the cores like all others.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
+        give_way(NICENESS_MAX);
         let _ = reply.send(runtime.block_on(work));
     };
     std::thread::Builder::new().name(name.into()).spawn(run)?;
     done.await.map_err(|_| io::Error::other(format!("the thread {name} panicked")))
+}
+
+/// This thread gives way to those that are less nice. Linux takes that for the thread, not for its process.
+pub(crate) fn give_way(niceness: i32) {
+    // Where that is not allowed, it takes its share of the cores like all others.
+    let _ = rustix::process::setpriority_process(None, niceness);
 }
 
 /// A thread that takes one job after the other from `queue`, until one says that it was the last or nobody is left to send any.

@@ -42,7 +42,7 @@ pub struct Queues {
     pub log_writer: QueueDepth,
     /// Entries before the engine.
     pub engine: QueueDepth,
-    /// Entries before history.
+    /// Events before history.
     pub history: QueueDepth,
     /// How many entries may wait for the feed.
     pub feed_bound: u64,

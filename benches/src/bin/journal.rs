@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use benches::machine::process_cpu_time;
 use clap::{Parser, Subcommand};
 use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
 use engine::{Amount, AssetId, Command, Event, SymbolId, Uid};
-use journal::{Answer, Bare, Node, NodeConfig, Published, Sequencer, Stats};
+use journal::{Answer, Answering, Bare, Node, NodeConfig, Published, Sequencer, Stats};
 use rocksdb::{DB, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
@@ -70,9 +71,10 @@ async fn main() {
 
 async fn measure_all(arguments: &Arguments) {
     println!(
-        "{:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12} {:>12} {:>8} {:>10} {:>8} {:>12}",
+        "{:>8} {:>12} {:>7} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10} {:>12} {:>12} {:>8} {:>10} {:>8} {:>12}",
         "clients",
         "commands/s",
+        "CPU us",
         "p50 us",
         "p99 us",
         "p99.9 us",
@@ -96,10 +98,11 @@ async fn measure(arguments: &Arguments, clients: usize) {
     let config = without_snapshots(folder.path());
     let (node, feed) = start(config.clone()).await;
     list(&node, clients).await;
-    let before = node.stats();
+    let (before, cpu) = (node.stats(), process_cpu_time());
     let (seconds, latencies) = run_clients(&node, clients, arguments.seconds).await;
     let after = node.stats();
     node.stop().await;
+    let cpu_us = (process_cpu_time() - cpu).as_secs_f64() * 1e6 / latencies.len() as f64;
     feed.join().expect("the feed does not panic");
     let journal = Journal::of(seconds, &latencies, &before, &after);
     let bare = bare(&folder.path().join("bare"), seconds.min(arguments.seconds), &journal);
@@ -110,7 +113,7 @@ async fn measure(arguments: &Arguments, clients: usize) {
     assert_eq!(node.stats().applied_sequence, after.applied_sequence);
     node.stop().await;
     feed.join().expect("the feed does not panic");
-    report(clients, &latencies, &journal, &bare, start_seconds, after.applied_sequence as f64 / start_seconds);
+    report(clients, cpu_us, &latencies, &journal, &bare, start_seconds, after.applied_sequence as f64 / start_seconds);
 }
 
 async fn measure_start(data: &Path) {
@@ -187,8 +190,8 @@ async fn rest(node: &Node, clients: usize, resting: u64) {
 /// So many clients in a closed loop: on one node; on the leader of three; on a follower; and on the bare cluster.
 async fn measure_cluster(arguments: &Arguments, rounds: usize) {
     println!(
-        "{:>8} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>8}",
-        "clients", "on", "commands/s", "p50 us", "p99 us", "p99.9 us", "per entry", "of bare"
+        "{:>8} {:>10} {:>12} {:>7} {:>10} {:>10} {:>10} {:>10} {:>8}",
+        "clients", "on", "commands/s", "CPU us", "p50 us", "p99 us", "p99.9 us", "per entry", "of bare"
     );
     for clients in &arguments.clients {
         let mut measured: [Vec<Run>; 4] = Default::default();
@@ -200,8 +203,9 @@ async fn measure_cluster(arguments: &Arguments, rounds: usize) {
         for (case, run) in [("one node", &one), ("leader", &on_leader), ("follower", &on_follower), ("bare", &bare)] {
             let ratio = run.rate / bare.rate;
             println!(
-                "{clients:>8} {case:>10} {:>12.0} {:>10.0} {:>10.0} {:>10.0} {:>10.1} {ratio:>8.2}",
+                "{clients:>8} {case:>10} {:>12.0} {:>7.2} {:>10.0} {:>10.0} {:>10.0} {:>10.1} {ratio:>8.2}",
                 run.rate,
+                run.cpu_us,
                 at(&run.latencies, 0.5),
                 at(&run.latencies, 0.99),
                 at(&run.latencies, 0.999),
@@ -218,6 +222,8 @@ async fn measure_cluster(arguments: &Arguments, rounds: usize) {
 struct Run {
     /// Commands a second.
     rate: f64,
+    /// CPU time of the whole process for each.
+    cpu_us: f64,
     /// Of a command; where nothing but openraft runs, of an entry. Ascending, in tenths of a microsecond.
     latencies: Vec<u32>,
     /// Commands in an entry, on average.
@@ -260,18 +266,20 @@ async fn measure_round(arguments: &Arguments, clients: usize) -> [Run; 4] {
 }
 
 async fn run(node: &Node, clients: usize, seconds: f64) -> Run {
-    let before = node.stats();
+    let (before, cpu) = (node.stats(), process_cpu_time());
     let (seconds, latencies) = run_clients(node, clients, seconds).await;
+    let cpu = process_cpu_time() - cpu;
     let entries = (node.stats().log_entries - before.log_entries).max(1);
     let commands = latencies.len() as f64;
-    Run { rate: commands / seconds, per_entry: commands / entries as f64, latencies }
+    let cpu_us = cpu.as_secs_f64() * 1e6 / commands;
+    Run { rate: commands / seconds, cpu_us, per_entry: commands / entries as f64, latencies }
 }
 
 /// Writers that each have one entry under way, as many as a node has at the most, and as there are commands for.
 async fn run_bare(leader: &Bare, clients: usize, per_entry: f64, seconds: f64) -> Run {
     let per_entry = (per_entry.round() as usize).clamp(1, clients);
     let entries_in_flight = clients.div_ceil(per_entry).min(NodeConfig::new("").entries_in_flight);
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), process_cpu_time());
     let writers = (0..entries_in_flight).map(async |writer| {
         let mut latencies = Vec::new();
         for number in 0u64.. {
@@ -286,10 +294,12 @@ async fn run_bare(leader: &Bare, clients: usize, per_entry: f64, seconds: f64) -
         latencies
     });
     let latencies = futures_util::future::join_all(writers).await;
-    let rate = latencies.iter().flatten().count() as f64 * per_entry as f64 / started.elapsed().as_secs_f64();
+    let commands = latencies.iter().flatten().count() as f64 * per_entry as f64;
+    let rate = commands / started.elapsed().as_secs_f64();
+    let cpu_us = (process_cpu_time() - cpu).as_secs_f64() * 1e6 / commands;
     let mut latencies = latencies.concat();
     latencies.sort_unstable();
-    Run { rate, latencies, per_entry: per_entry as f64 }
+    Run { rate, cpu_us, latencies, per_entry: per_entry as f64 }
 }
 
 /// Three nodes that form a cluster over loopback.
@@ -445,7 +455,8 @@ fn at(latencies: &[u32], part: f64) -> f64 {
 /// A node that has recovered, with a feed that does nothing but answer.
 async fn start(config: NodeConfig) -> (Node, JoinHandle<()>) {
     let (node, published) = Node::start(config).await.expect("the directory is whole");
-    let feed = std::thread::spawn(move || published.iter().for_each(answer));
+    let answering = Answering::here();
+    let feed = std::thread::spawn(move || published.iter().for_each(|published| answer(&answering, published)));
     node.recovered().await.expect("the log is whole");
     (node, feed)
 }
@@ -469,20 +480,18 @@ async fn ask(sequencer: &Sequencer, command: Command) -> Answer {
     answer.await.expect("the node goes on")
 }
 
-fn answer(published: Published) {
-    if let Published::Applied { applied, callers, .. } = published {
-        for (index, caller) in callers {
-            let _ = caller.send(Answer { applied: applied.clone(), index, road: None });
-        }
+fn answer(answering: &Answering, published: Published) {
+    if let Published::Applied { applied, callers, road } = published {
+        answering.tell(&applied, callers, road);
     }
 }
 
-fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &BareWrites, start_seconds: f64, replayed: f64) {
+fn report(clients: usize, cpu_us: f64, latencies: &[u32], journal: &Journal, bare: &BareWrites, start_seconds: f64, replayed: f64) {
     let (p99, p999) = (at(latencies, 0.99), at(latencies, 0.999));
     let ratio = journal.commands_per_second / bare.commands_per_second;
     let p50_ratio = journal.p50_us / bare.p50_us;
     println!(
-        "{clients:>8} {:>12.0} {:>10.0} {p99:>10.0} {p999:>10.0} {:>10.1} {:>10.0} {:>10.0} {:>12.0} {:>12.0} {ratio:>8.2} \
+        "{clients:>8} {:>12.0} {cpu_us:>7.2} {:>10.0} {p99:>10.0} {p999:>10.0} {:>10.1} {:>10.0} {:>10.0} {:>12.0} {:>12.0} {ratio:>8.2} \
          {p50_ratio:>10.2} {start_seconds:>8.2} {replayed:>12.0}",
         journal.commands_per_second,
         journal.p50_us,
@@ -494,6 +503,7 @@ fn report(clients: usize, latencies: &[u32], journal: &Journal, bare: &BareWrite
     );
     for (unit, value) in [
         ("commands/s", journal.commands_per_second),
+        ("CPU us per command", cpu_us),
         ("p50 us", journal.p50_us),
         ("p99 us", p99),
         ("p99.9 us", p999),
