@@ -1,8 +1,11 @@
 //! Risk: what each account has free and locked, how it is treated, and the sums that must agree.
 //!
-//! Money only moves here. Every step keeps two books: the balances, and for each asset the sum over all balances, which
-//! must equal deposits less withdrawals after every command ([`Accounts::assert_conserved`]). A balance is found once by
-//! uid and asset; from then on it is known by its place, which never changes.
+//! Money only moves here, in one of two ways. What goes from balance to balance stays within an asset and arrives whole, less
+//! a fee that goes to the fee account. What comes in or leaves is kept in two books: the balances, and for each asset the sum
+//! over all balances, which must equal deposits less withdrawals ([`Accounts::assert_conserved`]). A balance is found once
+//! by uid and asset; from then on it is known by its place, which never changes.
+
+mod run;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +16,8 @@ use crate::hashing::hash_of_uid;
 use crate::paged::Paged;
 use crate::prefetch::prefetch;
 use crate::units::{Amount, AssetId, Time, Uid};
+
+pub use run::{Pair, Run};
 
 /// The account that receives all fees. It cannot trade; operators withdraw from it.
 pub const FEE_ACCOUNT: Uid = Uid(0);
@@ -78,7 +83,7 @@ struct Account {
 struct Sums {
     /// Deposits less withdrawals.
     supply: Amount,
-    /// Free and locked over all accounts, kept step by step.
+    /// Free and locked over all accounts, kept step by step where something comes or goes.
     balances: Amount,
     /// Where its fees go.
     fees: BalanceIndex,
@@ -112,7 +117,7 @@ pub struct Accounts {
     /// The accounts whose order counts changed since the last report, in the same way.
     counted: Vec<u32>,
     /// Whether any sum was touched since the last [`Accounts::assert_conserved`].
-    changed_hands: bool,
+    supply_changed: bool,
     /// How often was reported.
     commands: u64,
 }
@@ -127,7 +132,7 @@ impl Accounts {
             sums: Vec::new(),
             moved: Vec::new(),
             counted: Vec::new(),
-            changed_hands: false,
+            supply_changed: false,
             commands: 1,
         };
         accounts.open(FEE_ACCOUNT);
@@ -312,6 +317,12 @@ impl Accounts {
         prefetch(&self.entries[at.0]);
     }
 
+    /// Deposits less withdrawals of an asset: no balance of it is more.
+    #[inline]
+    pub fn supply(&self, asset: AssetId) -> Amount {
+        self.sums[asset.0 as usize].supply
+    }
+
     /// Deposits less withdrawals, by asset id.
     pub fn supplies(&self) -> impl Iterator<Item = Amount> {
         self.sums.iter().map(|sums| sums.supply)
@@ -321,8 +332,10 @@ impl Accounts {
     pub fn deposit(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
         let sums = self.sums_mut(asset);
         sums.supply = sums.supply.checked_add(amount).ok_or(Rejection::Overflow)?;
+        sums.balances = sums.balances.plus(amount);
         let at = self.place(uid, asset);
-        self.add(at, amount);
+        let balance = &mut self.moved(at).balance;
+        balance.free = balance.free.plus(amount);
         Ok(())
     }
 
@@ -330,7 +343,7 @@ impl Accounts {
     pub fn withdraw(&mut self, uid: Uid, asset: AssetId, amount: Amount) -> Result<(), Rejection> {
         self.balance(uid, asset).free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
         let at = self.place(uid, asset);
-        let balance = self.moved(at);
+        let balance = &mut self.moved(at).balance;
         balance.free = balance.free.minus(amount);
         self.leave(asset, amount);
         Ok(())
@@ -339,7 +352,7 @@ impl Accounts {
     /// An amount that was locked for it leaves the exchange.
     pub fn withdraw_locked(&mut self, uid: Uid, asset: AssetId, amount: Amount) {
         let at = self.place(uid, asset);
-        let balance = self.moved(at);
+        let balance = &mut self.moved(at).balance;
         balance.locked = balance.locked.minus(amount);
         self.leave(asset, amount);
     }
@@ -347,12 +360,14 @@ impl Accounts {
     /// Lock an amount. Refused when it is not free.
     #[inline]
     pub fn hold(&mut self, at: BalanceIndex, amount: Amount) -> Result<(), Rejection> {
-        let free = self.at(at).free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
-        if !amount.is_zero() {
-            let balance = self.moved(at);
-            balance.free = free;
-            balance.locked = balance.locked.plus(amount);
+        if amount.is_zero() {
+            return Ok(());
         }
+        let Accounts { entries, moved, .. } = self;
+        let entry = &mut entries[at.0];
+        entry.balance.free = entry.balance.free.checked_sub(amount).ok_or(Rejection::InsufficientBalance)?;
+        entry.balance.locked = entry.balance.locked.plus(amount);
+        entry.note(at, moved);
         Ok(())
     }
 
@@ -360,36 +375,38 @@ impl Accounts {
     #[inline]
     pub fn release(&mut self, at: BalanceIndex, amount: Amount) {
         if !amount.is_zero() {
-            let balance = self.moved(at);
+            let balance = &mut self.moved(at).balance;
             balance.locked = balance.locked.minus(amount);
             balance.free = balance.free.plus(amount);
         }
     }
 
-    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account.
-    #[inline]
+    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account. Nothing comes
+    /// in or leaves, so neither sum of the asset changes; that all three are of one asset is what could be wrong here.
     pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
         let payer = self.moved(from);
-        payer.locked = payer.locked.minus(amount);
-        let asset = self.entries[from.0].asset;
-        let mut arrived = amount.minus(fee);
+        payer.balance.locked = payer.balance.locked.minus(amount);
+        let asset = payer.asset;
         let receiver = self.moved(to);
-        receiver.free = receiver.free.plus(arrived);
+        receiver.balance.free = receiver.balance.free.plus(amount.minus(fee));
+        assert!(receiver.asset == asset, "a settlement is in one asset");
         if !fee.is_zero() {
-            let fees = self.moved(self.sums[asset.0 as usize].fees);
-            fees.free = fees.free.plus(fee);
-            arrived = arrived.plus(fee);
+            self.collect(asset, fee);
         }
-        let balances = &mut self.sums_mut(asset).balances;
-        *balances = balances.minus(amount).plus(arrived);
+    }
+
+    /// Where the fees of an asset go.
+    pub fn fees_of(&self, asset: AssetId) -> BalanceIndex {
+        self.sums[asset.0 as usize].fees
     }
 
     /// A fee out of what is locked.
     pub fn charge_locked(&mut self, from: BalanceIndex, fee: Amount) {
         if !fee.is_zero() {
             let payer = self.moved(from);
-            payer.locked = payer.locked.minus(fee);
-            self.move_fee(from, fee);
+            payer.balance.locked = payer.balance.locked.minus(fee);
+            let asset = payer.asset;
+            self.collect(asset, fee);
         }
     }
 
@@ -399,9 +416,11 @@ impl Accounts {
             return false;
         }
         let from = self.place(uid, asset);
-        let payer = self.moved(from);
+        let payer = &mut self.moved(from).balance;
         payer.free = payer.free.minus(fee);
-        self.move_fee(from, fee);
+        if !fee.is_zero() {
+            self.collect(asset, fee);
+        }
         true
     }
 
@@ -452,11 +471,11 @@ impl Accounts {
         }
     }
 
-    /// For the assets of which something came, went or changed hands since the last report: what is on the accounts is what
-    /// came in and did not leave. A hold and a release move an amount within a balance.
+    /// For the assets of which something came in or went since the last report: what is on the accounts is what came in and did
+    /// not leave. All else moves an amount from one balance to another of its asset, and is checked where it does.
     #[inline]
     pub fn assert_conserved(&mut self) {
-        if std::mem::take(&mut self.changed_hands) {
+        if std::mem::take(&mut self.supply_changed) {
             for at in &self.moved {
                 let asset = self.entries[at.0].asset;
                 let sums = &self.sums[asset.0 as usize];
@@ -486,29 +505,15 @@ impl Accounts {
         &mut self.accounts[at as usize]
     }
 
-    fn add(&mut self, to: BalanceIndex, amount: Amount) {
-        let balance = self.moved(to);
-        balance.free = balance.free.plus(amount);
-        let asset = self.entries[to.0].asset;
-        let sums = self.sums_mut(asset);
-        sums.balances = sums.balances.plus(amount);
-    }
-
+    /// The fee account gets what was taken off another one.
     fn collect(&mut self, asset: AssetId, fee: Amount) {
-        if !fee.is_zero() {
-            self.add(self.sums[asset.0 as usize].fees, fee);
-        }
+        let fees = &mut self.moved(self.fees_of(asset)).balance;
+        fees.free = fees.free.plus(fee);
     }
 
-    fn move_fee(&mut self, from: BalanceIndex, fee: Amount) {
-        let asset = self.entries[from.0].asset;
-        let sums = self.sums_mut(asset);
-        sums.balances = sums.balances.minus(fee);
-        self.collect(asset, fee);
-    }
-
+    /// The sums of an asset about to change.
     fn sums_mut(&mut self, asset: AssetId) -> &mut Sums {
-        self.changed_hands = true;
+        self.supply_changed = true;
         &mut self.sums[asset.0 as usize]
     }
 
@@ -520,13 +525,22 @@ impl Accounts {
 
     /// The balance about to be moved.
     #[inline]
-    fn moved(&mut self, at: BalanceIndex) -> &mut Balance {
-        let entry = &mut self.entries[at.0];
-        if !entry.has_moved {
-            entry.has_moved = true;
-            self.moved.push(at);
+    fn moved(&mut self, at: BalanceIndex) -> &mut Entry {
+        let Accounts { entries, moved, .. } = self;
+        let entry = &mut entries[at.0];
+        entry.note(at, moved);
+        entry
+    }
+}
+
+impl Entry {
+    /// That it moved is known from now on.
+    #[inline]
+    fn note(&mut self, at: BalanceIndex, moved: &mut Vec<BalanceIndex>) {
+        if !self.has_moved {
+            self.has_moved = true;
+            moved.push(at);
         }
-        &mut entry.balance
     }
 }
 

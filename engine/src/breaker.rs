@@ -29,9 +29,12 @@ impl Breaker {
         push(&mut self.highest, now, price, |kept| kept <= price);
         let lowest = self.lowest.front().map_or(price, |&(_, lowest)| lowest);
         let highest = self.highest.front().map_or(price, |&(_, highest)| highest);
-        let above = Multiplier(Multiplier::ONE.0.saturating_add(rule.trip.0)).of_rounded_up(lowest);
-        let below = Multiplier(Multiplier::ONE.0.saturating_sub(rule.trip.0)).of(highest);
-        (price >= above && price > lowest) || (price <= below && price < highest)
+        // Multiplied out: a division for each trade would cost more than all the rest here.
+        let times = |price: Price, multiplier: u64| u128::from(price.0) * u128::from(multiplier);
+        let one = Multiplier::ONE.0;
+        let is_above = times(price, one) >= times(lowest, one.saturating_add(rule.trip.0)) || price.0 == u64::MAX;
+        let is_below = times(price, one) <= times(highest, one.saturating_sub(rule.trip.0));
+        (is_above && price > lowest) || (is_below && price < highest)
     }
 
     /// Whether it can have seen this by `now`.
@@ -55,6 +58,10 @@ impl Breaker {
 
 /// A price goes to the end; those that it makes pointless go.
 fn push(prices: &mut VecDeque<(Time, Price)>, now: Time, price: Price, pointless: impl Fn(Price) -> bool) {
+    if let Some(last) = prices.back_mut().filter(|last| last.1 == price) {
+        last.0 = now;
+        return;
+    }
     while prices.back().is_some_and(|&(_, kept)| pointless(kept)) {
         prices.pop_back();
     }

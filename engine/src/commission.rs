@@ -24,6 +24,18 @@ pub enum FeeRounding {
     Up,
 }
 
+impl FeeRounding {
+    /// What is added to billionths before they are cut off: less than a whole one.
+    #[inline]
+    fn bias(self) -> u64 {
+        match self {
+            FeeRounding::HalfUp => FeeRate::ONE / 2,
+            FeeRounding::Down => 0,
+            FeeRounding::Up => FeeRate::ONE - 1,
+        }
+    }
+}
+
 /// What part of an amount is paid, in billionths: 0.001 (ten basis points) is 1,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
@@ -65,15 +77,7 @@ impl FeeRate {
     /// The part of `received`, rounded to its smallest unit. Never more than `received`, and nothing at a rate of zero.
     #[inline]
     pub fn of(self, received: Amount, rounding: FeeRounding) -> Amount {
-        let rate = u64::from(self.0);
-        if rate == 0 {
-            return Amount::ZERO;
-        }
-        let bias = match rounding {
-            FeeRounding::HalfUp => Self::ONE / 2,
-            FeeRounding::Down => 0,
-            FeeRounding::Up => Self::ONE - 1,
-        };
+        let (rate, bias) = (u64::from(self.0), rounding.bias());
         // Most amounts are small enough for one multiplication in 64 bits, which is many times faster than in 128.
         let small = u64::try_from(received.0).ok().and_then(|received| received.checked_mul(rate));
         if let Some(product) = small.and_then(|product| product.checked_add(bias)) {
@@ -170,6 +174,13 @@ pub struct Parts {
 }
 
 impl Commission {
+    /// Whether a trade pays nothing but the standard part out of what it brings, whoever trades.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        let none = CommissionRates::default();
+        self.by_lot.is_none() && self.discount.is_none() && self.special == none && self.tax == none
+    }
+
     /// What one side of a trade owes of what it `received`; `tier` replaces the standard rates.
     #[inline]
     pub fn parts(&self, tier: Option<&CommissionRates>, is_maker: bool, side: Side, received: Amount) -> Parts {

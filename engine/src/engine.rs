@@ -530,10 +530,8 @@ impl Engine {
         if market.desk.is_some() {
             market.show_quote(&self.floor, events);
         }
-        if market.symbol.config.circuit_breaker.is_some() {
+        if !market.walks.is_empty() {
             self.check_breaker(symbol, events);
-        } else {
-            market.walks.clear();
         }
         Ok(())
     }
@@ -585,27 +583,27 @@ impl Engine {
     /// The prices of the command may halt the symbol.
     fn check_breaker(&mut self, symbol: SymbolId, events: &mut Vec<Event>) {
         let market = &mut self.markets[symbol.0 as usize];
-        let walks = std::mem::take(&mut market.walks);
+        let Some(rule) = market.symbol.config.circuit_breaker else { return market.walks.clear() };
         let now = self.floor.now;
-        if let Some(rule) = market.symbol.config.circuit_breaker {
-            let prices = walks.iter().flat_map(|&(first, last)| [first, last]);
-            // Every price is seen, so that each counts for what comes after.
-            let tripped = prices.fold(false, |tripped, price| market.breaker.trips(rule, now, price) | tripped);
-            if tripped && market.symbol.status == SymbolStatus::Trading {
-                market.symbol.status = SymbolStatus::Halt;
-                market.breaker.forget();
-                let until = (rule.halt_seconds > 0).then(|| Time(now.0 + u64::from(rule.halt_seconds) * 1_000_000));
-                market.breaker.resumes_at = until;
-                if let Some(at) = until {
-                    self.timers.set(at, Deadline::Resume(symbol));
-                }
-                let cause = StatusCause::CircuitBreaker { until };
-                events.push(Event::SymbolStatusChanged { symbol, status: SymbolStatus::Halt, cause });
+        let mut tripped = false;
+        // Every price is seen, so that each counts for what comes after; once, where a walk had but one.
+        for (first, last) in market.walks.drain(..) {
+            tripped |= market.breaker.trips(rule, now, first);
+            if last != first {
+                tripped |= market.breaker.trips(rule, now, last);
             }
         }
-        // The vector is used again.
-        self.markets[symbol.0 as usize].walks = walks;
-        self.markets[symbol.0 as usize].walks.clear();
+        if tripped && market.symbol.status == SymbolStatus::Trading {
+            market.symbol.status = SymbolStatus::Halt;
+            market.breaker.forget();
+            let until = (rule.halt_seconds > 0).then(|| Time(now.0 + u64::from(rule.halt_seconds) * 1_000_000));
+            market.breaker.resumes_at = until;
+            if let Some(at) = until {
+                self.timers.set(at, Deadline::Resume(symbol));
+            }
+            let cause = StatusCause::CircuitBreaker { until };
+            events.push(Event::SymbolStatusChanged { symbol, status: SymbolStatus::Halt, cause });
+        }
     }
 
     fn set_countdown(&mut self, uid: Uid, symbol: SymbolId, milliseconds: u64, events: &mut Vec<Event>) -> Decision {

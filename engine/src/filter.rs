@@ -67,10 +67,10 @@ impl Symbol {
     }
 
     /// PERCENT_PRICE and PERCENT_PRICE_BY_SIDE, where there is a reference price.
+    #[inline]
     pub fn check_percent_price(&self, side: Side, price: Price, reference: Option<Price>) -> Result<(), Rejection> {
-        let (Some(range), Some(reference)) = (self.config.percent_price, reference) else { return Ok(()) };
-        let (low, high) = range.bounds(side, reference);
-        (low..=high).contains(&price).then_some(()).ok_or(Rejection::PercentPrice)
+        let (Some(range), Some(reference)) = (&self.config.percent_price, reference) else { return Ok(()) };
+        range.contains(side, reference, price).then_some(()).ok_or(Rejection::PercentPrice)
     }
 
     /// NOTIONAL of an order with a price.
@@ -108,15 +108,21 @@ impl Symbol {
 }
 
 impl PriceRange {
-    /// The lowest and highest price of an order of that side around a reference.
-    pub fn bounds(&self, side: Side, reference: Price) -> (Price, Price) {
+    /// Whether an order of that side may have a price where the reference is this. A bound that no price reaches is the highest
+    /// price.
+    #[inline]
+    pub fn contains(&self, side: Side, reference: Price, price: Price) -> bool {
         let (down, up) = match side {
             Side::Buy => (self.bid_down, self.bid_up),
             Side::Sell => (self.ask_down, self.ask_up),
         };
-        let low = if down == Multiplier(0) { Price(0) } else { down.of_rounded_up(reference) };
-        let high = if up == Multiplier(0) { Price(u64::MAX) } else { up.of(reference) };
-        (low, high)
+        // Multiplied out, for a division costs more than all other filters together. Down is a bound that is rounded up and up
+        // one that is rounded down, so whole prices compare in the same way.
+        let times = |price: Price, multiplier: Multiplier| u128::from(price.0) * u128::from(multiplier.0);
+        let price_once = times(price, Multiplier::ONE);
+        let high_enough = price_once >= times(reference, down) || price.0 == u64::MAX;
+        let low_enough = up == Multiplier(0) || price_once <= times(reference, up);
+        high_enough && low_enough
     }
 }
 
@@ -136,6 +142,25 @@ mod tests {
     use super::*;
     use crate::symbol::SymbolConfig;
     use crate::units::{AssetId, SymbolId};
+
+    #[test]
+    fn a_price_is_within_the_bounds_rounded_into_the_range() {
+        let bounds = |range: &PriceRange, reference| {
+            let low = if range.bid_down.0 == 0 { Price(0) } else { range.bid_down.of_rounded_up(reference) };
+            let high = if range.bid_up.0 == 0 { Price(u64::MAX) } else { range.bid_up.of(reference) };
+            low..=high
+        };
+        let numbers = [0, 1, 2, 99, 100, 101, 33_333_333, 99_999_999, 100_000_000, 100_000_001, u64::MAX - 1, u64::MAX];
+        for (&up, &down) in numbers.iter().flat_map(|up| numbers.iter().map(move |down| (up, down))) {
+            let [bid_up, bid_down] = [up, down].map(Multiplier);
+            let range = PriceRange { bid_up, bid_down, ask_up: bid_down, ask_down: bid_up };
+            for (&reference, &price) in numbers.iter().flat_map(|one| numbers.iter().map(move |other| (one, other))) {
+                let (reference, price) = (Price(reference), Price(price));
+                let expected = bounds(&range, reference).contains(&price);
+                assert_eq!(range.contains(Side::Buy, reference, price), expected, "{price} of {reference}, {range:?}");
+            }
+        }
+    }
 
     #[test]
     fn an_iceberg_of_endless_parts_is_refused_where_the_symbol_sets_no_limit() {

@@ -29,6 +29,7 @@ mod checks;
 mod placing;
 mod preview;
 mod matching;
+mod sweep;
 mod trigger;
 pub mod quotes;
 pub mod order_list;

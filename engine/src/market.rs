@@ -150,6 +150,7 @@ impl Market {
 
     /// What the symbol is worth, for filters and the price range: what an operator said, else the average of the last
     /// minutes, else the last price.
+    #[inline]
     pub fn reference(&mut self, now: Time) -> Option<Price> {
         if self.reference_price.is_some() {
             return self.reference_price;

@@ -1,10 +1,13 @@
 //! A taker walks the book: price-time priority, trades at the maker's price, self-trade prevention, settlement.
 
 use crate::book::{Ladder, Slot};
+use crate::commission::FeeRounding;
 use crate::event::{Event, ExpiryReason, Fill, PreventedMatch, Trade, emit};
 use crate::market::{Effect, Floor, Market, reaches};
 use crate::order::{Order, OrderStatus, SelfTradePrevention, Side};
 use crate::order_list::OrderEnd;
+use crate::sweep::Sweep;
+use crate::symbol::PriceRange;
 use crate::trader::{Trader, TraderIndex};
 use crate::units::{Amount, AssetId, Notional, PreventedMatchId, Price, Quantity, TradeId};
 
@@ -53,32 +56,39 @@ struct Charge {
 impl Market {
     /// The taker trades with what it reaches until it is filled or nothing more is in reach. Says how it ended; says
     /// nothing of what becomes of the rest.
+    #[inline]
     pub fn walk(&mut self, taker: &mut Taker, floor: &mut Floor, events: &mut Vec<Event>) -> Stopped {
         if self.desk.is_some() {
             return self.walk_house(taker, floor, events);
         }
+        // Most orders reach nothing.
+        match self.book.best_price(Ladder::of(taker.order.side.opposite())) {
+            None => Stopped::BookEmpty,
+            Some(best) if !taker.reaches(best) => Stopped::OutOfReach,
+            Some(_) => self.walk_levels(taker, floor, events),
+        }
+    }
+
+    /// The same from level to level.
+    fn walk_levels(&mut self, taker: &mut Taker, floor: &mut Floor, events: &mut Vec<Event>) -> Stopped {
         let side = taker.order.side;
         let against = Ladder::of(side.opposite());
-        let is_market = taker.order.order_type.is_market();
-        let Some(best) = self.book.best_price(against) else { return Stopped::BookEmpty };
-        if !is_market && !reaches(side, taker.order.price, best) {
-            return Stopped::OutOfReach;
-        }
-        let (low, high) = self.execution_range(side, floor);
+        let range = self.execution_range(floor);
+        let mut sweep = self.sweep(taker, floor);
         let mut prices: Option<(Price, Price)> = None;
         let stopped = loop {
             if taker.order.open_quantity().is_zero() {
                 break Stopped::Done;
             }
             let Some(price) = self.book.best_price(against) else { break Stopped::BookEmpty };
-            if !is_market && !reaches(side, taker.order.price, price) {
+            if !taker.reaches(price) {
                 break Stopped::OutOfReach;
             }
-            if price < low || price > high {
+            if !may_execute(range, side, price) {
                 break Stopped::OutOfRange;
             }
             let before = self.counters.trade;
-            let (changed, prevented) = self.meet_level(taker, against, price, floor, events);
+            let (changed, prevented) = self.meet_level(taker, &mut sweep, against, price, floor, events);
             if changed {
                 self.report_level(side.opposite(), price, events);
             }
@@ -89,6 +99,7 @@ impl Market {
                 break Stopped::Prevented;
             }
         };
+        self.finish_sweep(taker, &mut sweep, floor);
         if let Some((first, last)) = prices {
             self.set_last_price(last, floor);
             self.walks.push((first, last));
@@ -96,11 +107,11 @@ impl Market {
         stopped
     }
 
-    /// The prices at which a taker of that side may trade now.
-    pub fn execution_range(&mut self, side: Side, floor: &Floor) -> (Price, Price) {
-        let everything = (Price(0), Price(u64::MAX));
-        let Some(range) = self.symbol.config.execution_range else { return everything };
-        self.reference(floor.now).map_or(everything, |reference| range.bounds(side, reference))
+    /// The price range execution rule and what it goes by now, where it holds.
+    #[inline]
+    pub fn execution_range(&mut self, floor: &Floor) -> Option<(PriceRange, Price)> {
+        let range = self.symbol.config.execution_range?;
+        Some((range, self.reference(floor.now)?))
     }
 
     /// What stops and conversions of commissions go by from now on.
@@ -116,6 +127,7 @@ impl Market {
     fn meet_level(
         &mut self,
         taker: &mut Taker,
+        sweep: &mut Sweep,
         against: Ladder,
         price: Price,
         floor: &mut Floor,
@@ -125,15 +137,20 @@ impl Market {
         while !taker.order.open_quantity().is_zero() {
             let Some(level) = self.book.best(against).filter(|level| level.price == price) else { break };
             let maker = self.book.first_at(level);
-            match self.prevention(taker, maker) {
+            let prevention = if sweep.may_prevent { self.prevention(taker, maker) } else { SelfTradePrevention::None };
+            match prevention {
                 SelfTradePrevention::None => {
                     if !std::mem::replace(&mut traded, true) {
                         self.counters.aggregate += 1;
                     }
-                    self.trade(taker, maker, price, floor, events);
                     changed = true;
+                    if !self.sweep_order(taker, maker, price, sweep, floor, events) {
+                        self.finish_sweep(taker, sweep, floor);
+                        self.trade(taker, maker, price, floor, events);
+                    }
                 }
                 mode => {
+                    self.finish_sweep(taker, sweep, floor);
                     changed |= mode != SelfTradePrevention::ExpireTaker;
                     if self.prevent(taker, maker, mode, price, floor, events) {
                         return (changed, true);
@@ -165,7 +182,6 @@ impl Market {
     }
 
     /// One match of the taker with a maker, at the maker's price or, in a quote-driven symbol, the house's.
-    #[inline]
     pub(crate) fn trade(
         &mut self,
         taker: &mut Taker,
@@ -184,11 +200,8 @@ impl Market {
         taker.fill(quantity, quote, floor);
         let filled = self.book.fill(maker, quantity, notional, floor.now);
 
-        let parties = match taker.order.side {
-            Side::Buy => Parties { buyer: taker.trader, seller: maker_trader },
-            Side::Sell => Parties { buyer: maker_trader, seller: taker.trader },
-        };
-        let (taker_charge, maker_charge) = self.settle(taker, &parties, quantity, quote, floor);
+        let base = self.symbol.scale.base_amount(quantity);
+        let (taker_charge, maker_charge) = self.settle(taker, maker_trader, quantity, quote, floor);
         if taker.order.side == Side::Buy && !taker.order.order_type.is_market() && price < taker.order.price {
             let limit = Notional::of(taker.order.price, quantity).expect("checked when the order was accepted");
             let improvement = self.symbol.scale.quote_amount(limit.minus(notional));
@@ -198,40 +211,23 @@ impl Market {
             self.average.trade(floor.now, self.symbol.config.average_price_minutes, notional, quantity);
         }
 
-        self.counters.trade += 1;
-        let (taker_uid, maker_uid) = (taker.order.uid, self.book.traders.at(maker_trader).uid);
-        let maker_cumulative = self.symbol.scale.quote_amount(filled.cumulative);
-        let maker_status = if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled };
-        let (symbol, counters, order) = (self.symbol.id, self.counters, &taker.order);
-        emit(events, || {
-            Event::Trade(Trade {
-                symbol,
-                trade_id: TradeId(counters.trade),
-                aggregate_id: counters.aggregate,
-                price,
-                quantity,
-                quote_amount: quote,
-                taker: Fill {
-                    order_id: order.order_id,
-                    uid: taker_uid,
-                    fee: taker_charge.fee,
-                    fee_asset: taker_charge.asset,
-                    executed: order.executed,
-                    cumulative_quote: order.cumulative_quote,
-                    status: order.status,
-                },
-                maker: Fill {
-                    order_id: maker_id,
-                    uid: maker_uid,
-                    fee: maker_charge.fee,
-                    fee_asset: maker_charge.asset,
-                    executed: filled.executed,
-                    cumulative_quote: maker_cumulative,
-                    status: maker_status,
-                },
-                taker_side: order.side,
-            })
-        });
+        let maker_fill = Fill {
+            order_id: maker_id,
+            uid: self.book.traders.at(maker_trader).uid,
+            fee: maker_charge.fee,
+            fee_asset: maker_charge.asset,
+            executed: filled.executed,
+            cumulative_quote: self.symbol.scale.quote_amount(filled.cumulative),
+            status: if filled.closed { OrderStatus::Filled } else { OrderStatus::PartiallyFilled },
+        };
+        let (taker_uid, maker_uid) = (taker.order.uid, maker_fill.uid);
+        self.tell_trade(
+            &taker.order,
+            (taker_charge.fee, taker_charge.asset),
+            maker_fill,
+            (price, quantity, quote),
+            events,
+        );
         if floor.limits.counts_orders() {
             floor.count_first_fills(taker_first.then_some(taker_uid), filled.first.then_some(maker_uid));
         }
@@ -239,7 +235,6 @@ impl Market {
         if maker_list.is_none() && taker_list.is_none() {
             return;
         }
-        let base = self.symbol.scale.base_amount(quantity);
         for (list, order_id, charge, trader, side, closed) in [
             (maker_list, maker_id, &maker_charge, maker_trader, taker.order.side.opposite(), filled.closed),
             (taker_list, taker.order.order_id, &taker_charge, taker.trader, taker.order.side, false),
@@ -254,17 +249,58 @@ impl Market {
         }
     }
 
-    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission.
-    #[inline]
+    /// A trade gets its number and is told. The fee and its asset are the taker's.
+    #[inline(always)]
+    pub(crate) fn tell_trade(
+        &mut self,
+        taker: &Order,
+        fee: (Amount, AssetId),
+        maker: Fill,
+        traded: (Price, Quantity, Amount),
+        events: &mut Vec<Event>,
+    ) {
+        self.counters.trade += 1;
+        let (symbol, counters) = (self.symbol.id, &self.counters);
+        let (price, quantity, quote_amount) = traded;
+        emit(events, || {
+            Event::Trade(Trade {
+                symbol,
+                trade_id: TradeId(counters.trade),
+                aggregate_id: counters.aggregate,
+                price,
+                quantity,
+                quote_amount,
+                taker: Fill {
+                    order_id: taker.order_id,
+                    uid: taker.uid,
+                    fee: fee.0,
+                    fee_asset: fee.1,
+                    executed: taker.executed,
+                    cumulative_quote: taker.cumulative_quote,
+                    status: taker.status,
+                },
+                maker,
+                taker_side: taker.side,
+            })
+        });
+    }
+
+    /// The buyer's quote goes to the seller and the seller's base to the buyer, each less the receiver's commission. What the
+    /// taker and the maker are charged.
     fn settle(
         &self,
         taker: &Taker,
-        parties: &Parties,
+        maker: TraderIndex,
         quantity: Quantity,
         quote: Amount,
         floor: &mut Floor,
     ) -> (Charge, Charge) {
         let taker_buys = taker.order.side == Side::Buy;
+        let parties = &if taker_buys {
+            Parties { buyer: taker.trader, seller: maker }
+        } else {
+            Parties { buyer: maker, seller: taker.trader }
+        };
         let base = self.symbol.scale.base_amount(quantity);
         let (buyer, seller) = (self.book.traders.at(parties.buyer), self.book.traders.at(parties.seller));
         let config = &self.symbol.config;
@@ -362,7 +398,7 @@ impl Market {
         let (received, side) = received;
         let tier = floor.desk.tier(trader.settings.commission_tier);
         let parts = self.symbol.config.commission.parts(tier, is_maker, side, received);
-        let reduced = discount.rate.of(parts.standard, crate::commission::FeeRounding::HalfUp);
+        let reduced = discount.rate.of(parts.standard, FeeRounding::HalfUp);
         let owed = reduced.plus(parts.others);
         let owed_in = if side == Side::Buy { self.symbol.config.base } else { self.symbol.config.quote };
         let fee = floor.desk.convert(owed, owed_in, discount.asset)?;
@@ -476,9 +512,22 @@ impl Market {
     }
 }
 
+/// Whether the price range execution rule lets a taker of that side trade at a price.
+#[inline]
+pub fn may_execute(range: Option<(PriceRange, Price)>, side: Side, price: Price) -> bool {
+    range.is_none_or(|(range, reference)| range.contains(side, reference, price))
+}
+
 impl Taker {
+    /// Whether it may trade at a price.
+    #[inline]
+    fn reaches(&self, price: Price) -> bool {
+        self.order.order_type.is_market() || reaches(self.order.side, self.order.price, price)
+    }
+
     /// Some of it traded.
-    fn fill(&mut self, quantity: Quantity, quote: Amount, floor: &Floor) {
+    #[inline]
+    pub(crate) fn fill(&mut self, quantity: Quantity, quote: Amount, floor: &Floor) {
         let order = &mut self.order;
         order.executed = order.executed.checked_add(quantity).expect("a fill is part of the order");
         order.cumulative_quote = order.cumulative_quote.plus(quote);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::book::{Ladder, Level};
 use crate::market::{Floor, Market, reaches};
-use crate::matching::{Stopped, Taker};
+use crate::matching::{Stopped, Taker, may_execute};
 use crate::order::{SelfTradePrevention, Side};
 use crate::units::{Amount, Notional, Price, Quantity};
 
@@ -47,7 +47,7 @@ impl Market {
         }
         let side = taker.order.side;
         let limit = (!taker.order.order_type.is_market()).then_some(taker.order.price);
-        let (low, high) = self.execution_range(side, floor);
+        let range = self.execution_range(floor);
         let trader = self.book.traders.at(taker.trader);
         let may_prevent = taker.order.self_trade_prevention != SelfTradePrevention::None
             && (trader.open_by_side[side.opposite() as usize] > 0 || trader.settings.trade_group.is_some());
@@ -61,7 +61,7 @@ impl Market {
                 steps.preview.stopped = Stopped::Done;
                 return Some(steps.preview);
             }
-            if level.price < low || level.price > high {
+            if !may_execute(range, side, level.price) {
                 steps.preview.stopped = Stopped::OutOfRange;
                 return Some(steps.preview);
             }

@@ -223,6 +223,11 @@ impl Scale {
         Amount(u128::from(notional.0) * u128::from(self.notional))
     }
 
+    /// The same of many orders' worth together: each of them fits, and they are part of the asset's supply.
+    pub fn quote_amounts(self, notional: u128) -> Amount {
+        Amount(notional.checked_mul(u128::from(self.notional)).expect("amount over its range"))
+    }
+
     /// The most tick-lots that `quote` pays for.
     pub fn whole_notional(self, quote: Amount) -> Notional {
         Notional(u64::try_from(quote.0 / u128::from(self.notional)).unwrap_or(u64::MAX))
