@@ -4,22 +4,18 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::flow::{Action, Commands, Step, exchange};
+use benches::flow::{Commands, exchange, resting};
 use benches::machine::{cpu_time, resident};
 use benches::{Figure, grouped};
-use engine::order::Side;
 use engine::{Engine, Snapshot};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
 const ORDERS: u64 = 10_000_000;
 const ACCOUNTS: u64 = 1_000_000;
-const SYMBOLS: u64 = 10;
+const SYMBOLS: u16 = 10;
 /// Of each side of each symbol.
 const LEVELS: u64 = 20_000;
 /// Bids rest below it and asks above.
 const MIDDLE: u64 = 1_000_000;
-const SEED: u64 = 1;
 
 fn main() {
     // A part of it for a quick look.
@@ -77,22 +73,12 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
 
 fn filled(orders: u64, accounts: u64) -> Engine {
     // A seller sells in one symbol.
-    let sellers = (0..accounts).map(|user| (user, (user % SYMBOLS) as u16));
-    let mut engine = exchange(SYMBOLS as u16, accounts, sellers);
-    let mut commands = Commands::new(SYMBOLS as u16, orders as usize);
-    let mut random = StdRng::seed_from_u64(SEED);
+    let sellers = (0..accounts).map(|user| (user, (user % u64::from(SYMBOLS)) as u16));
+    let mut engine = exchange(SYMBOLS, accounts, sellers);
+    let mut commands = Commands::new(SYMBOLS, orders as usize);
     let mut events = Vec::new();
-    for order in 1..=orders {
-        let user = random.random_range(0..accounts);
-        let away = random.random_range(1..=LEVELS);
-        let (side, price) = match random.random_range(0..2) {
-            0 => (Side::Buy, MIDDLE - away),
-            _ => (Side::Sell, MIDDLE + away),
-        };
-        let symbol = (user % SYMBOLS) as u16;
-        let quantity = random.random_range(1..1_000);
-        let (time, command) =
-            commands.make(&Step { action: Action::Limit, side, symbol, order, user, price, quantity });
+    for step in resting(SYMBOLS, accounts, orders, LEVELS, MIDDLE) {
+        let (time, command) = commands.make(&step);
         events.clear();
         engine.apply(time, &command, &mut events);
     }

@@ -12,6 +12,8 @@ use engine::order::{ClientOrderId, OrderStatus, OrderType, SelfTradePrevention, 
 use engine::symbol::{CircuitBreaker, PriceRange, SymbolConfig, TrailingDeltaFilter};
 use engine::units::Multiplier;
 use engine::{Amount, AssetId, Command, Engine, Event, OrderId, SymbolId, Time, Uid};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 /// One price step in smallest quote units, and one quantity step in smallest base units: 0.01 and 0.00001 of assets with
 /// eight decimals.
@@ -88,28 +90,46 @@ impl Flow {
 pub fn exchange(symbols: u16, users: u64, sellers: impl IntoIterator<Item = (u64, u16)>) -> Engine {
     let mut engine = Engine::new();
     let mut events = Vec::new();
-    let mut apply = |command: Command| {
+    for command in founding(symbols, users, sellers) {
         events.clear();
         engine.apply(Time(1), &command, &mut events);
         assert!(!matches!(events[..], [Event::Rejected(_)]), "{command:?}: {events:?}");
-    };
+    }
+    engine
+}
+
+/// The commands that make it.
+pub fn founding(
+    symbols: u16,
+    users: u64,
+    sellers: impl IntoIterator<Item = (u64, u16)>,
+) -> impl Iterator<Item = Command> {
     let deposit = |user, asset| {
         let external_id = format!("first-{asset}");
         Command::Deposit(Transfer { uid: uid(user), asset: AssetId(asset), amount: PLENTY, external_id })
     };
-    apply(Command::AddAsset(AddAsset { name: "QUOTE".to_owned(), scale: 8 }));
-    for symbol in 0..symbols {
-        apply(Command::AddAsset(AddAsset { name: format!("BASE{symbol}"), scale: 8 }));
-        apply(Command::AddSymbol(Box::new(listing(symbol))));
-    }
-    for user in 0..users {
-        apply(Command::OpenAccount { uid: uid(user) });
-        apply(deposit(user, 0));
-    }
-    for (user, symbol) in sellers {
-        apply(deposit(user, 1 + u32::from(symbol)));
-    }
-    engine
+    let add_asset = |name| Command::AddAsset(AddAsset { name, scale: 8 });
+    let listed = (0..symbols)
+        .flat_map(move |symbol| [add_asset(format!("BASE{symbol}")), Command::AddSymbol(Box::new(listing(symbol)))]);
+    let opened = (0..users).flat_map(move |user| [Command::OpenAccount { uid: uid(user) }, deposit(user, 0)]);
+    let sellers = sellers.into_iter().map(move |(user, symbol)| deposit(user, 1 + u32::from(symbol)));
+    std::iter::once(add_asset("QUOTE".to_owned())).chain(listed).chain(opened).chain(sellers)
+}
+
+/// So many orders that rest, each of a random user at a random price of so many on either side of `middle`.
+pub fn resting(symbols: u16, users: u64, orders: u64, levels: u64, middle: u64) -> impl Iterator<Item = Step> {
+    let mut random = StdRng::seed_from_u64(1);
+    (1..=orders).map(move |order| {
+        let user = random.random_range(0..users);
+        let away = random.random_range(1..=levels);
+        let (side, price) = match random.random_range(0..2) {
+            0 => (Side::Buy, middle - away),
+            _ => (Side::Sell, middle + away),
+        };
+        let symbol = (user % u64::from(symbols)) as u16;
+        let quantity = random.random_range(1..1_000);
+        Step { action: Action::Limit, side, symbol, order, user, price, quantity }
+    })
 }
 
 fn listing(symbol: u16) -> SymbolConfig {

@@ -139,12 +139,11 @@ impl Accounts {
         accounts
     }
 
-    /// For a snapshot's accounts, which follow by uid: those supplies, by asset id, and room for so many.
+    /// For a snapshot's accounts, which follow by uid: those supplies, by asset id, and room for so many. They are found only
+    /// after [`Accounts::restore_index`].
     pub fn restore(supplies: &[Amount], accounts: usize) -> Accounts {
         let mut restored = Accounts::new();
         restored.accounts.reserve_exact(accounts);
-        restored.by_uid = HashIndex::with_room(accounts + 1);
-        restored.by_uid.insert(hash_of_uid(FEE_ACCOUNT), 0);
         for (asset, &supply) in supplies.iter().enumerate() {
             restored.add_asset();
             restored.sums[asset].supply = supply;
@@ -157,8 +156,6 @@ impl Accounts {
     pub fn restore_account(&mut self, state: &AccountState) -> Option<()> {
         let known = state.uid == FEE_ACCOUNT;
         if !known {
-            let at = self.accounts.len() as u32;
-            self.by_uid.insert(hash_of_uid(state.uid), at);
             self.accounts.push(Account {
                 uid: state.uid,
                 settings: state.settings,
@@ -182,6 +179,17 @@ impl Accounts {
             account.balances.push((asset, BalanceIndex(self.entries.push(entry))));
         }
         Some(())
+    }
+
+    /// All of them are in.
+    pub fn restore_index(&mut self) {
+        let hashes = self.accounts.iter().map(|account| hash_of_uid(account.uid));
+        self.by_uid = HashIndex::restore(hashes, |_, _| false).expect("each has its own uid");
+    }
+
+    /// The uids of all, in the order of their opening.
+    pub fn uids(&self) -> impl Iterator<Item = Uid> {
+        self.accounts.iter().map(|account| account.uid)
     }
 
     /// Whether every asset's balances sum to its supply.

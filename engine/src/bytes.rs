@@ -112,7 +112,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The next so many records.
-    pub(crate) fn records<const N: usize>(&mut self, count: usize) -> Decoded<impl Iterator<Item = [u8; N]>> {
+    pub(crate) fn records<const N: usize>(
+        &mut self,
+        count: usize,
+    ) -> Decoded<impl ExactSizeIterator<Item = [u8; N]> + Clone> {
         let bytes = self.bytes(count.checked_mul(N).ok_or(DecodeError::Cut)?)?;
         Ok(bytes.chunks_exact(N).map(|record| record.try_into().expect("it has that length")))
     }

@@ -30,11 +30,28 @@ pub struct HashIndex {
 }
 
 impl HashIndex {
-    /// An empty one that holds so many before it grows, and a quarter more.
-    pub fn with_room(places: usize) -> HashIndex {
-        let homes = ((places + places / 4) * FULL.1 / FULL.0 + 1).max(SMALLEST);
+    /// One of the places from 0 on, whose hashes these are; it holds a quarter more before it grows. `None` where two of one
+    /// hash are the same.
+    pub fn restore(
+        hashes: impl ExactSizeIterator<Item = u32>,
+        is_same: impl Fn(u32, u32) -> bool,
+    ) -> Option<HashIndex> {
+        let count = hashes.len();
+        let homes = ((count + count / 4) * FULL.1 / FULL.0 + 1).max(SMALLEST);
         assert!(u32::try_from(homes).is_ok(), "fewer than 2^32 entries");
-        HashIndex { entries: vec![GAP; homes], homes, len: 0 }
+        let mut index = HashIndex { entries: Vec::new(), homes, len: count };
+        // In the order in which they stand in it, so that it is filled from front to back and nothing is searched.
+        let mut sorted: Vec<u64> = hashes.zip(0u32..).map(|(hash, place)| entry(hash, place)).collect();
+        sorted.sort_unstable();
+        let is_alone = |(at, &entry): (usize, &u64)| {
+            let alike = sorted[..at].iter().rev().take_while(|&&before| before >> 32 == entry >> 32);
+            alike.into_iter().all(|&before| !is_same(before as u32, entry as u32))
+        };
+        if !sorted.iter().enumerate().all(is_alone) {
+            return None;
+        }
+        index.spread(sorted.into_iter());
+        Some(index)
     }
 
     /// How many places are in it.
@@ -75,7 +92,7 @@ impl HashIndex {
         }
         self.len += 1;
         let mut at = self.home(hash);
-        let mut moving = u64::from(hash) << 32 | u64::from(place);
+        let mut moving = entry(hash, place);
         while self.entries.get(at).is_some_and(|&entry| entry < moving) {
             at += 1;
         }
@@ -92,7 +109,7 @@ impl HashIndex {
     /// Take out a place that is there.
     #[inline]
     pub fn remove(&mut self, hash: u32, place: u32) {
-        let sought = u64::from(hash) << 32 | u64::from(place);
+        let sought = entry(hash, place);
         let mut at = self.home(hash);
         while self.entries[at] < sought {
             at += 1;
@@ -120,9 +137,15 @@ impl HashIndex {
     fn grow(&mut self) {
         self.homes = (self.homes * GROWTH.0 / GROWTH.1).max(SMALLEST);
         assert!(u32::try_from(self.homes).is_ok(), "fewer than 2^32 entries");
-        let before = std::mem::replace(&mut self.entries, vec![GAP; self.homes]);
+        let before = std::mem::take(&mut self.entries);
+        self.spread(before.into_iter().filter(|&entry| entry != GAP));
+    }
+
+    /// These entries, lowest first, each at its home or as near behind it as there is room.
+    fn spread(&mut self, sorted: impl Iterator<Item = u64>) {
+        self.entries = vec![GAP; self.homes];
         let mut free = 0;
-        for entry in before.into_iter().filter(|&entry| entry != GAP) {
+        for entry in sorted {
             let at = self.home((entry >> 32) as u32).max(free);
             match self.entries.get_mut(at) {
                 Some(gap) => *gap = entry,
@@ -131,6 +154,10 @@ impl HashIndex {
             free = at + 1;
         }
     }
+}
+
+fn entry(hash: u32, place: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(place)
 }
 
 #[cfg(test)]
@@ -165,6 +192,20 @@ mod tests {
                 let expected = tree.contains_key(&probe).then_some(probe);
                 assert_eq!(index.find(hash_of(probe), |place| place == probe), expected);
             }
+            // The same made at once, of what has no gaps between its places.
+            let hashes: Vec<u32> = tree.values().copied().collect();
+            let mut restored = HashIndex::restore(hashes.iter().copied(), |_, _| false).unwrap();
+            for (place, &hash) in (0..).zip(&hashes) {
+                assert_eq!(restored.find(hash, |found| found == place), Some(place));
+            }
+            for (place, &hash) in (0..).zip(&hashes) {
+                restored.remove(hash, place);
+            }
+            assert!(restored.len() == 0 && restored.entries.iter().all(|&entry| entry == GAP));
+            let (first, last) = (hashes[0], hashes.len() as u32);
+            let again = || hashes.iter().copied().chain([first]).collect::<Vec<u32>>().into_iter();
+            assert!(HashIndex::restore(again(), |a, b| (a, b) == (0, last)).is_none(), "it is there twice");
+
             for (&place, &hash) in &tree {
                 index.remove(hash, place);
             }

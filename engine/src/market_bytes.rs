@@ -29,6 +29,7 @@ use crate::filter::rises;
 use crate::market::{Counters, Market};
 use crate::order::{ClientOrderId, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
 use crate::order_list::List;
+use crate::prefetch::prefetch;
 use crate::radix::NONE;
 use crate::symbol::{Symbol, SymbolConfig};
 use crate::trader::{TraderIndex, Traders};
@@ -36,6 +37,12 @@ use crate::units::{Amount, Notional, OrderId, Price, Quantity, SymbolId, Time, U
 
 /// An order: number, open, created, trader, level, name, words.
 pub(crate) const ORDER_BYTES: usize = 3 * 8 + 2 * 4 + 28 + 4;
+/// Where in it its trader and level stand.
+const TRADER_AT: usize = 3 * 8;
+/// Of its words, which stand last: a note follows.
+const HAS_NOTE: u32 = 1 << 9;
+/// So many orders ahead of the one that is read, what they will touch is fetched.
+const AHEAD: usize = 12;
 /// A note: quantity, cumulative, updated, shown, price, held, flags, length of what is special.
 const NOTE_BYTES: usize = 5 * 8 + 16 + 2 * 4;
 
@@ -151,7 +158,7 @@ fn write_order(book: &Book, slot: Slot, order: &PlainOrder, ranks: &Ranks, out: 
         | (order.order_type as u32) << 1
         | (order.time_in_force as u32) << 4
         | (order.self_trade_prevention as u32) << 6
-        | u32::from(note.is_some()) << 9;
+        | if note.is_some() { HAS_NOTE } else { 0 };
     record.put(&words.to_le_bytes());
     out.put(&record.bytes);
     if let Some((note, special)) = note {
@@ -194,8 +201,28 @@ fn holds_by_note(order: &PlainOrder, note: &Note) -> bool {
     order.side == Side::Buy && order.order_type.is_market() && !note.pending
 }
 
-/// Reads a symbol into an engine, and adds what its orders hold.
-pub(crate) fn read(input: &mut Reader, id: SymbolId, engine: &mut Engine, needs: &mut Needs) -> Decoded<()> {
+/// What is still to be read of a symbol: its orders, which are nearly all of it.
+pub(crate) struct Rest {
+    lists: Vec<List>,
+    orders: usize,
+}
+
+/// A symbol without its orders, which are still to be read. It shares nothing with others, so several can be read at a time.
+pub struct UnreadSymbol<'a> {
+    market: Market,
+    rest: Rest,
+    now: Time,
+    bytes: &'a [u8],
+}
+
+/// A symbol, and what the orders of each of its traders hold.
+pub struct ReadSymbol {
+    market: Market,
+    holds: Holds,
+}
+
+/// Lists a symbol in an engine, and reads all of it but its orders.
+pub(crate) fn open(input: &mut Reader, id: SymbolId, engine: &mut Engine) -> Decoded<Rest> {
     let Head { symbol, counters, last_price, reference_price, average, breaker, lists, traders, levels, orders } =
         input.block()?;
     let symbol = symbol.into_owned();
@@ -206,7 +233,7 @@ pub(crate) fn read(input: &mut Reader, id: SymbolId, engine: &mut Engine, needs:
         "a symbol that is not as configured",
     )?;
     let config = &symbol.config;
-    let highest = Price(u64::try_from(u128::MAX / symbol.scale.tick_size().0).unwrap_or(u64::MAX));
+    let highest = highest_price(&symbol);
     let is_price = |price: Price| (Price(1)..=highest).contains(&price);
     ensure([last_price, reference_price].into_iter().flatten().all(is_price), "a price that cannot be")?;
     ensure(counters.are_sound(), "counters out of range")?;
@@ -214,11 +241,11 @@ pub(crate) fn read(input: &mut Reader, id: SymbolId, engine: &mut Engine, needs:
     ensure(breaker.is_sound(now), "a circuit breaker that cannot be")?;
     let average = found(AveragePrice::restore(&average, now), "an average price that cannot be")?;
 
-    let (traders, levels_of) = (read_traders(input, traders as usize, config, &mut engine.floor.accounts)?, levels);
-    let levels = read_levels(input, levels_of, is_price)?;
+    let traders = read_traders(input, traders as usize, config, &mut engine.floor.accounts)?;
+    let levels = read_levels(input, levels, is_price)?;
+    let orders = orders as usize;
+    ensure(orders <= input.0.len() / ORDER_BYTES, "fewer orders than it says")?;
 
-    let count = orders as usize;
-    ensure(count <= input.0.len() / ORDER_BYTES, "fewer orders than it says")?;
     let last_price_amount = last_price.map(|price| symbol.scale.price_amount(price));
     let book = Book::restore(id, symbol.scale, traders, &levels);
     engine.list(symbol, base_scale);
@@ -233,24 +260,100 @@ pub(crate) fn read(input: &mut Reader, id: SymbolId, engine: &mut Engine, needs:
     market.reference_price = reference_price;
     market.average = average;
     market.breaker = breaker.into_owned();
-    let mut holds = Holds(vec![[Amount::ZERO; 2]; market.book.traders.len()]);
-    let in_lists = read_orders(input, count, market, (highest, now), &mut holds)?;
-    read_queues(input, &mut market.book)?;
-    let listed = read_lists(lists, market, now, &mut holds)?;
-    ensure(listed == in_lists, "an order of a list that is not under way")?;
-    holds.add_to(market, needs)
+    Ok(Rest { lists: lists.into_iter().map(Cow::into_owned).collect(), orders })
+}
+
+/// Passes over the orders of a symbol that [`open`] listed and over their queues, and gives their bytes. What they say is not
+/// looked at here.
+pub(crate) fn pass_over<'a>(input: &mut Reader<'a>, rest: &Rest, market: &Market) -> Decoded<&'a [u8]> {
+    let (orders, levels) = (rest.orders, market.book.level_places_end());
+    let all = input.0;
+    for _ in 0..orders {
+        let words = u32_at(input.bytes(ORDER_BYTES)?, ORDER_BYTES - 4);
+        if words & HAS_NOTE != 0 {
+            let special = u32_at(input.bytes(NOTE_BYTES)?, NOTE_BYTES - 4);
+            input.bytes(special as usize)?;
+        }
+    }
+    let queues = u32::from_le_bytes(input.take()?);
+    if queues > 0 {
+        // How long a queue is, only the orders say.
+        let at_levels = orders_at_levels(all, orders, levels)?;
+        for _ in 0..queues {
+            let level = u32::from_le_bytes(input.take()?) as usize;
+            input.bytes(size_of::<u32>() * found(at_levels.get(level), "queues out of order")?)?;
+        }
+    }
+    Ok(&all[..all.len() - input.0.len()])
+}
+
+fn orders_at_levels(bytes: &[u8], orders: usize, levels: usize) -> Decoded<Vec<usize>> {
+    let (mut input, mut at_levels) = (Reader(bytes), vec![0; levels]);
+    for _ in 0..orders {
+        let record = input.bytes(ORDER_BYTES)?;
+        if let Some(orders) = at_levels.get_mut(u32_at(record, TRADER_AT + 4) as usize) {
+            *orders += 1;
+        }
+        if u32_at(record, ORDER_BYTES - 4) & HAS_NOTE != 0 {
+            let special = u32_at(input.bytes(NOTE_BYTES)?, NOTE_BYTES - 4);
+            input.bytes(special as usize)?;
+        }
+    }
+    Ok(at_levels)
+}
+
+#[inline]
+fn u32_at(record: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]])
+}
+
+/// The most that a price can be: its amount has 128 bits.
+fn highest_price(symbol: &Symbol) -> Price {
+    Price(u64::try_from(u128::MAX / symbol.scale.tick_size().0).unwrap_or(u64::MAX))
+}
+
+impl<'a> UnreadSymbol<'a> {
+    /// The symbol that [`open`] listed, what it left, and the bytes of that.
+    pub(crate) fn new(market: Market, rest: Rest, now: Time, bytes: &'a [u8]) -> UnreadSymbol<'a> {
+        UnreadSymbol { market, rest, now, bytes }
+    }
+
+    /// How many orders are to be read.
+    pub fn orders(&self) -> usize {
+        self.rest.orders
+    }
+
+    /// Reads the orders.
+    pub fn read(self) -> Decoded<ReadSymbol> {
+        ReadSymbol::read(self.market, self.rest, self.now, &mut Reader(self.bytes))
+    }
+}
+
+impl ReadSymbol {
+    /// Reads the orders of the symbol that [`open`] listed, without passing over them first.
+    pub(crate) fn read(mut market: Market, rest: Rest, now: Time, input: &mut Reader) -> Decoded<ReadSymbol> {
+        let mut holds = Holds(vec![[Amount::ZERO; 2]; market.book.traders.len()]);
+        let highest = highest_price(&market.symbol);
+        let in_lists = read_orders(input, rest.orders, &mut market, (highest, now), &mut holds)?;
+        read_queues(input, &mut market.book)?;
+        let listed = read_lists(rest.lists, &mut market, now, &mut holds)?;
+        ensure(listed == in_lists, "an order of a list that is not under way")?;
+        Ok(ReadSymbol { market, holds })
+    }
+
+    /// The symbol joins those before it.
+    pub(crate) fn join(self, engine: &mut Engine, needs: &mut Needs) -> Decoded<()> {
+        self.holds.add_to(&self.market, needs)?;
+        engine.markets.push(self.market);
+        Ok(())
+    }
 }
 
 fn read_traders(input: &mut Reader, count: usize, config: &SymbolConfig, accounts: &mut Accounts) -> Decoded<Traders> {
-    let (records, mut last) = (input.records(count)?, FEE_ACCOUNT);
-    let mut traders = Traders::restore(count);
-    for record in records {
-        let uid = Uid(u64::from_le_bytes(record));
-        ensure(uid > last, "traders out of order")?;
-        last = uid;
-        found(traders.add(uid, config.base, config.quote, accounts), "a trader without an account")?;
-    }
-    Ok(traders)
+    let uids = input.records(count)?.map(|record| Uid(u64::from_le_bytes(record)));
+    let sorted = uids.clone().is_sorted_by(|a, b| a < b);
+    ensure(sorted && uids.clone().next().is_none_or(|first| first > FEE_ACCOUNT), "traders out of order")?;
+    found(Traders::restore(uids, config.base, config.quote, accounts), "a trader without an account")
 }
 
 fn read_levels(input: &mut Reader, counts: [u32; 4], is_price: impl Fn(Price) -> bool) -> Decoded<[Vec<Price>; 4]> {
@@ -303,6 +406,7 @@ fn read_orders(
     let (mut last, mut in_lists) = (OrderId(0), 0);
     let mut tracking = Vec::new();
     for _ in 0..count {
+        prefetch_ahead(input, &market.book, holds);
         let (order, has_note) = read_order(&input.take()?)?;
         ensure(order.order_id > last, "orders out of order")?;
         last = order.order_id;
@@ -345,6 +449,18 @@ fn read_orders(
     Ok(in_lists)
 }
 
+/// Begin to fetch what an order some records on will touch. Where notes stand between, it fetches what nobody asks for.
+#[inline]
+fn prefetch_ahead(input: &Reader, book: &Book, holds: &Holds) {
+    let record = input.0.get(AHEAD * ORDER_BYTES..).and_then(|ahead| ahead.first_chunk::<ORDER_BYTES>());
+    let Some(record) = record else { return };
+    let (trader, level) = (u32_at(record, TRADER_AT), u32_at(record, TRADER_AT + 4));
+    if let Some(held) = holds.0.get(trader as usize) {
+        prefetch(held);
+        book.prefetch_places(TraderIndex(trader), level);
+    }
+}
+
 #[inline]
 fn read_order(record: &[u8; ORDER_BYTES]) -> Decoded<(PlainOrder, bool)> {
     let mut record = Reader(record);
@@ -373,7 +489,7 @@ fn read_order(record: &[u8; ORDER_BYTES]) -> Decoded<(PlainOrder, bool)> {
         time_in_force: *found(TIMES_IN_FORCE.get(word(4, 2)), unknown)?,
         self_trade_prevention: *found(PREVENTIONS.get(word(6, 3)), unknown)?,
     };
-    Ok((order, word(9, 1) == 1))
+    Ok((order, words & HAS_NOTE != 0))
 }
 
 #[cold]
@@ -500,11 +616,10 @@ fn read_queues(input: &mut Reader, book: &mut Book) -> Decoded<()> {
 }
 
 /// The lists under way; how many open orders they have.
-fn read_lists(lists: Vec<Cow<List>>, market: &mut Market, now: Time, holds: &mut Holds) -> Decoded<usize> {
+fn read_lists(lists: Vec<List>, market: &mut Market, now: Time, holds: &mut Holds) -> Decoded<usize> {
     ensure(lists.is_sorted_by(|a, b| a.list.order_list_id < b.list.order_list_id), "lists out of order")?;
     let mut listed = 0;
     for list in lists {
-        let list = list.into_owned();
         let trader = found(market.book.traders.find(list.list.uid), "a list of nobody")?;
         let slots = found(open_orders_of(&list, trader, market, now), "a list that cannot be")?;
         listed += slots.iter().flatten().count();
@@ -613,7 +728,11 @@ mod tests {
             out.block(&head);
             out.put(&requeued.to_le_bytes());
             out.flush();
-            read(&mut Reader(&bytes), SymbolId(0), &mut engine.clone(), &mut Needs::default())
+            let mut engine = engine.clone();
+            let mut input = Reader(&bytes);
+            let rest = open(&mut input, SymbolId(0), &mut engine)?;
+            let bytes = pass_over(&mut input, &rest, &engine.markets[0])?;
+            UnreadSymbol::new(engine.markets.remove(0), rest, Time(1), bytes).read().map(|_| ())
         };
         assert_eq!(told(0, [0; 4], 0, 0), Ok(()));
         for count in [1, 1 << 20, u32::MAX] {

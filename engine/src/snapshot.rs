@@ -13,6 +13,7 @@ use crate::commission::CommissionRates;
 use crate::engine::Engine;
 pub use crate::market::Counters;
 use crate::market::Market;
+pub use crate::market_bytes::{ReadSymbol, UnreadSymbol};
 use crate::order::{Order, Side};
 use crate::order_list::List;
 use crate::quotes::QuoteTerms;
@@ -114,6 +115,25 @@ impl Snapshot {
     /// The state from the bytes that [`Snapshot::encode`] gave. They are not believed: what is no sound state is refused.
     pub fn decode(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
         snapshot_bytes::read(bytes).map(|engine| Snapshot(Box::new(engine)))
+    }
+
+    /// The same for who has more than one thread: the symbols that it gives can be read at a time. [`OpenedSnapshot::close`]
+    /// takes them in the order in which they stand here.
+    pub fn open(bytes: &[u8]) -> Result<(OpenedSnapshot<'_>, Vec<UnreadSymbol<'_>>), DecodeError> {
+        snapshot_bytes::open(bytes).map(|(opened, symbols)| (OpenedSnapshot(opened), symbols))
+    }
+}
+
+/// A snapshot whose symbols are being read.
+pub struct OpenedSnapshot<'a>(snapshot_bytes::Opened<'a>);
+
+impl OpenedSnapshot<'_> {
+    /// The state, once all symbols are read.
+    pub fn close(
+        self,
+        symbols: impl IntoIterator<Item = Result<ReadSymbol, DecodeError>>,
+    ) -> Result<Snapshot, DecodeError> {
+        self.0.close(symbols).map(|engine| Snapshot(Box::new(engine)))
     }
 }
 

@@ -37,7 +37,7 @@ use crate::command::{AccountSettings, AddAsset, ApiKey, ExchangeLimits};
 use crate::commission::CommissionRates;
 use crate::engine::{Deadline, Engine};
 use crate::market::Market;
-use crate::market_bytes;
+use crate::market_bytes::{self, ReadSymbol, UnreadSymbol};
 use crate::once;
 use crate::quotes::QuoteDesk;
 use crate::timer::Timers;
@@ -142,6 +142,43 @@ pub(crate) fn write(engine: &Engine, sink: &mut dyn FnMut(&[u8])) {
 
 /// The engine whose bytes these are.
 pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
+    let mut opened = open_exchange(bytes)?;
+    for id in 0..opened.symbols {
+        let rest = market_bytes::open(&mut opened.left, SymbolId(id), &mut opened.engine)?;
+        let market = opened.engine.markets.pop().expect("it was just listed");
+        let symbol = ReadSymbol::read(market, rest, opened.engine.floor.now, &mut opened.left)?;
+        symbol.join(&mut opened.engine, &mut opened.needs)?;
+    }
+    opened.close([])
+}
+
+/// The same for who has more than one thread: the symbols can be read at a time. Who has only one is spared passing over them.
+pub(crate) fn open(bytes: &[u8]) -> Decoded<(Opened<'_>, Vec<UnreadSymbol<'_>>)> {
+    let mut opened = open_exchange(bytes)?;
+    let mut rests = Vec::new();
+    for id in 0..opened.symbols {
+        let rest = market_bytes::open(&mut opened.left, SymbolId(id), &mut opened.engine)?;
+        let market = opened.engine.markets.last().expect("it was just listed");
+        rests.push((market_bytes::pass_over(&mut opened.left, &rest, market)?, rest));
+    }
+    let (markets, now) = (std::mem::take(&mut opened.engine.markets), opened.engine.floor.now);
+    let symbols = markets.into_iter().zip(rests);
+    let symbols = symbols.map(|(market, (bytes, rest))| UnreadSymbol::new(market, rest, now, bytes)).collect();
+    Ok((opened, symbols))
+}
+
+/// Bytes of which all is read but the symbols, and what stands behind those.
+pub(crate) struct Opened<'a> {
+    engine: Engine,
+    needs: Needs,
+    countdowns: Vec<((SymbolId, Uid), Time)>,
+    symbols: u32,
+    version: u32,
+    left: Reader<'a>,
+}
+
+/// Reads what stands before the symbols.
+fn open_exchange(bytes: &[u8]) -> Decoded<Opened<'_>> {
     let mut input = Reader(bytes);
     let version = u32::from_le_bytes(input.take()?);
     if !(VERSION_WITHOUT_USES..=VERSION).contains(&version) {
@@ -180,9 +217,31 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
         found(needs.add(at, *amount), "holds that do not fit")?;
     }
     engine.withdrawals = BTreeMap::from_iter(head.withdrawals);
-    for id in 0..head.symbols {
-        market_bytes::read(&mut input, SymbolId(id), &mut engine, &mut needs)?;
+    Ok(Opened { engine, needs, countdowns: head.countdowns, symbols: head.symbols, version, left: input })
+}
+
+impl Opened<'_> {
+    /// The engine, once all symbols are read; those that have not joined it yet come in their order.
+    pub(crate) fn close(self, symbols: impl IntoIterator<Item = Decoded<ReadSymbol>>) -> Decoded<Engine> {
+        let Opened { mut engine, mut needs, countdowns, version, left: mut input, .. } = self;
+        for symbol in symbols {
+            symbol?.join(&mut engine, &mut needs)?;
+        }
+        read_end(&mut input, version, &mut engine)?;
+        ensure(countdowns.is_sorted_by(|a, b| a.0 < b.0), "countdowns out of order")?;
+        for &((symbol, uid), at) in &countdowns {
+            let known = (symbol.0 as usize) < engine.markets.len() && engine.floor.trader(uid).is_ok();
+            ensure(known && at.0 < 2 * HIGHEST, "a countdown that cannot be")?;
+            engine.timers.set(at, Deadline::Countdown(symbol, uid));
+        }
+        engine.countdowns = BTreeMap::from_iter(countdowns);
+        ensure(engine.floor.accounts.is_locked(&needs), "an account that does not hold what its orders need")?;
+        Ok(engine)
     }
+}
+
+/// What stands behind the symbols.
+fn read_end(input: &mut Reader, version: u32, engine: &mut Engine) -> Decoded<()> {
     let mut has_uses = version == VERSION_WITHOUT_ACCESS;
     if version >= VERSION_WITHOUT_DESKS {
         let block: AccessBlock = input.block()?;
@@ -196,7 +255,7 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
         ensure(version == VERSION || engine.access.has_more(), "a later version than it needs")?;
     }
     if version == VERSION {
-        read_desks(&mut input, &mut engine)?;
+        read_desks(input, engine)?;
     }
     let sound = |market: &Market| market.desk.is_some() || !market.book.is_crossed();
     ensure(engine.markets.iter().all(sound), "a crossed book")?;
@@ -204,18 +263,9 @@ pub(crate) fn read(bytes: &[u8]) -> Decoded<Engine> {
         let is_trader = |uid| engine.floor.trader(uid).is_ok();
         let last = |symbol: SymbolId| engine.markets.get(symbol.0 as usize).map(|market| market.counters.order);
         let is_order = |symbol, order: OrderId| order.0 > 0 && last(symbol).is_some_and(|last| order.0 <= last);
-        engine.uses = once::read(&mut input, (engine.sequence, engine.floor.now), is_trader, is_order)?;
+        engine.uses = once::read(input, (engine.sequence, engine.floor.now), is_trader, is_order)?;
     }
-    ensure(input.0.is_empty(), "bytes behind its end")?;
-    ensure(head.countdowns.is_sorted_by(|a, b| a.0 < b.0), "countdowns out of order")?;
-    for &((symbol, uid), at) in &head.countdowns {
-        let known = symbol.0 < head.symbols && engine.floor.trader(uid).is_ok();
-        ensure(known && at.0 < 2 * HIGHEST, "a countdown that cannot be")?;
-        engine.timers.set(at, Deadline::Countdown(symbol, uid));
-    }
-    engine.countdowns = BTreeMap::from_iter(head.countdowns);
-    ensure(engine.floor.accounts.is_locked(&needs), "an account that does not hold what its orders need")?;
-    Ok(engine)
+    ensure(input.0.is_empty(), "bytes behind its end")
 }
 
 /// The quote-driven symbols take up their desks.
@@ -280,6 +330,7 @@ fn read_accounts(input: &mut Reader, count: u64, supplies: &[Amount]) -> Decoded
         found(accounts.restore_account(&state), "balances that do not fit")?;
     }
     ensure(previous.is_some(), "no fee account")?;
+    accounts.restore_index();
     ensure(accounts.is_conserved(), "balances that do not sum to the supply")?;
     Ok(accounts)
 }
@@ -326,15 +377,17 @@ fn read_transfers(input: &mut Reader, count: u64, accounts: &Accounts) -> Decode
     let most = input.0.len() / TRANSFER_BYTES;
     let count = usize::try_from(count).ok().filter(|&count| count <= most).ok_or(DecodeError::Cut)?;
     let mut transfers: Vec<(Uid, String)> = Vec::with_capacity(count);
+    // Both are by uid.
+    let mut uids = accounts.uids().peekable();
     for _ in 0..count {
         let uid = Uid(u64::from_le_bytes(input.take()?));
         let [length] = input.take()?;
         let name = std::str::from_utf8(input.bytes(length.into())?).ok();
         let name = found(name.filter(|name| Engine::is_external_id(name)), "a transfer without a name")?;
         let transfer = (uid, name.to_owned());
-        let of_last = transfers.last().is_some_and(|(last, _)| *last == uid);
+        while uids.next_if(|open| *open < uid).is_some() {}
         let follows = transfers.last().is_none_or(|last| *last < transfer);
-        ensure(follows && (of_last || accounts.is_open(uid)), "a transfer that cannot be")?;
+        ensure(follows && uids.peek() == Some(&uid), "a transfer that cannot be")?;
         transfers.push(transfer);
     }
     Ok(BTreeSet::from_iter(transfers))

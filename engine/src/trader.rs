@@ -12,6 +12,9 @@ use crate::prefetch::prefetch;
 use crate::radix::NONE;
 use crate::units::{AssetId, Uid};
 
+/// So many traders ahead of the one that is restored, where their accounts are told to be is fetched.
+const AHEAD: usize = 16;
+
 /// A trader's place in its market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TraderIndex(pub u32);
@@ -90,6 +93,13 @@ impl Traders {
 
     /// A place for a user who has none; `None` where there is no such account.
     pub fn add(&mut self, uid: Uid, base: AssetId, quote: AssetId, accounts: &mut Accounts) -> Option<TraderIndex> {
+        let at = self.enrol(uid, base, quote, accounts)?;
+        self.by_uid.insert(hash_of_uid(uid), at);
+        Some(TraderIndex(at))
+    }
+
+    /// A place that is not to be found by uid yet.
+    fn enrol(&mut self, uid: Uid, base: AssetId, quote: AssetId, accounts: &mut Accounts) -> Option<u32> {
         let ([base, quote], settings) = accounts.places(uid, [base, quote])?;
         let at = self.all.push(Trader {
             uid,
@@ -102,15 +112,25 @@ impl Traders {
             settings,
         });
         self.rare.push(RareCounts::default());
-        self.by_uid.insert(hash_of_uid(uid), at);
-        Some(TraderIndex(at))
+        Some(at)
     }
 
-    /// For the traders of a snapshot, which follow.
-    pub fn restore(count: usize) -> Traders {
-        let mut traders = Traders { by_uid: HashIndex::with_room(count), ..Traders::default() };
-        traders.rare.reserve_exact(count);
-        traders
+    /// The traders of a snapshot, by uid; `None` where one has no account.
+    pub fn restore(
+        uids: impl ExactSizeIterator<Item = Uid> + Clone,
+        base: AssetId,
+        quote: AssetId,
+        accounts: &mut Accounts,
+    ) -> Option<Traders> {
+        let mut traders = Traders::default();
+        traders.rare.reserve_exact(uids.len());
+        let mut ahead = uids.clone().skip(AHEAD);
+        for uid in uids.clone() {
+            ahead.next().into_iter().for_each(|uid| accounts.prefetch_index(uid));
+            traders.enrol(uid, base, quote, accounts)?;
+        }
+        traders.by_uid = HashIndex::restore(uids.map(hash_of_uid), |_, _| false)?;
+        Some(traders)
     }
 
     /// How many there are.

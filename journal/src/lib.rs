@@ -55,6 +55,7 @@ mod cluster_client;
 mod engine_thread;
 mod answering;
 mod state_machine;
+mod snapshot_decoding;
 mod snapshot_file;
 mod snapshot_builder;
 pub mod open_orders;

@@ -16,6 +16,7 @@ use crate::format::{FrameError, LogIdBytes, MembershipBytes, SnapshotHeader, ope
 use crate::origins::Origins;
 use crate::record::{LogId, StoredMembership, TypeConfig};
 use crate::retention;
+use crate::snapshot_decoding;
 use crate::space::free_bytes;
 
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
@@ -346,12 +347,8 @@ pub(crate) fn check_bytes(bytes: &[u8]) -> Result<(SnapshotHeader, &[u8]), Snaps
 
 /// The snapshot in `bytes`, if they are a whole snapshot file.
 pub(crate) fn read_bytes(bytes: &[u8]) -> Result<FoundSnapshot, SnapshotError> {
-    let (header, body) = check_bytes(bytes)?;
-    let state = Snapshot::decode(body)?;
-    if state.sequence() != header.sequence {
-        return Err(SnapshotError::Body);
-    }
-    Ok(FoundSnapshot { meta: header.meta()?, origins: header.origins, state })
+    let (header, length) = open_snapshot_header(bytes)?;
+    found(header, &bytes[length..])
 }
 
 /// The snapshot in an open file.
@@ -364,10 +361,15 @@ pub(crate) fn read(file: &mut File) -> Result<FoundSnapshot, SnapshotError> {
     }
     body.reserve_exact(usize::try_from(left).map_err(|_| SnapshotError::Body)?);
     file.read_to_end(&mut body)?;
-    if body.len() as u64 != left || *Sha256::digest(&body) != header.state_hash {
+    found(header, &body)
+}
+
+/// The snapshot that a header and a body are, if they belong together.
+fn found(header: SnapshotHeader, body: &[u8]) -> Result<FoundSnapshot, SnapshotError> {
+    if body.len() as u64 != header.body_length {
         return Err(SnapshotError::Body);
     }
-    let state = Snapshot::decode(&body)?;
+    let state = snapshot_decoding::decode(body, &header.state_hash).ok_or(SnapshotError::Body)??;
     if state.sequence() != header.sequence {
         return Err(SnapshotError::Body);
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use engine::snapshot::UnreadSymbol;
+use engine::snapshot_bytes::DecodeError;
 use engine::{Command, Engine, Event, Snapshot, Time};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -43,6 +45,14 @@ impl Run {
     }
 }
 
+/// As one reads them who has many threads: the symbols each by itself, in no order.
+fn decode_apart(bytes: &[u8]) -> Result<Snapshot, DecodeError> {
+    let (opened, symbols) = Snapshot::open(bytes)?;
+    let mut read: Vec<_> = symbols.into_iter().rev().map(UnreadSymbol::read).collect();
+    read.reverse();
+    opened.close(read)
+}
+
 #[test]
 fn every_state_comes_back_from_its_bytes_and_gives_the_same_bytes() {
     let mut kinds = BTreeMap::new();
@@ -54,6 +64,8 @@ fn every_state_comes_back_from_its_bytes_and_gives_the_same_bytes() {
             let bytes = snapshot.encode();
             let read = Snapshot::decode(&bytes).unwrap_or_else(|error| panic!("seed {seed}, round {round}: {error}"));
             assert!(read.encode() == bytes, "seed {seed}, round {round}: other bytes");
+            let apart = decode_apart(&bytes).unwrap_or_else(|error| panic!("seed {seed}, round {round}: {error}"));
+            assert!(apart.encode() == bytes, "seed {seed}, round {round}: other bytes symbol by symbol");
             assert_eq!(read, snapshot, "seed {seed}, round {round}");
             for (symbol, again) in snapshot.symbols().zip(read.symbols()) {
                 assert!(symbol.orders().eq(again.orders()), "seed {seed}, round {round}");
@@ -149,12 +161,15 @@ fn changed_bytes_are_refused_or_are_another_sound_state() {
                 if changed == bytes {
                     continue;
                 }
+                let context = format!("seed {seed}, round {round}, attempt {attempt}");
+                let apart = decode_apart(&changed);
                 let Ok(other) = Snapshot::decode(&changed) else {
+                    assert!(apart.is_err(), "{context}: symbol by symbol it is believed");
                     refused += 1;
                     continue;
                 };
                 accepted += 1;
-                let context = format!("seed {seed}, round {round}, attempt {attempt}");
+                assert!(apart.is_ok_and(|apart| apart == other), "{context}: symbol by symbol it is another");
                 assert!(other.encode() == changed, "{context}: other bytes");
                 let engine = Engine::from_snapshot(other);
                 engine.validate();

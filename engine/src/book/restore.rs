@@ -102,6 +102,19 @@ impl Book {
         book
     }
 
+    /// Begin to fetch a trader and a level, if there are such.
+    #[inline]
+    pub fn prefetch_places(&self, trader: TraderIndex, level: u32) {
+        if (trader.0 as usize) < self.traders.len() {
+            prefetch(self.traders.at(trader));
+        }
+        if let Some(level) = self.levels.get(level as usize) {
+            // It may straddle two lines.
+            prefetch(&level.price);
+            prefetch(&level.ladder);
+        }
+    }
+
     /// The next order by number: it belongs to its trader and stands last in the queue of its level. `None` where the sums of
     /// that level have no room for it.
     pub fn restore_order(&mut self, order: &PlainOrder, note: Option<Note>) -> Option<Slot> {
@@ -184,17 +197,13 @@ impl Book {
             order.trader_next = std::mem::replace(&mut later[order.trader.0 as usize], at);
         }
         self.by_number = Numbers::restore((0..count).map(|at| self.open_orders[at].order_id.0));
-        self.by_name = HashIndex::with_room(count as usize);
-        for at in 0..count {
-            let OpenOrder { trader, name_hash, .. } = self.open_orders[at];
-            let name = self.name(Slot(at));
-            let same = |other| self.trader_of(Slot(other)) == trader && self.name(Slot(other)) == name;
-            if self.by_name.find(name_hash, same).is_some() {
-                return false;
-            }
-            self.by_name.insert(name_hash, at);
-        }
-        true
+        let hashes = (0..count).map(|at| self.open_orders[at].name_hash);
+        let same = |a: u32, b: u32| {
+            let (a, b) = (Slot(a), Slot(b));
+            self.trader_of(a) == self.trader_of(b) && self.name(a) == self.name(b)
+        };
+        let by_name = HashIndex::restore(hashes, same);
+        by_name.map(|by_name| self.by_name = by_name).is_some()
     }
 
     /// The queue at a level is not in the order of the numbers, but in this one: the places of its orders by number. False
