@@ -2,6 +2,7 @@
 //! send again; then the same bytes in batches of the same size written to RocksDB by a bare loop, and a start that replays
 //! all of it. Prints a table and appends to `target/bench.jsonl`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ enum Case {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
+    /// What each thread costs while history is written again from the log of a directory, which is made first if it is not there
+    History { data: PathBuf },
     /// What the directory comes to after so many orders
     Grow {
         #[arg(default_value_t = 50_000_000)]
@@ -65,6 +68,7 @@ async fn main() {
         Some(Case::Start { data }) => measure_start(data).await,
         Some(Case::Snapshots { resting }) => measure_snapshots(&arguments, *resting).await,
         Some(Case::Cluster { rounds }) => measure_cluster(&arguments, *rounds).await,
+        Some(Case::History { data }) => measure_history(&arguments, data).await,
         Some(Case::Grow { orders }) => measure_growth(&arguments, *orders).await,
     }
 }
@@ -123,6 +127,57 @@ async fn measure_start(data: &Path) {
     println!("{sequence} commands in {seconds:.2} s: {:.0} a second", sequence as f64 / seconds);
     node.stop().await;
     feed.join().expect("the feed does not panic");
+}
+
+/// Filing alone: a replay feeds history's thread as fast as that takes it.
+async fn measure_history(arguments: &Arguments, data: &Path) {
+    if !data.exists() {
+        let clients = arguments.clients.last().copied().unwrap_or(4_096);
+        let (node, feed) = start(without_snapshots(data)).await;
+        list(&node, clients).await;
+        run_clients(&node, clients, arguments.seconds).await;
+        node.stop().await;
+        feed.join().expect("the feed does not panic");
+    }
+    let done = AtomicBool::new(false);
+    let (report, seconds, threads) = std::thread::scope(|scope| {
+        let watched = scope.spawn(|| watch_threads(&done));
+        let started = Instant::now();
+        let report = journal::recovery::rebuild_history(data, &mut ()).expect("the log is whole");
+        let seconds = started.elapsed().as_secs_f64();
+        done.store(true, Ordering::Relaxed);
+        (report, seconds, watched.join().expect("Linux tells of threads"))
+    });
+    let commands = report.end.0.0 as f64;
+    println!("{commands} commands in {seconds:.2} s: {:.0} a second", commands / seconds);
+    println!("{:>16} {:>16}", "thread", "CPU ns/command");
+    for (name, nanoseconds) in threads {
+        println!("{name:>16} {:>16.0}", nanoseconds as f64 / commands);
+        keep("history", &name, "CPU ns/command", nanoseconds as f64 / commands, report.end.0.0 as usize);
+    }
+}
+
+/// The CPU time that threads of this process take until it is `done`, by their names; of one that ends, but for a last moment.
+fn watch_threads(done: &AtomicBool) -> BTreeMap<String, u64> {
+    const INTERVAL: Duration = Duration::from_millis(2);
+    let (mut first, mut last) = (BTreeMap::new(), BTreeMap::new());
+    while !done.load(Ordering::Relaxed) {
+        for task in std::fs::read_dir("/proc/self/task").expect("Linux").flatten() {
+            let read = |file| std::fs::read_to_string(task.path().join(file));
+            // It may have ended meanwhile.
+            let (Ok(name), Ok(times)) = (read("comm"), read("schedstat")) else { continue };
+            let Some(time) = times.split(' ').next().and_then(|time| time.parse::<u64>().ok()) else { continue };
+            let thread = (task.file_name(), name.trim().to_owned());
+            first.entry(thread.clone()).or_insert(time);
+            last.insert(thread, time);
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    let mut threads = BTreeMap::new();
+    for (thread, time) in last {
+        *threads.entry(thread.1.clone()).or_default() += time - first[&thread];
+    }
+    threads
 }
 
 /// So many clients in a closed loop without snapshots, with one after the other, and without again.
