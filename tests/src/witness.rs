@@ -281,7 +281,14 @@ impl Witness {
     /// What is wrong in it; an error when it cannot be read.
     async fn compare_history(&self, node: &Node) -> Result<Option<String>, String> {
         let history = node.history();
-        history.wait_for(self.engine.sequence()).await.map_err(|error| error.to_string())?;
+        if let Err(lag) = history.wait_for(self.engine.sequence()).await {
+            // It may have met what is damaged after the rest of the node was ready.
+            return Err(tokio::select! {
+                biased;
+                reason = node.failed() => reason,
+                () = std::future::ready(()) => lag.to_string(),
+            });
+        }
         let mut by_owner = BTreeMap::<(Uid, SymbolId), Vec<&Order>>::new();
         for order in self.orders.values() {
             by_owner.entry((order.uid, order.symbol)).or_default().push(order);

@@ -229,8 +229,10 @@ fn damage(random: &mut StdRng, length: usize) -> Damage {
 fn damaged(mut bytes: Vec<u8>, damage: Damage) -> Option<Vec<u8>> {
     let end = bytes.len();
     match damage {
-        Damage::Flip { bit } => bytes[bit / 8] ^= 1 << (bit % 8),
+        // A copy that was adopted may say so in a byte less.
+        Damage::Flip { bit } => bytes[(bit / 8).min(end - 1)] ^= 1 << (bit % 8),
         Damage::Garbage { at, length } => {
+            let at = at.min(end - 1);
             let mut random = StdRng::seed_from_u64(at as u64);
             bytes[at..end.min(at + length)].iter_mut().for_each(|byte| *byte = random.random());
         }
