@@ -198,7 +198,7 @@ impl Worker {
         self.publisher.reset();
         let orders = restored.snapshot.symbols().flat_map(|state| state.orders());
         for order in orders.filter(|order| !order.prevented().is_zero()) {
-            match self.history.order(order.symbol, order.order_id) {
+            match self.history.order(order.uid, order.symbol, order.order_id) {
                 Ok(filed) => filed.iter().for_each(|filed| views.recall_order(filed)),
                 Err(reason) => error!(order = %order.order_id, %reason, "what was prevented is not known"),
             }

@@ -607,7 +607,7 @@ impl Views {
         changes: &mut Changes,
     ) {
         let first = changes.orders.len();
-        market.orders.follow(event, time, &mut changes.orders);
+        market.orders.follow(event, time, |known| changes.orders.push(known.clone()));
         let told_of = match event {
             Event::OrderAccepted(order) => {
                 let mut group = self.group(order.uid).write();

@@ -6,6 +6,7 @@
 //! another node with a snapshot, while that node went on. [`CandleFiling::open`] takes back what is beyond.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 
 use engine::symbol::Symbol;
 use engine::{Amount, Sequence, Snapshot, SymbolId, TradeId};
@@ -18,19 +19,20 @@ use crate::format::{
     encode_candle, open, seal, trade_key, trade_rows,
 };
 use crate::history::HistoryError;
-use crate::history_source::RawRow;
+use crate::open_orders::NumberHasher;
+use crate::recent_rows::RawRow;
 use crate::record::MarketTrade;
+use crate::row_buffer::{RowBuffer, SortedRows};
 
 /// Rows that are written at a time while candles are made of all trades.
 const BUILD_ROWS: usize = 8_192;
 
-/// A key and its value.
-type Row = (Vec<u8>, Vec<u8>);
-
 /// The newest candles of every symbol.
 #[derive(Default)]
 pub(crate) struct CandleFiling {
-    symbols: HashMap<SymbolId, Newest>,
+    symbols: HashMap<SymbolId, Newest, BuildHasherDefault<NumberHasher>>,
+    /// Those with candles that were added to since their rows were last taken.
+    changed: Vec<SymbolId>,
 }
 
 /// One symbol's newest candle of each length.
@@ -46,7 +48,7 @@ impl Newest {
     }
 
     /// Adds a trade; the rows are those of the candles that it ends.
-    fn add(&mut self, trade: &MarketTrade, rows: &mut Vec<Row>) {
+    fn add(&mut self, trade: &MarketTrade, rows: &mut RowBuffer) {
         for (grain, place) in Grain::ALL.into_iter().zip(&mut self.candles) {
             match place {
                 Some(newest) if trade.trade.trade_id.0 <= newest.last_trade_id => continue,
@@ -56,7 +58,9 @@ impl Newest {
                 _ => {
                     let ended = place.replace(Candle::of_trade(grain, trade, self.lot));
                     // Unchanged since it was last written, it is written once more.
-                    rows.extend(ended.map(|candle| row(trade.trade.symbol, grain, &candle)));
+                    if let Some(candle) = ended {
+                        put(rows, trade.trade.symbol, grain, &candle);
+                    }
                 }
             }
             self.is_changed = true;
@@ -64,16 +68,20 @@ impl Newest {
     }
 
     /// The rows of those that were added to.
-    fn take_changed(&mut self, symbol: SymbolId, rows: &mut Vec<Row>) {
+    fn take_changed(&mut self, symbol: SymbolId, rows: &mut RowBuffer) {
         if std::mem::take(&mut self.is_changed) {
-            let candles = Grain::ALL.into_iter().zip(&self.candles);
-            rows.extend(candles.filter_map(|(grain, candle)| Some(row(symbol, grain, candle.as_ref()?))));
+            for (grain, candle) in Grain::ALL.into_iter().zip(&self.candles) {
+                if let Some(candle) = candle {
+                    put(rows, symbol, grain, candle);
+                }
+            }
         }
     }
 }
 
-fn row(symbol: SymbolId, grain: Grain, candle: &Candle) -> Row {
-    (candle_key(CANDLE_ROWS, symbol, grain, candle.open_time), encode_candle(candle))
+fn put(rows: &mut RowBuffer, symbol: SymbolId, grain: Grain, candle: &Candle) {
+    let key = candle_key(CANDLE_ROWS, symbol, grain, candle.open_time);
+    rows.put(&key, |value| value.extend_from_slice(&encode_candle(candle)));
 }
 
 impl CandleFiling {
@@ -84,7 +92,7 @@ impl CandleFiling {
         if !is_built {
             drop_all(database)?;
         }
-        let mut symbols = HashMap::new();
+        let mut symbols = HashMap::default();
         for market in state.symbols() {
             let (symbol, mut newest) = (market.symbol().id, Newest::new(market.symbol()));
             let last = if state.sequence() > watermark {
@@ -105,9 +113,11 @@ impl CandleFiling {
             symbols.insert(symbol, newest);
         }
         if !is_built {
-            write(database, [(CANDLES_KEY.to_vec(), seal(&CANDLES_VERSION))])?;
+            let mut batch = WriteBatch::default();
+            batch.put_cf(family(database, HISTORY), CANDLES_KEY, seal(&CANDLES_VERSION));
+            commit(database, batch)?;
         }
-        Ok(CandleFiling { symbols })
+        Ok(CandleFiling { symbols, changed: Vec::new() })
     }
 
     /// A symbol is listed.
@@ -116,15 +126,24 @@ impl CandleFiling {
     }
 
     /// A trade came next.
-    pub(crate) fn add(&mut self, trade: &MarketTrade, rows: &mut Vec<Row>) {
-        if let Some(newest) = self.symbols.get_mut(&trade.trade.symbol) {
+    pub(crate) fn add(&mut self, trade: &MarketTrade, rows: &mut RowBuffer) {
+        let symbol = trade.trade.symbol;
+        if let Some(newest) = self.symbols.get_mut(&symbol) {
+            let was_changed = newest.is_changed;
             newest.add(trade, rows);
+            if newest.is_changed && !was_changed {
+                self.changed.push(symbol);
+            }
         }
     }
 
     /// The rows of all candles that were added to since the last call.
-    pub(crate) fn take_changed(&mut self, rows: &mut Vec<Row>) {
-        self.symbols.iter_mut().for_each(|(symbol, newest)| newest.take_changed(*symbol, rows));
+    pub(crate) fn take_changed(&mut self, rows: &mut RowBuffer) {
+        for symbol in self.changed.drain(..) {
+            if let Some(newest) = self.symbols.get_mut(&symbol) {
+                newest.take_changed(symbol, rows);
+            }
+        }
     }
 }
 
@@ -139,10 +158,10 @@ fn failed(error: rocksdb::Error) -> HistoryError {
     HistoryError::Database(error.into_string())
 }
 
-fn write(database: &DB, rows: impl IntoIterator<Item = Row>) -> Result<(), HistoryError> {
+fn write(database: &DB, rows: &SortedRows) -> Result<(), HistoryError> {
     let history = family(database, HISTORY);
     let mut batch = WriteBatch::default();
-    rows.into_iter().for_each(|(key, value)| batch.put_cf(history, key, value));
+    (0..rows.len()).for_each(|at| batch.put_cf(history, rows.key(at), rows.value(at)));
     commit(database, batch)
 }
 
@@ -191,7 +210,7 @@ fn trades(
     first: TradeId,
     last: TradeId,
 ) -> impl Iterator<Item = Result<MarketTrade, HistoryError>> + '_ {
-    let found = rows(database, trade_rows(symbol), trade_key(symbol, first), Direction::Forward).map(|row| {
+    let found = rows(database, trade_rows(symbol), trade_key(symbol, first).to_vec(), Direction::Forward).map(|row| {
         let (key, value) = row?;
         decode_trade(&value).ok_or_else(|| crate::history::damaged(&key))
     });
@@ -214,15 +233,15 @@ fn last_trade(database: &DB, symbol: SymbolId, watermark: Sequence) -> Result<Op
 
 /// Makes the candles of one symbol from the trades that are kept, up to `last`.
 fn build(database: &DB, symbol: SymbolId, newest: &mut Newest, last: TradeId) -> Result<(), HistoryError> {
-    let mut ended = Vec::new();
+    let mut ended = RowBuffer::default();
     for trade in trades(database, symbol, TradeId(0), last) {
         newest.add(&trade?, &mut ended);
         if ended.len() >= BUILD_ROWS {
-            write(database, ended.drain(..))?;
+            write(database, &std::mem::take(&mut ended).sorted())?;
         }
     }
     newest.take_changed(symbol, &mut ended);
-    write(database, ended)
+    write(database, &ended.sorted())
 }
 
 /// Takes back what is in the rows of trades after `last`. Every row is known to have all trades up to it.
@@ -300,7 +319,7 @@ mod tests {
     use super::*;
     use crate::failure::Failure;
     use crate::format::{IMPORTED_ROWS, WATERMARK_KEY};
-    use crate::history::HistoryWriter;
+    use crate::history_writer::HistoryWriter;
     use crate::opening::open_database;
     use crate::record::Applied;
     use crate::sweeper::{HistoryDays, Sweeper};
@@ -359,6 +378,16 @@ mod tests {
         thread.join().unwrap();
     }
 
+    /// A key and its value.
+    type Row = (Vec<u8>, Vec<u8>);
+
+    fn put_all(database: &DB, rows: impl IntoIterator<Item = Row>) -> Result<(), HistoryError> {
+        let history = family(database, HISTORY);
+        let mut batch = WriteBatch::default();
+        rows.into_iter().for_each(|(key, value)| batch.put_cf(history, key, value));
+        commit(database, batch)
+    }
+
     fn database() -> (TempDir, Arc<DB>) {
         let folder = tempfile::tempdir().unwrap();
         let database = open_database(folder.path()).unwrap();
@@ -390,14 +419,14 @@ mod tests {
             // Of a release that kept no candles.
             let (_folder, old) = database();
             let is_candles = |key: &[u8]| key[0] == CANDLE_ROWS || *key == *CANDLES_KEY;
-            write(&old, all_rows(&whole).into_iter().filter(|(key, _)| !is_candles(key))).unwrap();
+            put_all(&old, all_rows(&whole).into_iter().filter(|(key, _)| !is_candles(key))).unwrap();
             file(&old, &played, 650).await;
             assert!(candle_rows_of(&old) == wanted, "seed {seed}: after an upgrade");
 
             // Rows came from another node that had gone on, the state with them is older.
             for state in [20, 300, 699] {
                 let (_folder, joined) = database();
-                write(&joined, all_rows(&whole).into_iter().filter(|(key, _)| *key != *WATERMARK_KEY)).unwrap();
+                put_all(&joined, all_rows(&whole).into_iter().filter(|(key, _)| *key != *WATERMARK_KEY)).unwrap();
                 file(&joined, &played, state).await;
                 assert!(candle_rows_of(&joined) == wanted, "seed {seed}: after a join at {state}");
             }
@@ -412,7 +441,7 @@ mod tests {
         let before = candle_rows_of(&database);
         // The same as if they had been imported.
         let imported = |(key, value): &Row| ([&[IMPORTED_ROWS], &key[1..]].concat(), value.clone());
-        write(&database, before.iter().map(imported)).unwrap();
+        put_all(&database, before.iter().map(imported)).unwrap();
         let last = played.last().unwrap().1.time;
         let cutoff = Time(last.0 - 2 * Grain::Day.micros());
         let days = HistoryDays { second_candles: 1, ..HistoryDays::default() };

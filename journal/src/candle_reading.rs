@@ -10,7 +10,8 @@ use crate::format::{
     CANDLE_ROWS, IMPORTED_ROWS, candle_key, candle_rows, decode_candle, decode_trade, trade_key, trade_rows,
 };
 use crate::history::{History, HistoryError, Opened, damaged};
-use crate::history_source::{AtOneMoment, RawRows, RowSource};
+use crate::history_source::{AtOneMoment, RowSource};
+use crate::recent_rows::{RawRows, RecentRows};
 use crate::record::MarketTrade;
 
 /// Of a series that other nodes have, so many rows are asked for at once.
@@ -31,7 +32,7 @@ impl History {
         read: impl FnOnce(&CandleReader<'_>) -> Result<T, HistoryError>,
     ) -> Result<T, HistoryError> {
         match self.open(u64::from(symbol.0))? {
-            Opened::Here(database) => read(&CandleReader::new(&database, symbol)),
+            Opened::Here(own) => read(&CandleReader::new(&own.database, &own.recent, symbol)),
             Opened::There(rows) => read(&CandleReader { rows: Box::new(rows), symbol }),
         }
     }
@@ -40,8 +41,8 @@ impl History {
 type Rows<'a> = Box<dyn Iterator<Item = Result<Candle, HistoryError>> + 'a>;
 
 impl<'a> CandleReader<'a> {
-    pub(crate) fn new(database: &'a DB, symbol: SymbolId) -> CandleReader<'a> {
-        CandleReader { rows: Box::new(AtOneMoment::of(database)), symbol }
+    pub(crate) fn new(database: &'a DB, recent: &RecentRows, symbol: SymbolId) -> CandleReader<'a> {
+        CandleReader { rows: Box::new(AtOneMoment::of(database, recent)), symbol }
     }
 
     /// The candles that begin from `from` on and before `to`, in order.
@@ -80,7 +81,7 @@ impl<'a> CandleReader<'a> {
 
     /// The trades from `first` on, in order.
     pub fn trades(&self, first: TradeId) -> impl Iterator<Item = Result<MarketTrade, HistoryError>> + '_ {
-        self.trade_rows(trade_key(self.symbol, first), Direction::Forward)
+        self.trade_rows(trade_key(self.symbol, first).to_vec(), Direction::Forward)
     }
 
     /// The trades, the last one first.

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::compensation::Compensations;
 use crate::failure::Failure;
-use crate::history::HistoryWriter;
+use crate::history_writer::HistoryWriter;
 use crate::origins::{Origins, is_gateway};
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
 use crate::runtime;

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::order::ClientOrderId;
+use engine::event::ExpiryReason;
+use engine::order::{ClientOrderId, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
 use engine::units::{OrderListId, PreventedMatchId};
-use engine::{Amount, OrderId, Price, Sequence, SymbolId, Time, TradeId, Uid};
+use engine::{Amount, Order, OrderId, Price, Quantity, Sequence, SymbolId, Time, TradeId, Uid};
 use openraft::alias::LeaderIdOf;
 use openraft::{BasicNode, EntryPayload, Membership};
 use serde::de::DeserializeOwned;
@@ -18,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::candle::{Candle, Grain};
+use crate::open_orders::KnownOrder;
 use crate::origins::Origins;
 use crate::record::{Compensation, Entry, LogId, MarketTrade, Origin, Payload, Proposal, RaftEntry, TypeConfig, Vote};
 
 /// The version of a data directory that this program writes.
-pub(crate) const DATA_FORMAT: u32 = 4;
+pub(crate) const DATA_FORMAT: u32 = 5;
 
 // Column families.
 
@@ -347,9 +349,11 @@ pub(crate) fn open_snapshot_header(bytes: &[u8]) -> Result<(SnapshotHeader, usiz
 pub(crate) const VALUE_VERSION: u8 = 2;
 
 /// What the keys of orders start with: the first byte of a key says what its row is.
-pub(crate) const ORDER_ROWS: u8 = b'o';
+pub(crate) const ORDER_ROWS: u8 = b'u';
 /// What the keys of trades start with.
 pub(crate) const TRADE_ROWS: u8 = b't';
+/// What the keys start with by which trades are found by their user.
+const USER_TRADE_ROWS: u8 = b'a';
 /// What the keys of prevented matches start with.
 pub(crate) const PREVENTED_ROWS: u8 = b'p';
 /// What the keys of order lists start with.
@@ -394,9 +398,9 @@ pub(crate) fn import_key(number: u64) -> Vec<u8> {
     [[IMPORT_ROWS].as_slice(), &number.to_be_bytes()].concat()
 }
 
-/// symbol, order id -> `KnownOrder`, its latest state.
-pub(crate) fn order_key(symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [[ORDER_ROWS].as_slice(), &symbol.0.to_be_bytes(), &order_id.0.to_be_bytes()].concat()
+/// user, symbol, order id -> time of creation, [`encode_order`]: its latest state.
+pub(crate) fn order_key(uid: Uid, symbol: SymbolId, order_id: OrderId) -> [u8; 21] {
+    user_key(ORDER_ROWS, uid, symbol, order_id.0)
 }
 
 /// user, symbol, client order id -> the id of the most recent order of that name.
@@ -404,19 +408,19 @@ pub(crate) fn client_id_key(uid: Uid, symbol: SymbolId, client_order_id: &Client
     [user_rows(b'c', uid, symbol).as_slice(), client_order_id.as_str().as_bytes()].concat()
 }
 
-/// user, symbol, order id -> time of creation.
-pub(crate) fn user_order_key(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
-    [user_order_rows(uid, symbol).as_slice(), &order_id.0.to_be_bytes()].concat()
-}
-
 /// user, symbol, trade id, whether as maker -> time, the user's order id.
-pub(crate) fn user_trade_key(uid: Uid, symbol: SymbolId, trade_id: TradeId, is_maker: bool) -> Vec<u8> {
-    [user_trade_rows(uid, symbol).as_slice(), &trade_id.0.to_be_bytes(), &[is_maker.into()]].concat()
+pub(crate) fn user_trade_key(uid: Uid, symbol: SymbolId, trade_id: TradeId, is_maker: bool) -> [u8; 22] {
+    let mut key = [is_maker.into(); 22];
+    key[..21].copy_from_slice(&user_key(USER_TRADE_ROWS, uid, symbol, trade_id.0));
+    key
 }
 
 /// symbol, trade id -> time, `(Sequence, Trade)`.
-pub(crate) fn trade_key(symbol: SymbolId, trade_id: TradeId) -> Vec<u8> {
-    [trade_rows(symbol).as_slice(), &trade_id.0.to_be_bytes()].concat()
+pub(crate) fn trade_key(symbol: SymbolId, trade_id: TradeId) -> [u8; 13] {
+    let mut key = [TRADE_ROWS; 13];
+    key[1..5].copy_from_slice(&symbol.0.to_be_bytes());
+    key[5..].copy_from_slice(&trade_id.0.to_be_bytes());
+    key
 }
 
 /// symbol, prevented match id -> time, `PreventedMatch`.
@@ -449,12 +453,12 @@ pub(crate) fn list_name_key(uid: Uid, name: &ClientOrderId) -> Vec<u8> {
     [b"n".as_slice(), &uid.0.to_be_bytes(), name.as_str().as_bytes()].concat()
 }
 
-pub(crate) fn user_order_rows(uid: Uid, symbol: SymbolId) -> Vec<u8> {
-    user_rows(b'u', uid, symbol)
+pub(crate) fn order_rows(uid: Uid, symbol: SymbolId) -> Vec<u8> {
+    user_rows(ORDER_ROWS, uid, symbol)
 }
 
 pub(crate) fn user_trade_rows(uid: Uid, symbol: SymbolId) -> Vec<u8> {
-    user_rows(b'a', uid, symbol)
+    user_rows(USER_TRADE_ROWS, uid, symbol)
 }
 
 pub(crate) fn prevented_rows(uid: Uid, symbol: SymbolId, order_id: OrderId) -> Vec<u8> {
@@ -471,6 +475,14 @@ pub(crate) fn list_rows(uid: Uid) -> Vec<u8> {
 
 pub(crate) fn list_time_rows(uid: Uid) -> Vec<u8> {
     [b"m".as_slice(), &uid.0.to_be_bytes()].concat()
+}
+
+fn user_key(kind: u8, uid: Uid, symbol: SymbolId, id: u64) -> [u8; 21] {
+    let mut key = [kind; 21];
+    key[1..9].copy_from_slice(&uid.0.to_be_bytes());
+    key[9..13].copy_from_slice(&symbol.0.to_be_bytes());
+    key[13..].copy_from_slice(&id.to_be_bytes());
+    key
 }
 
 fn user_rows(kind: u8, uid: Uid, symbol: SymbolId) -> Vec<u8> {
@@ -497,8 +509,34 @@ pub fn list_of_number(number: u64) -> (SymbolId, OrderListId) {
 
 pub(crate) fn encode(head: &[u8], value: &impl Serialize) -> Vec<u8> {
     let mut bytes = head.to_vec();
+    encode_into(&mut bytes, value);
+    bytes
+}
+
+fn encode_into(bytes: &mut Vec<u8>, value: &impl Serialize) {
     bytes.push(VALUE_VERSION);
-    postcard::to_extend(value, bytes).expect("plain data can always be encoded")
+    postcard::serialize_with_flavor(value, Appending(bytes)).expect("plain data can always be encoded");
+}
+
+/// Has postcard write behind what is there already, piece by piece instead of byte by byte.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appending<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
@@ -507,8 +545,9 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 /// A value behind its time.
-pub(crate) fn encode_timed(time: Time, value: &impl Serialize) -> Vec<u8> {
-    encode(&time.0.to_be_bytes(), value)
+pub(crate) fn encode_timed(bytes: &mut Vec<u8>, time: Time, value: &impl Serialize) {
+    bytes.extend_from_slice(&time.0.to_be_bytes());
+    encode_into(bytes, value);
 }
 
 pub(crate) fn decode_timed<T: DeserializeOwned>(bytes: &[u8]) -> Option<(Time, T)> {
@@ -516,12 +555,66 @@ pub(crate) fn decode_timed<T: DeserializeOwned>(bytes: &[u8]) -> Option<(Time, T
     Some((Time(u64::from_be_bytes(*time)), decode(rest)?))
 }
 
-pub(crate) fn encode_time_and_order(time: Time, order_id: OrderId) -> Vec<u8> {
-    [time.0.to_be_bytes(), order_id.0.to_be_bytes()].concat()
+/// What the row of an order holds beside what its key says and when it was made: what was asked, what became of it, how much
+/// later that was, and what most orders do not have.
+type OrderBytes<S> = (
+    (ClientOrderId, Side, OrderType, TimeInForce, SelfTradePrevention),
+    (Price, Quantity, Amount),
+    (Quantity, Amount, OrderStatus, u64),
+    (S, Option<PreventedMatchId>, Option<ExpiryReason>),
+);
+
+pub(crate) fn encode_order(bytes: &mut Vec<u8>, known: &KnownOrder) {
+    let KnownOrder { order, prevented_match, expiry } = known;
+    let asked = (order.client_order_id, order.side, order.order_type, order.time_in_force, order.self_trade_prevention);
+    let later = order.updated_at.0.wrapping_sub(order.created_at.0);
+    let value: OrderBytes<&Option<Box<Special>>> = (
+        asked,
+        (order.price, order.quantity, order.quote_order_quantity),
+        (order.executed, order.cumulative_quote, order.status, later),
+        (&order.special, *prevented_match, *expiry),
+    );
+    encode_timed(bytes, order.created_at, &value);
 }
 
-pub(crate) fn encode_trade(trade: &MarketTrade) -> Vec<u8> {
-    encode_timed(trade.time, &(trade.sequence, trade.trade))
+/// The order of a row; `None` for a row that is none.
+pub(crate) fn decode_order(key: &[u8], value: &[u8]) -> Option<KnownOrder> {
+    let key: &[u8; 21] = key.try_into().ok()?;
+    let (created_at, value) = decode_timed::<OrderBytes<Option<Box<Special>>>>(value)?;
+    let ((client_order_id, side, order_type, time_in_force, self_trade_prevention), limits, became, beside) = value;
+    let ((price, quantity, quote_order_quantity), (executed, cumulative_quote, status, later)) = (limits, became);
+    let (special, prevented_match, expiry) = beside;
+    let order = Order {
+        order_id: OrderId(number_at(key, 13)?),
+        symbol: SymbolId(u32::from_be_bytes(*key[9..].first_chunk()?)),
+        uid: Uid(number_at(key, 1)?),
+        client_order_id,
+        side,
+        order_type,
+        time_in_force,
+        self_trade_prevention,
+        price,
+        quantity,
+        quote_order_quantity,
+        executed,
+        cumulative_quote,
+        status,
+        created_at,
+        updated_at: Time(created_at.0.wrapping_add(later)),
+        special,
+    };
+    (key[0] == ORDER_ROWS).then_some(KnownOrder { order, prevented_match, expiry })
+}
+
+pub(crate) fn encode_time_and_order(time: Time, order_id: OrderId) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&time.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&order_id.0.to_be_bytes());
+    bytes
+}
+
+pub(crate) fn encode_trade(bytes: &mut Vec<u8>, trade: &MarketTrade) {
+    encode_timed(bytes, trade.time, &(trade.sequence, trade.trade));
 }
 
 pub(crate) fn decode_trade(bytes: &[u8]) -> Option<MarketTrade> {
@@ -660,12 +753,10 @@ mod tests {
 
 #[cfg(test)]
 mod history_tests {
+    use engine::AssetId;
     use engine::event::{Fill, Trade};
-    use engine::order::{OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
-    use engine::{Amount, AssetId, Order, Price, Quantity};
 
     use super::*;
-    use crate::open_orders::KnownOrder;
 
     /// Numbers without a pattern, the same in every run.
     struct Numbers(u64);
@@ -737,14 +828,21 @@ mod history_tests {
         }
     }
 
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        bytes
+    }
+
     #[test]
     fn values_come_back_as_they_were() {
         let mut numbers = Numbers(1);
         for _ in 0..1_000 {
             let (order, trade) = (numbers.order(), numbers.trade());
             let known = KnownOrder { prevented_match: Some(PreventedMatchId(7)), ..order.clone().into() };
-            assert_eq!(decode::<KnownOrder>(&encode(&[], &known)), Some(known));
-            assert_eq!(decode_trade(&encode_trade(&trade)), Some(trade));
+            let key = order_key(order.uid, order.symbol, order.order_id);
+            assert_eq!(decode_order(&key, &written(|bytes| encode_order(bytes, &known))), Some(known));
+            assert_eq!(decode_trade(&written(|bytes| encode_trade(bytes, &trade))), Some(trade));
             let row = encode_time_and_order(order.created_at, order.order_id);
             assert_eq!((number_at(&row, 0), number_at(&row, 8)), (Some(order.created_at.0), Some(order.order_id.0)));
         }
@@ -756,10 +854,9 @@ mod history_tests {
         for _ in 0..1_000 {
             let (uid, symbol, a, b) = (Uid(numbers.next()), SymbolId(7), numbers.next(), numbers.next());
             let expected = a.cmp(&b);
-            assert_eq!(order_key(symbol, OrderId(a)).cmp(&order_key(symbol, OrderId(b))), expected);
-            let of = |id| user_order_key(uid, symbol, OrderId(id));
+            let of = |id| order_key(uid, symbol, OrderId(id));
             assert_eq!(of(a).cmp(&of(b)), expected);
-            assert_eq!(number_at(&of(a), user_order_rows(uid, symbol).len()), Some(a));
+            assert_eq!(number_at(&of(a), order_rows(uid, symbol).len()), Some(a));
             assert_eq!(trade_key(symbol, TradeId(a)).cmp(&trade_key(symbol, TradeId(b))), expected);
             assert!(user_trade_key(uid, symbol, TradeId(a), false) < user_trade_key(uid, symbol, TradeId(a), true));
         }
@@ -796,8 +893,16 @@ mod history_tests {
 
     #[test]
     fn damaged_values_are_not_read_as_something_else() {
-        assert_eq!(decode::<KnownOrder>(&[]), None);
-        assert_eq!(decode::<KnownOrder>(&[9, 1, 1]), None);
+        let key = order_key(Uid(1), SymbolId(2), OrderId(3));
+        let other = user_trade_key(Uid(1), SymbolId(2), TradeId(3), false);
+        let mut numbers = Numbers(4);
+        let value = written(|bytes| encode_order(bytes, &numbers.order().into()));
+        assert!(decode_order(&key, &value).is_some());
+        assert_eq!(decode_order(&other[..21], &value), None);
+        assert_eq!(decode_order(&other, &value), None);
+        for length in 0..value.len() {
+            assert_eq!(decode_order(&key, &value[..length]), None);
+        }
         assert_eq!(decode_trade(&[0; 7]), None);
     }
 }

@@ -1,49 +1,29 @@
-//! Orders, trades, candles, prevented matches, amendments and order lists of the past in RocksDB, written from Applied by a thread of
-//! its own.
-//!
-//! Every batch carries the watermark, the last sequence that is in it; what is at or below it is skipped, so applying a
-//! log twice writes nothing twice. The batches are not in RocksDB's own log: after a crash they are written again from
-//! the raft log, which is why a snapshot, behind which that log may go, waits until history is flushed.
+//! Orders, trades, candles, prevented matches, amendments and order lists of the past: what is asked of them, and how far they go.
 
-use std::collections::HashMap;
-use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use engine::event::{Event, OrderList, PreventedMatch, Trade};
+use engine::event::{OrderList, PreventedMatch, Trade};
 use engine::order::ClientOrderId;
 use engine::units::PreventedMatchId;
-use engine::{Order, OrderId, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
-use rocksdb::{DB, Direction, WriteBatch, WriteOptions};
+use engine::{OrderId, Quantity, Sequence, SymbolId, Time, TradeId, Uid};
+use rocksdb::{DB, Direction};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::backlog::{Backlog, EVENTS_MAX};
-use crate::candle_filing::CandleFiling;
-use crate::database::family;
-use crate::failure::{Failure, HISTORY_REMEDY, StartError};
+use crate::failure::HISTORY_REMEDY;
 use crate::format::{
-    HISTORY, WATERMARK_KEY, amendment_key, amendment_rows, client_id_key, decode, decode_timed, decode_trade, encode,
-    encode_time_and_order, encode_timed, encode_trade, list_key, list_name_key, list_number, list_rows, list_time_key,
-    list_time_rows, number_at, open, order_key, prevented_key, prevented_rows, seal, trade_key, trade_rows,
-    user_order_key, user_order_rows, user_prevented_key, user_trade_key, user_trade_rows,
+    HISTORY, amendment_rows, client_id_key, decode_order, decode_timed, decode_trade, list_key, list_name_key,
+    list_rows, list_time_rows, number_at, order_key, order_rows, prevented_key, prevented_rows, trade_key, trade_rows,
+    user_trade_rows,
 };
-use crate::history_source::{RawRows, RowSource};
-use crate::open_orders::{KnownOrder, OpenOrders, symbol_of};
-use crate::record::{Applied, MarketTrade, execution_id};
+use crate::history_source::{OwnRows, RowSource};
+use crate::open_orders::KnownOrder;
+use crate::recent_rows::{RawRows, RecentRows};
+use crate::record::MarketTrade;
 use crate::remote_history::RemoteHistory;
-use crate::runtime;
-use crate::stats::QueueDepth;
-use crate::sweeper::{HistoryDays, Sweeper};
 
-/// The thread's priority: an order never waits for a core on which history is written. Not the lowest, for it must keep up in
-/// the long run.
-const NICENESS: i32 = 10;
-/// A batch is closed when so many commands are in it: the log's writer must not wait long for it.
-const BATCH_COMMANDS_MAX: usize = 1_024;
 /// How often it is looked whether history goes on from a state.
 const SETTLING_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a reader waits for history to catch up.
@@ -162,13 +142,14 @@ enum Source {
 struct Local {
     /// Weak, so that a reader that outlives the node does not keep its directory locked.
     database: Weak<DB>,
+    recent: Arc<RecentRows>,
     watermark: watch::Receiver<Sequence>,
     settled: watch::Receiver<Option<Sequence>>,
 }
 
 /// What is read from for one question.
 pub(crate) enum Opened {
-    Here(Arc<DB>),
+    Here(OwnRows),
     There(crate::remote_history::RemoteRows),
 }
 
@@ -177,7 +158,7 @@ impl std::ops::Deref for Opened {
 
     fn deref(&self) -> &Self::Target {
         match self {
-            Opened::Here(database) => &**database,
+            Opened::Here(own) => own,
             Opened::There(remote) => remote,
         }
     }
@@ -187,6 +168,16 @@ impl History {
     /// That of other nodes.
     pub(crate) fn remote(remote: RemoteHistory) -> History {
         History { source: Source::There(remote) }
+    }
+
+    /// That of this node, as far as it has got.
+    pub(crate) fn here(
+        database: Weak<DB>,
+        recent: Arc<RecentRows>,
+        watermark: watch::Receiver<Sequence>,
+        settled: watch::Receiver<Option<Sequence>>,
+    ) -> History {
+        History { source: Source::Here(Local { database, recent, watermark, settled }) }
     }
 
     /// Whether other nodes have it, so that a read can fail now and not a moment later.
@@ -235,9 +226,9 @@ impl History {
         }
     }
 
-    /// An order's latest state, open or closed.
-    pub fn order(&self, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
-        read_order(&*self.open(u64::from(symbol.0))?, symbol, order_id)
+    /// The latest state of a user's order, open or closed.
+    pub fn order(&self, uid: Uid, symbol: SymbolId, order_id: OrderId) -> Result<Option<KnownOrder>, HistoryError> {
+        read_order(&*self.open(uid.0)?, uid, symbol, order_id)
     }
 
     /// The most recent order of that name.
@@ -252,7 +243,7 @@ impl History {
         let key = client_id_key(uid, symbol, client_order_id);
         let Some(found) = get(database, &key)? else { return Ok(None) };
         let order_id = number_at(&found, 0).ok_or_else(|| damaged(&key))?;
-        read_order(database, symbol, OrderId(order_id))
+        read_order(database, uid, symbol, OrderId(order_id))
     }
 
     /// A user's orders in a symbol; a page's time is the time of creation, its id the order id.
@@ -265,11 +256,9 @@ impl History {
     ) -> Result<Vec<KnownOrder>, HistoryError> {
         let opened = self.open(uid.0)?;
         let database = &*opened;
-        let rows = Rows { database, prefix: user_order_rows(uid, symbol) };
+        let rows = Rows { database, prefix: order_rows(uid, symbol) };
         let found = rows.page(page, 0..u64::MAX, limit, |_| true)?;
-        database.expect(found.iter().map(|row| order_key(symbol, OrderId(row.id))).collect())?;
-        let order = |row: Row| pointed_to(database, &row, read_order(database, symbol, OrderId(row.id)));
-        found.into_iter().filter_map(order).collect()
+        found.into_iter().map(|row| decode_order(&row.key, &row.value).ok_or_else(|| damaged(&row.key))).collect()
     }
 
     /// A user's trades in a symbol, of one order alone if asked. A trade with oneself comes twice, as taker and as maker.
@@ -286,14 +275,14 @@ impl History {
         let rows = Rows { database, prefix: user_trade_rows(uid, symbol) };
         let mut within = 0..u64::MAX;
         if let Some(order_id) = order {
-            let Some(KnownOrder { order, .. }) = read_order(database, symbol, order_id)? else {
+            let Some(KnownOrder { order, .. }) = read_order(database, uid, symbol, order_id)? else {
                 return Ok(Vec::new());
             };
             within = rows.first_id_at(order.created_at)?..rows.first_id_after(order.updated_at)?;
         }
         let wanted = |row: &Row| order.is_none_or(|order_id| number_at(&row.value, 8) == Some(order_id.0));
         let found = rows.page(page, within, limit, wanted)?;
-        database.expect(found.iter().map(|row| trade_key(symbol, TradeId(row.id))).collect())?;
+        database.expect(found.iter().map(|row| trade_key(symbol, TradeId(row.id)).to_vec()).collect())?;
         let trade = |row: Row| {
             let found = pointed_to(database, &row, read_trade(database, symbol, TradeId(row.id)))?;
             let is_maker = row.key.last() == Some(&1);
@@ -389,7 +378,10 @@ impl History {
     /// To read for one question; who asks for the same thing is best served by the same node where there are several.
     pub(crate) fn open(&self, affinity: u64) -> Result<Opened, HistoryError> {
         match &self.source {
-            Source::Here(local) => local.database.upgrade().map(Opened::Here).ok_or(HistoryError::Stopped),
+            Source::Here(Local { database, recent, .. }) => {
+                let database = database.upgrade().ok_or(HistoryError::Stopped)?;
+                Ok(Opened::Here(OwnRows { database, recent: recent.clone() }))
+            }
             Source::There(remote) => Ok(Opened::There(remote.rows(affinity))),
         }
     }
@@ -420,13 +412,14 @@ fn get(database: &dyn RowSource, key: &[u8]) -> Result<Option<Vec<u8>>, HistoryE
     database.get(key)
 }
 
-fn read_order(
+pub(crate) fn read_order(
     database: &dyn RowSource,
+    uid: Uid,
     symbol: SymbolId,
     order_id: OrderId,
 ) -> Result<Option<KnownOrder>, HistoryError> {
-    let key = order_key(symbol, order_id);
-    get(database, &key)?.map(|bytes| decode(&bytes).ok_or_else(|| damaged(&key))).transpose()
+    let key = order_key(uid, symbol, order_id);
+    get(database, &key)?.map(|bytes| decode_order(&key, &bytes).ok_or_else(|| damaged(&key))).transpose()
 }
 
 fn read_trade(
@@ -555,485 +548,5 @@ impl Rows<'_> {
 
     fn first_id_after(&self, time: Time) -> Result<u64, HistoryError> {
         time.0.checked_add(1).map_or(Ok(u64::MAX), |next| self.first_id_at(Time(next)))
-    }
-}
-
-/// The way into history. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct HistoryWriter {
-    messages: Sender<Message>,
-    backlog: Backlog,
-    database: Weak<DB>,
-    watermark: watch::Receiver<Sequence>,
-    settled: watch::Receiver<Option<Sequence>>,
-}
-
-enum Message {
-    Restored(Arc<Snapshot>),
-    Applied(Arc<Applied>),
-    Stop,
-}
-
-/// The last sequence that history holds.
-pub(crate) fn watermark(database: &DB) -> Result<Sequence, StartError> {
-    let found = database.get_cf(family(database, HISTORY), WATERMARK_KEY);
-    let place = || format!("the watermark in column family `{HISTORY}` in {}", database.path().display());
-    let bytes = found.map_err(|error| StartError::damaged(place(), error))?;
-    bytes.map_or(Ok(Sequence(0)), |bytes| open(&bytes)).map_err(|error| StartError::damaged(place(), error))
-}
-
-impl HistoryWriter {
-    /// Opens what there is and starts the thread, which keeps what is old for so many days.
-    pub(crate) fn start(
-        database: Arc<DB>,
-        days: HistoryDays,
-        failure: &Failure,
-    ) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
-        let watermark = watermark(&database)?;
-        // Bounded by the backlog.
-        let (messages, queue) = crossbeam_channel::unbounded();
-        let backlog = Backlog::default();
-        let (announced, settled) = (watch::Sender::new(watermark), watch::Sender::new(None));
-        let writer = HistoryWriter {
-            messages,
-            backlog: backlog.clone(),
-            database: Arc::downgrade(&database),
-            watermark: announced.subscribe(),
-            settled: settled.subscribe(),
-        };
-        let thread = Thread {
-            database,
-            queue,
-            open: HashMap::new(),
-            candles: CandleFiling::default(),
-            watermark,
-            announced,
-            settled,
-            sweeper: Sweeper::new(days),
-            failure: failure.clone(),
-        };
-        let run = move || {
-            let _reader = backlog.reader();
-            runtime::give_way(NICENESS);
-            thread.run(&backlog);
-        };
-        Ok((writer, failure.spawn("history", run)))
-    }
-
-    /// One that files nothing, and says that it has: history follows from the log, and is not what is being tested.
-    #[cfg(test)]
-    pub(crate) fn filing_nothing(database: &Arc<DB>, failure: &Failure) -> HistoryWriter {
-        let (messages, queue) = crossbeam_channel::unbounded();
-        let backlog = Backlog::default();
-        let taken = backlog.clone();
-        runtime::thread(failure, "history", String::new, queue, move |message| {
-            if let Message::Applied(applied) = message {
-                taken.taken(applied.events.len());
-            }
-            true
-        });
-        let (_, watermark) = watch::channel(Sequence(u64::MAX));
-        let (_, settled) = watch::channel(Some(Sequence(u64::MAX)));
-        HistoryWriter { messages, backlog, database: Arc::downgrade(database), watermark, settled }
-    }
-
-    /// How many events wait to be written.
-    pub(crate) fn queue(&self) -> QueueDepth {
-        QueueDepth { depth: self.backlog.events() as u64, bound: EVENTS_MAX as u64 }
-    }
-
-    /// The reading side.
-    pub(crate) fn reader(&self) -> History {
-        let (watermark, settled) = (self.watermark.clone(), self.settled.clone());
-        History { source: Source::Here(Local { database: self.database.clone(), watermark, settled }) }
-    }
-
-    /// Starts from this state; false when the thread has ended.
-    pub(crate) fn restored(&self, state: Arc<Snapshot>) -> bool {
-        self.messages.send(Message::Restored(state)).is_ok()
-    }
-
-    /// Files what happened next; waits only while there is no room for it. False when the thread has ended.
-    pub(crate) fn applied(&self, applied: Arc<Applied>) -> bool {
-        self.backlog.add(applied.events.len());
-        self.messages.send(Message::Applied(applied)).is_ok()
-    }
-
-    /// Waits, as long as it takes, until `sequence` is written.
-    pub(crate) async fn wait_for(&self, sequence: Sequence) {
-        // An error means that the thread has ended, which is a failure of its own.
-        let _ = self.watermark.clone().wait_for(|held| *held >= sequence).await;
-    }
-
-    /// Makes what is written durable.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        let database = self.database.upgrade().ok_or_else(|| io::Error::other("the database is closed"))?;
-        database.flush_cf(family(&database, HISTORY)).map_err(io::Error::other)
-    }
-
-    /// Tells the thread to write what is queued and end.
-    pub(crate) fn stop(&self) {
-        // The thread is gone already when this fails.
-        let _ = self.messages.send(Message::Stop);
-    }
-}
-
-/// The thread that writes.
-struct Thread {
-    database: Arc<DB>,
-    queue: Receiver<Message>,
-    /// The open orders, because a trade tells only what changed. As many as there are in the books.
-    open: HashMap<SymbolId, OpenOrders>,
-    candles: CandleFiling,
-    watermark: Sequence,
-    announced: watch::Sender<Sequence>,
-    /// The last state that it was given, once its rows go on from it.
-    settled: watch::Sender<Option<Sequence>>,
-    sweeper: Option<Sweeper>,
-    failure: Failure,
-}
-
-/// What is written together.
-struct Batch {
-    rows: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The orders that changed, each written once with its last state.
-    orders: HashMap<(SymbolId, OrderId), KnownOrder>,
-    commands: usize,
-    watermark: Sequence,
-}
-
-impl Thread {
-    fn run(mut self, backlog: &Backlog) {
-        while let Some(message) = self.next_message() {
-            let mut batch = Batch::after(self.watermark);
-            let mut next = Some(message);
-            let (mut stop, mut settled) = (false, None);
-            while let Some(message) = next {
-                match message {
-                    Message::Restored(state) => {
-                        // Its rows are to be seen from here.
-                        if !self.write(std::mem::replace(&mut batch, Batch::after(self.watermark))) {
-                            return;
-                        }
-                        batch = Batch::after(self.watermark);
-                        self.restore(&state, &mut batch);
-                        settled = Some(state.sequence());
-                        if let Err(error) = self.settle_candles(&state) {
-                            self.failure.report(format!("history in {}: {error}", self.database.path().display()));
-                            return;
-                        }
-                    }
-                    Message::Applied(applied) => {
-                        backlog.taken(applied.events.len());
-                        self.file(&applied, &mut batch);
-                    }
-                    Message::Stop => stop = true,
-                }
-                let full = batch.commands >= BATCH_COMMANDS_MAX || stop;
-                next = if full { None } else { self.queue.try_recv().ok() };
-            }
-            if !self.write(batch) {
-                break;
-            }
-            if settled.is_some() {
-                self.settled.send_replace(settled);
-            }
-            if stop {
-                break;
-            }
-        }
-    }
-
-    /// The next message; while there is none, and now and then while there are, old rows are swept out. None at the end.
-    fn next_message(&mut self) -> Option<Message> {
-        loop {
-            let Some(sweeper) = &mut self.sweeper else { return self.queue.recv().ok() };
-            if sweeper.due_at() > Instant::now() {
-                match self.queue.recv_deadline(sweeper.due_at()) {
-                    Ok(message) => return Some(message),
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                    Err(RecvTimeoutError::Timeout) => {}
-                }
-            }
-            if let Err(error) = sweeper.step(&self.database) {
-                self.fail(&error);
-                return None;
-            }
-        }
-    }
-
-    fn fail(&self, error: &rocksdb::Error) {
-        self.failure.report(format!("history in {} cannot be written: {error}", self.database.path().display()));
-    }
-
-    fn write(&mut self, mut batch: Batch) -> bool {
-        if batch.watermark == self.watermark {
-            return true;
-        }
-        self.candles.take_changed(&mut batch.rows);
-        for ((symbol, order_id), order) in &batch.orders {
-            batch.rows.push((order_key(*symbol, *order_id), encode(&[], order)));
-        }
-        batch.rows.push((WATERMARK_KEY.to_vec(), seal(&batch.watermark)));
-        // In the order of their keys each row finds its place beside the one before it. The sort is stable: of two rows
-        // with one key the later one counts.
-        batch.rows.sort_by(|a, b| a.0.cmp(&b.0));
-        let history = family(&self.database, HISTORY);
-        let mut rows = WriteBatch::default();
-        batch.rows.iter().for_each(|(key, value)| rows.put_cf(history, key, value));
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        options.set_memtable_insert_hint_per_batch(true);
-        if let Err(error) = self.database.write_opt(rows, &options) {
-            self.fail(&error);
-            return false;
-        }
-        self.watermark = batch.watermark;
-        self.announced.send_replace(self.watermark);
-        true
-    }
-
-    fn restore(&mut self, state: &Snapshot, batch: &mut Batch) {
-        self.open = state.symbols().map(|symbol| (symbol.symbol().id, self.recall(symbol.orders()))).collect();
-        if state.sequence() <= batch.watermark {
-            return;
-        }
-        // The state came from the leader, and what closed in between came with it (snapshot_transfer.rs).
-        self.open.values().flat_map(OpenOrders::iter).for_each(|known| batch.add_order(known));
-        for list in state.symbols().flat_map(|symbol| symbol.lists()) {
-            batch.add_list(&list.list, list.list.created_at);
-        }
-        batch.watermark = state.sequence();
-    }
-
-    /// Candles go on from this state, or from the watermark where that is further.
-    fn settle_candles(&mut self, state: &Snapshot) -> Result<(), HistoryError> {
-        self.candles = CandleFiling::open(&self.database, state, self.watermark)?;
-        Ok(())
-    }
-
-    /// The open orders of a state, which does not say what history knows beside them.
-    fn recall(&self, orders: impl Iterator<Item = Order>) -> OpenOrders {
-        let recall = |order: Order| {
-            let filed = || read_order(&*self.database, order.symbol, order.order_id).ok().flatten();
-            let prevented_match =
-                if order.prevented().is_zero() { None } else { filed().and_then(|filed| filed.prevented_match) };
-            KnownOrder { prevented_match, ..order.into() }
-        };
-        OpenOrders::restore(orders.map(recall))
-    }
-
-    fn file(&mut self, applied: &Applied, batch: &mut Batch) {
-        let mut changed = Vec::new();
-        for index in 0..applied.len() {
-            let sequence = applied.sequence(index);
-            let is_new = sequence > batch.watermark;
-            for (place, event) in applied.events_of(index).iter().enumerate() {
-                let amendment = self.amendment(event, execution_id(sequence, place));
-                if let Event::SymbolAdded(symbol) = event {
-                    self.candles.add_symbol(symbol);
-                }
-                if let Some(symbol) = symbol_of(event) {
-                    self.open.entry(symbol).or_default().follow(event, applied.time, &mut changed);
-                }
-                if is_new {
-                    batch.add(event, applied.time, sequence);
-                    if let Event::Trade(trade) = event {
-                        self.candles.add(&MarketTrade { time: applied.time, sequence, trade: *trade }, &mut batch.rows);
-                    }
-                    batch.add_amendment(amendment);
-                    batch.orders.extend(changed.drain(..).map(|known| (key_of(&known), known)));
-                }
-                changed.clear();
-            }
-            batch.watermark = batch.watermark.max(sequence);
-        }
-        batch.commands += applied.len();
-    }
-
-    /// What an amend did, which the order's count of amends tells from any other way to lose quantity.
-    fn amendment(&self, event: &Event, execution_id: u64) -> Option<(SymbolId, Amendment)> {
-        let Event::OrderAmended { order, previous_client_order_id, previous_quantity } = event else { return None };
-        let amends = |order: &Order| order.special.as_ref().map_or(0, |terms| terms.amends);
-        let before = self.open.get(&order.symbol)?.get(order.order_id)?;
-        let amendment = Amendment {
-            time: order.updated_at,
-            execution_id,
-            order_id: order.order_id,
-            uid: order.uid,
-            previous_client_order_id: *previous_client_order_id,
-            client_order_id: order.client_order_id,
-            previous_quantity: *previous_quantity,
-            quantity: order.quantity,
-        };
-        (amends(order) > amends(&before.order)).then_some((order.symbol, amendment))
-    }
-}
-
-fn key_of(known: &KnownOrder) -> (SymbolId, OrderId) {
-    (known.order.symbol, known.order.order_id)
-}
-
-impl Batch {
-    fn after(watermark: Sequence) -> Batch {
-        Batch { rows: Vec::new(), orders: HashMap::new(), commands: 0, watermark }
-    }
-
-    /// The rows that stay; what became of the orders is added beside.
-    fn add(&mut self, event: &Event, time: Time, sequence: Sequence) {
-        match event {
-            Event::OrderAccepted(order) => self.add_names(order),
-            Event::OrderAmended { order, .. } => self.add_name(order),
-            Event::Trade(trade) => self.add_trade(&MarketTrade { time, sequence, trade: *trade }),
-            Event::TradePrevented(prevented) => self.add_prevented(prevented, time),
-            Event::OrderListChanged(list) => self.add_list(list, time),
-            _ => {}
-        }
-    }
-
-    fn add_order(&mut self, known: &KnownOrder) {
-        self.add_names(&known.order);
-        self.orders.insert(key_of(known), known.clone());
-    }
-
-    fn add_names(&mut self, order: &Order) {
-        let key = user_order_key(order.uid, order.symbol, order.order_id);
-        self.rows.push((key, order.created_at.0.to_be_bytes().to_vec()));
-        self.add_name(order);
-    }
-
-    fn add_name(&mut self, order: &Order) {
-        let key = client_id_key(order.uid, order.symbol, &order.client_order_id);
-        self.rows.push((key, order.order_id.0.to_be_bytes().to_vec()));
-    }
-
-    fn add_trade(&mut self, trade: &MarketTrade) {
-        let Trade { symbol, trade_id, taker, maker, .. } = trade.trade;
-        self.rows.push((trade_key(symbol, trade_id), encode_trade(trade)));
-        for (fill, is_maker) in [(taker, false), (maker, true)] {
-            let key = user_trade_key(fill.uid, symbol, trade_id, is_maker);
-            self.rows.push((key, encode_time_and_order(trade.time, fill.order_id)));
-        }
-    }
-
-    fn add_prevented(&mut self, prevented: &PreventedMatch, time: Time) {
-        let PreventedMatch { symbol, prevented_match_id: id, .. } = *prevented;
-        self.rows.push((prevented_key(symbol, id), encode_timed(time, prevented)));
-        let sides = [(prevented.taker_uid, prevented.taker_order_id), (prevented.maker_uid, prevented.maker_order_id)];
-        for (uid, order_id) in sides {
-            self.rows.push((user_prevented_key(uid, symbol, order_id, id), time.0.to_be_bytes().to_vec()));
-        }
-    }
-
-    fn add_amendment(&mut self, amendment: Option<(SymbolId, Amendment)>) {
-        if let Some((symbol, amendment)) = amendment {
-            let key = amendment_key(symbol, amendment.order_id, amendment.execution_id);
-            self.rows.push((key, encode_timed(amendment.time, &amendment)));
-        }
-    }
-
-    fn add_list(&mut self, list: &OrderList, time: Time) {
-        let number = list_number(list.symbol, list.order_list_id);
-        let created_at = list.created_at.0.to_be_bytes().to_vec();
-        self.rows.push((list_key(list.uid, number), encode_timed(time, list)));
-        self.rows.push((list_time_key(list.uid, list.created_at, number), created_at));
-        self.rows.push((list_name_key(list.uid, &list.list_client_order_id), number.to_be_bytes().to_vec()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Transfer};
-    use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
-    use engine::symbol::SymbolConfig;
-    use engine::{Amount, AssetId, Command, Engine, OrderId, Sequence, SymbolId, TradeId, Uid};
-
-    use super::*;
-    use crate::opening::open_database;
-
-    const SYMBOL: SymbolId = SymbolId(0);
-    const UID: Uid = Uid(1);
-
-    fn name(text: &str) -> ClientOrderId {
-        ClientOrderId::new(text).unwrap()
-    }
-
-    fn place(side: Side, quantity: u128, client_order_id: &str) -> Command {
-        Command::PlaceOrder(PlaceOrder {
-            uid: UID,
-            symbol: SYMBOL,
-            client_order_id: name(client_order_id),
-            side,
-            order_type: OrderType::Limit,
-            time_in_force: TimeInForce::Gtc,
-            price: Amount(100),
-            quantity: OrderQuantity::Base(Amount(quantity)),
-            self_trade_prevention: None,
-            special: None,
-        })
-    }
-
-    fn cancel(client_order_id: &str) -> Command {
-        let order = OrderReference { order_id: None, client_order_id: Some(name(client_order_id)) };
-        let cancel_client_order_id = name("c");
-        Command::CancelOrder(CancelOrder { uid: UID, symbol: SYMBOL, order, cancel_client_order_id, restriction: None })
-    }
-
-    #[tokio::test]
-    async fn what_is_closed_and_old_goes_with_its_rows_and_what_is_open_or_new_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = open_database(folder.path()).unwrap();
-        let (writer, thread) = HistoryWriter::start(database.clone(), HistoryDays::default(), &Failure::new()).unwrap();
-        let asset = |name: &str| Command::AddAsset(AddAsset { name: name.into(), scale: 2 });
-        let deposit = |asset: u32| {
-            let external_id = asset.to_string();
-            Command::Deposit(Transfer { uid: UID, asset: AssetId(asset), amount: Amount(1 << 40), external_id })
-        };
-        let symbol = SymbolConfig::plain("ABCXYZ", AssetId(0), AssetId(1), Amount(100), Amount(1));
-        let commands = [
-            (1, asset("ABC")),
-            (1, asset("XYZ")),
-            (1, Command::AddSymbol(Box::new(symbol))),
-            (1, Command::OpenAccount { uid: UID }),
-            (1, deposit(0)),
-            (1, deposit(1)),
-            (10, place(Side::Buy, 5, "stays-open")),
-            (20, place(Side::Buy, 5, "reused")),
-            (20, cancel("reused")),
-            (30, place(Side::Sell, 2, "old-taker")),
-            (200, place(Side::Buy, 5, "reused")),
-            (200, cancel("reused")),
-            (210, place(Side::Sell, 1, "new-taker")),
-        ];
-        let mut engine = Engine::new();
-        for (time, command) in &commands {
-            let mut events = Vec::new();
-            engine.apply(Time(*time), command, &mut events);
-            let ends = vec![events.len() as u32];
-            let first_sequence = engine.sequence();
-            assert!(writer.applied(Arc::new(Applied { first_sequence, time: Time(*time), events, ends })));
-        }
-        writer.wait_for(Sequence(commands.len() as u64)).await;
-
-        let mut sweeper = Sweeper::new(HistoryDays { closed: 1, ..HistoryDays::default() }).unwrap();
-        assert!(sweeper.sweep_some(&database, Time(100)).unwrap());
-
-        let history = writer.reader();
-        let names = |page| {
-            let orders = history.orders(UID, SYMBOL, page, 100).unwrap();
-            orders.iter().map(|known| known.order.client_order_id.as_str().to_string()).collect::<Vec<_>>()
-        };
-        // "stays-open" is order 1; 2 and 3 are closed and old; 4 and 5 are new.
-        assert_eq!(names(Page::FromId(0)), ["stays-open", "reused", "new-taker"]);
-        assert_eq!(history.order(SYMBOL, OrderId(2)).unwrap(), None);
-        let reused = history.order_by_client_id(SYMBOL, UID, &name("reused")).unwrap().unwrap();
-        assert_eq!(reused.order.order_id, OrderId(4));
-        assert_eq!(history.order_by_client_id(SYMBOL, UID, &name("old-taker")).unwrap(), None);
-        let trades = history.trades(SYMBOL, Page::FromId(0), 100).unwrap();
-        assert_eq!(trades.iter().map(|trade| trade.trade.trade_id).collect::<Vec<_>>(), [TradeId(2)]);
-        assert_eq!(history.account_trades(UID, SYMBOL, None, Page::FromId(0), 100).unwrap().len(), 2);
-
-        writer.stop();
-        thread.join().unwrap();
     }
 }

@@ -22,7 +22,8 @@ use crate::engine_thread::{EngineThread, JOBS_MAX, Job, NextDeadline, Waiting, n
 use crate::failure::{Failure, StartError};
 use crate::fence::Fence;
 use crate::gossip;
-use crate::history::{self, History, HistoryWriter};
+use crate::history::History;
+use crate::history_writer::{self, HistoryWriter};
 use crate::identity;
 use crate::leader::{Leader, Leads, Way};
 use crate::leadership::Leadership;
@@ -266,7 +267,7 @@ impl Node {
             acquaintances: Some(acquaintances.clone()),
         });
         let network = Network::new(caller, Sending::new(database.clone()));
-        let receiving = Receiving::new(snapshots.clone(), database.clone());
+        let receiving = Receiving::new(snapshots.clone(), history.clone(), database.clone());
         let progress = Arc::new(SnapshotProgress::from(restored));
         let observation = Observation::new(log.clone(), snapshots.clone(), history.reader(), compensations.clone());
         let keeping = SnapshotKeeping {
@@ -622,7 +623,7 @@ impl Opened {
         let opening = watch.lap();
         let snapshots = SnapshotDirectory::open(data)?;
         let purged = log_start(&*database)?.log_id.map(|log_id| log_id.index);
-        let (engine, meta, origins) = match snapshots.load_newest(purged, history::watermark(&database)?)? {
+        let (engine, meta, origins) = match snapshots.load_newest(purged, history_writer::watermark(&database)?)? {
             Some(found) => (Engine::from_snapshot(found.state), found.meta, found.origins),
             None => (Engine::new(), SnapshotMeta::default(), Origins::default()),
         };

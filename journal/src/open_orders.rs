@@ -1,6 +1,7 @@
 //! The open orders of one symbol, as the events tell of them: an event says only what changed.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use engine::event::{Event, ExpiryReason, Fill};
 use engine::filter::rises;
@@ -70,10 +71,33 @@ pub fn symbol_of(event: &Event) -> Option<SymbolId> {
     }
 }
 
+/// Hashes numbers that the engine gives out one after the other, so nobody chooses them to collide.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        // The lower bits choose the place, and the product's upper ones are the ones that are mixed.
+        self.0.rotate_left(26)
+    }
+}
+
 /// The open orders of one symbol.
 #[derive(Debug, Default)]
 pub struct OpenOrders {
-    orders: HashMap<OrderId, KnownOrder>,
+    orders: HashMap<OrderId, KnownOrder, BuildHasherDefault<NumberHasher>>,
     /// Those with a trailing delta that do not track the price yet.
     untracked: Vec<OrderId>,
 }
@@ -113,23 +137,24 @@ impl OpenOrders {
         self.orders.values()
     }
 
-    /// Follows an event of this symbol. `changed` gets the orders that it changed, as they are now: of a match the taker's and
-    /// then the maker's, before any other.
-    pub fn follow(&mut self, event: &Event, time: Time, changed: &mut Vec<KnownOrder>) {
+    /// Follows an event of this symbol. `changed` is told the orders that it changed, as they are now: of a match the taker's
+    /// and then the maker's, before any other.
+    pub fn follow(&mut self, event: &Event, time: Time, mut changed: impl FnMut(&KnownOrder)) {
         match event {
             Event::OrderAccepted(order) => {
-                self.put(order.clone().into());
-                changed.push(order.clone().into());
+                let known = order.clone().into();
+                changed(&known);
+                self.put(known);
             }
             Event::OrderTriggered(order) | Event::OrderAmended { order, .. } => {
                 let prevented_match = self.get(order.order_id).and_then(|known| known.prevented_match);
                 let known = KnownOrder { prevented_match, ..order.clone().into() };
-                self.put(known.clone());
-                changed.push(known);
+                changed(&known);
+                self.put(known);
             }
             Event::Trade(trade) => {
                 for fill in [&trade.taker, &trade.maker] {
-                    changed.push(self.change(fill.order_id, |known| known.fill(fill, time)));
+                    self.change(fill.order_id, &mut changed, |known| known.fill(fill, time));
                 }
                 self.track(trade.price, time, changed);
             }
@@ -140,16 +165,16 @@ impl OpenOrders {
                 ];
                 for (order_id, quantity) in sides {
                     let id = prevented.prevented_match_id;
-                    changed.push(self.change(order_id, |known| known.prevent(id, quantity, time)));
+                    self.change(order_id, &mut changed, |known| known.prevent(id, quantity, time));
                 }
             }
             Event::OrderReplaced { order_id, price, quantity, .. } => {
-                changed.push(self.change(*order_id, |known| {
+                self.change(*order_id, changed, |known| {
                     (known.order.price, known.order.quantity, known.order.updated_at) = (*price, *quantity, time);
-                }));
+                });
             }
-            Event::OrderCanceled { order, .. } => changed.push(self.close(order, None)),
-            Event::OrderExpired { order, reason } => changed.push(self.close(order, Some(*reason))),
+            Event::OrderCanceled { order, .. } => changed(&self.close(order, None)),
+            Event::OrderExpired { order, reason } => changed(&self.close(order, Some(*reason))),
             _ => {}
         }
     }
@@ -164,14 +189,18 @@ impl OpenOrders {
         self.orders.insert(order.order_id, known);
     }
 
-    fn change(&mut self, order_id: OrderId, change: impl FnOnce(&mut KnownOrder)) -> KnownOrder {
+    fn change(
+        &mut self,
+        order_id: OrderId,
+        mut changed: impl FnMut(&KnownOrder),
+        change: impl FnOnce(&mut KnownOrder),
+    ) {
         let known = self.orders.get_mut(&order_id).expect("an order that changes is open");
         change(known);
-        let known = known.clone();
+        changed(known);
         if !known.order.status.is_open() {
             self.orders.remove(&order_id);
         }
-        known
     }
 
     fn close(&mut self, order: &Order, expiry: Option<ExpiryReason>) -> KnownOrder {
@@ -182,7 +211,7 @@ impl OpenOrders {
 
     /// The trailing orders that start to track at a trade of that price. How far the price has gone since, nobody outside
     /// the engine is told, so it is not followed here.
-    fn track(&mut self, price: Price, time: Time, changed: &mut Vec<KnownOrder>) {
+    fn track(&mut self, price: Price, time: Time, mut changed: impl FnMut(&KnownOrder)) {
         if self.untracked.is_empty() {
             return;
         }
@@ -194,7 +223,7 @@ impl OpenOrders {
             let starts = terms.stop_price.is_none_or(|stop| if rising { price >= stop } else { price <= stop });
             if starts {
                 terms.trailing = Some((price, time));
-                changed.push(known.clone());
+                changed(known);
             }
             !starts
         });

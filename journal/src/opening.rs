@@ -14,6 +14,7 @@ use crate::database::{database_options, families, family, read_meta, write_meta}
 use crate::durable_mark::{DurableMark, Mark};
 use crate::failure::StartError;
 use crate::format::{DATA_FORMAT, FORMAT_KEY, LOG, VOTE_KEY, VoteBytes};
+use crate::history_upgrade;
 use crate::log_chain::log_start;
 use crate::write_ahead_log;
 
@@ -116,11 +117,13 @@ fn end_of_log(path: &Path) -> Result<u64, StartError> {
 type Upgrade = (u32, fn(&Path, &DB) -> Result<(), StartError>);
 
 /// All steps, oldest first.
-const UPGRADES: [Upgrade; 2] = [
+const UPGRADES: [Upgrade; 3] = [
     // Format 3 adds entries of a new kind (compensations) and the record of the format itself, and has snapshots of its own.
     (2, set_snapshots_aside),
     // Format 4 adds commands of a new kind and what a snapshot remembers of them; what format 3 wrote, it writes the same.
     (3, |_, _| Ok(())),
+    // Format 5 has an order of history where its owner's orders stand.
+    (4, |_, database| history_upgrade::move_orders(database)),
 ];
 
 /// Brings what an older release wrote to [`DATA_FORMAT`]; refuses what a newer one wrote.
@@ -189,7 +192,7 @@ mod tests {
 
         write_meta(&database, FORMAT_KEY, &(DATA_FORMAT + 1)).unwrap();
         let error = upgrade(folder.path(), &database).unwrap_err().to_string();
-        assert!(error.contains("format 5"), "{error}");
+        assert!(error.contains("format 6"), "{error}");
         write_meta(&database, FORMAT_KEY, &1u32).unwrap();
         let error = upgrade(folder.path(), &database).unwrap_err().to_string();
         assert!(error.contains("format 1"), "{error}");

@@ -9,9 +9,10 @@ use rocksdb::Direction;
 use tokio::runtime::Handle;
 
 use crate::history::HistoryError;
-use crate::history_source::{RawRow, RawRows, RowSource};
+use crate::history_source::RowSource;
 use crate::message::{Observe, Observed, Reply, Request, Rows};
 use crate::nodes::Nodes;
+use crate::recent_rows::{RawRow, RawRows};
 
 /// Keys whose values are asked for at once.
 const KEYS_AT_ONCE: usize = 512;

@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::compensation::Compensations;
 use crate::engine_thread::Job;
-use crate::history::HistoryWriter;
+use crate::history_writer::HistoryWriter;
 use crate::log_store::{LogStore, hand_over};
 use crate::origins::Origins;
 use crate::record::{Proposal, TypeConfig};

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::database::family;
 use crate::format::{HISTORY, VoteBytes, WATERMARK_KEY, open_snapshot_header};
+use crate::history_writer::HistoryWriter;
 use crate::link::Link;
 use crate::message::{HistoryRows, Reply, Request};
 use crate::record::{TypeConfig, Vote};
@@ -142,6 +143,7 @@ fn rows_after(database: &DB, after: Option<Vec<u8>>) -> io::Result<Rows> {
 #[derive(Clone)]
 pub(crate) struct Receiving {
     snapshots: SnapshotDirectory,
+    history: HistoryWriter,
     state: Arc<Mutex<State>>,
 }
 
@@ -163,8 +165,8 @@ pub(crate) struct Incoming {
 }
 
 impl Receiving {
-    pub(crate) fn new(snapshots: SnapshotDirectory, database: Arc<DB>) -> Receiving {
-        Receiving { snapshots, state: Arc::new(Mutex::new(State { database: Some(database), rows: None })) }
+    pub(crate) fn new(snapshots: SnapshotDirectory, history: HistoryWriter, database: Arc<DB>) -> Receiving {
+        Receiving { snapshots, history, state: Arc::new(Mutex::new(State { database: Some(database), rows: None })) }
     }
 
     /// Lets go of the database.
@@ -191,6 +193,8 @@ impl Receiving {
     pub(crate) fn rows(&self, incoming: &Incoming, rows: HistoryRows<'_>) -> io::Result<()> {
         let mut state = self.state.lock();
         let database = state.database.clone().ok_or_else(|| io::Error::other("this node is stopping"))?;
+        // What is filed here is older than what comes, and must not hide it.
+        self.history.write_recent()?;
         let history = family(&database, HISTORY);
         let mut batch = WriteBatch::default();
         for (key, value) in &rows {

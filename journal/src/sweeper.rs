@@ -15,8 +15,8 @@ use crate::candle::Grain;
 use crate::database::family;
 use crate::format::{
     CANDLE_ROWS, HISTORY, IMPORTED_ROWS, LIST_ROWS, ORDER_ROWS, PREVENTED_ROWS, TRADE_ROWS, amendment_rows,
-    candle_of_key, candle_rows, client_id_key, decode, decode_timed, list_name_key, list_number, list_time_key,
-    number_at, prevented_rows, user_order_key, user_prevented_key, user_trade_key,
+    candle_of_key, candle_rows, client_id_key, decode_order, decode_timed, list_name_key, list_number, list_time_key,
+    number_at, prevented_rows, user_prevented_key, user_trade_key,
 };
 use crate::open_orders::KnownOrder;
 use crate::record::MarketTrade;
@@ -28,7 +28,7 @@ const STEP_INTERVAL: Duration = Duration::from_millis(50);
 /// The pause between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The kinds of rows that are looked at, in the order of their keys; the others go with them.
-const KINDS: [u8; 4] = [LIST_ROWS, ORDER_ROWS, PREVENTED_ROWS, TRADE_ROWS];
+const KINDS: [u8; 4] = [LIST_ROWS, PREVENTED_ROWS, TRADE_ROWS, ORDER_ROWS];
 
 /// How many days what is kept; 0 is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -187,12 +187,11 @@ fn sweep_order(
     value: &[u8],
     delete: &mut impl FnMut(&[u8]),
 ) -> Result<(), rocksdb::Error> {
-    let Some(KnownOrder { order, .. }) = decode(value) else { return Ok(()) };
+    let Some(KnownOrder { order, .. }) = decode_order(key, value) else { return Ok(()) };
     if order.status.is_open() || order.updated_at >= cutoff {
         return Ok(());
     }
     delete(key);
-    delete(&user_order_key(order.uid, order.symbol, order.order_id));
     let name = client_id_key(order.uid, order.symbol, &order.client_order_id);
     delete_if_it_points_to(database, &name, order.order_id.0, delete)?;
     for prefix in

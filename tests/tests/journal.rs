@@ -259,11 +259,18 @@ async fn a_restart_from_snapshot_and_log_gives_the_same_state() {
     let config = NodeConfig { snapshot_every_entries: 30, log_bytes_kept: 0, ..config(&folder) };
     let commands: Vec<_> = listing().into_iter().chain(trading(40)).collect();
     let running = Running::start(config.clone()).await;
-    for command in &commands {
-        running.submit(command.clone()).await;
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    let mut snapshots = 0;
+    for commands in commands.chunks(40) {
+        for command in commands {
+            running.submit(command.clone()).await;
+        }
+        // More entries than a snapshot waits for.
+        while commands.len() == 40 && running.node.stats().snapshots <= snapshots {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        snapshots = running.node.stats().snapshots;
     }
-    assert!(running.node.stats().snapshots >= 4, "{:?}", running.node.stats());
+    assert!(snapshots >= 4, "{:?}", running.node.stats());
     let before = running.stop().await;
     let kept = fs::read_dir(config.data.join("snapshots")).unwrap().count();
     assert_eq!(kept, 3);
@@ -673,14 +680,18 @@ async fn history_knows_orders_and_trades_by_id_name_and_time() {
     assert_eq!(ids(MAKER, Page::Latest { until: Some(Time(0)) }, 3), []);
     assert_eq!(ids(Uid(9), Page::Latest { until: None }, 3), []);
 
-    let known = |id: u64| history.order(SYMBOL, OrderId(id)).unwrap().unwrap();
+    let known = |id: u64| {
+        let uid = if id == 11 { TAKER } else { MAKER };
+        history.order(uid, SYMBOL, OrderId(id)).unwrap().unwrap()
+    };
     let order = |id: u64| known(id).order;
     assert_eq!(order(3).status, OrderStatus::Filled);
     assert_eq!((order(4).status, order(4).executed.0), (OrderStatus::PartiallyFilled, 5));
     assert_eq!(order(9).status, OrderStatus::Canceled);
     assert_eq!(order(11).status, OrderStatus::Filled);
     assert_eq!(order(11).updated_at, sweep.applied.time);
-    assert_eq!(history.order(SYMBOL, OrderId(12)).unwrap(), None);
+    assert_eq!(history.order(MAKER, SYMBOL, OrderId(12)).unwrap(), None);
+    assert_eq!(history.order(TAKER, SYMBOL, OrderId(3)).unwrap(), None, "it is another's");
     let named = |uid: Uid, text: &str| history.order_by_client_id(SYMBOL, uid, &name(text)).unwrap();
     assert_eq!(named(MAKER, "ask-9"), Some(known(9)));
     assert_eq!(named(TAKER, "ask-9"), None);
@@ -706,7 +717,7 @@ async fn history_knows_orders_and_trades_by_id_name_and_time() {
     let lag = history.wait_for(Sequence(last.sequence().0 + 1)).await.unwrap_err();
     assert_eq!(lag.watermark, last.sequence());
     running.stop().await;
-    assert!(history.order(SYMBOL, OrderId(1)).is_err(), "a reader does not keep the database open");
+    assert!(history.order(MAKER, SYMBOL, OrderId(1)).is_err(), "a reader does not keep the database open");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -771,7 +782,7 @@ async fn lists_amendments_and_prevented_matches_are_in_history_also_after_a_rest
         assert_eq!(history.prevented_match(SYMBOL, PreventedMatchId(1)).unwrap().as_ref(), matches.first());
         assert_eq!(history.prevented_matches(MAKER, SYMBOL, OrderId(1), Page::FromId(0), 9).unwrap(), matches);
         assert_eq!(history.prevented_matches(TAKER, SYMBOL, OrderId(1), Page::FromId(0), 9).unwrap(), []);
-        let expired = history.order(SYMBOL, OrderId(2)).unwrap().unwrap();
+        let expired = history.order(MAKER, SYMBOL, OrderId(2)).unwrap().unwrap();
         assert_eq!(
             (expired.order.status, expired.prevented_match),
             (OrderStatus::ExpiredInMatch, Some(PreventedMatchId(1)))

@@ -13,7 +13,7 @@ use gateway::client::{Address, Answer, Rest};
 use hyper::Method;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rocksdb::{DB, Options};
+use rocksdb::{DB, Direction, IteratorMode, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::exchange::{binary, bootstrap, build_folder, credentials};
@@ -919,15 +919,16 @@ fn a_node_starts_from_a_snapshot_that_was_written_after_a_crash_and_history_has_
 #[test]
 fn damaged_history_is_named_and_written_again() {
     let (_folder, data) = copy();
-    let key = [b"o".as_slice(), &0u32.to_be_bytes(), &1u64.to_be_bytes()].concat();
     change(&data, "history", |database, family| {
-        let mut value = database.get_cf(family, &key).expect("it reads").expect("order 1");
-        value[1] ^= 0x40;
+        let mut rows = database.iterator_cf(family, IteratorMode::From(b"u", Direction::Forward));
+        let (key, mut value) = rows.next().expect("an order").expect("it reads");
+        // Behind its time.
+        value[8] ^= 0x40;
         database.put_cf(family, &key, value).expect("it writes");
     });
     let (damages, code) = damages(&data);
     assert_eq!(code, DAMAGE);
-    assert!(damages.iter().any(|damage| text(&damage["place"]).contains("an order, key 6f")), "{damages:?}");
+    assert!(damages.iter().any(|damage| text(&damage["place"]).contains("an order, key 75")), "{damages:?}");
     assert!(damages.iter().all(|damage| text(&damage["remedy"]).contains("rebuild-history")), "{damages:?}");
     let rebuilt = asked(&["rebuild-history"], &data);
     assert_eq!((&rebuilt["from_sequence"], &rebuilt["rows_left"]), (&json!(1), &json!(0)));

@@ -75,7 +75,7 @@ impl Past<'_> {
         let mut accepted = Vec::new();
         let mut became = Vec::new();
         for (at, (&(order_id, status), asked)) in self.first.orders.iter().zip(placing.orders()).enumerate() {
-            let Some(known) = self.history.order(self.symbol.id, order_id)? else { return Ok(None) };
+            let Some(known) = self.history.order(self.first.uid, self.symbol.id, order_id)? else { return Ok(None) };
             self.became(&known, status, &mut became)?;
             accepted.push(self.as_accepted(known, asked, at >= pending_from));
         }
@@ -144,7 +144,7 @@ impl Past<'_> {
     /// An order that was canceled, with the others of its list that went with it.
     fn canceled(&self, order_id: OrderId) -> Found<Gone> {
         let symbol = self.symbol.id;
-        let Some(known) = self.history.order(symbol, order_id)? else { return Ok(None) };
+        let Some(known) = self.history.order(self.first.uid, symbol, order_id)? else { return Ok(None) };
         let Some(id) = known.order.order_list_id() else {
             return Ok(Some(Gone { orders: vec![known.order], list: None }));
         };
@@ -157,7 +157,7 @@ impl Past<'_> {
     }
 
     fn canceled_then(&self, symbol: SymbolId, order_id: OrderId) -> Found<Order> {
-        let known = self.history.order(symbol, order_id)?;
+        let known = self.history.order(self.first.uid, symbol, order_id)?;
         let then = |order: &Order| order.status == OrderStatus::Canceled && order.updated_at == self.first.time;
         Ok(known.map(|known| known.order).filter(then))
     }

@@ -385,7 +385,7 @@ pub fn query_order(app: &Arc<App>, mut call: Call) -> Handling {
         call.params.finish()?;
         let id = symbol.id;
         let found = app.read_history(move |history| match (reference.order_id, &reference.client_order_id) {
-            (Some(order_id), _) => history.order(id, order_id),
+            (Some(order_id), _) => history.order(uid, id, order_id),
             (None, Some(name)) => history.order_by_client_id(id, uid, name),
             (None, None) => Ok(None),
         });

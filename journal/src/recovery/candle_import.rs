@@ -22,6 +22,7 @@ use crate::format::{
     HISTORY, IMPORT_ROWS, IMPORTED_ROWS, candle_key, candle_rows, decode, decode_candle, encode, encode_candle,
     import_key,
 };
+use crate::recent_rows::RecentRows;
 
 /// Rows are written in batches of so many bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -209,7 +210,7 @@ fn first_trade_time(directory: &Directory, symbol: SymbolId, traded: bool) -> Re
         return Ok(None);
     }
     let error = |error: crate::history::HistoryError| failed(directory, error);
-    let reader = CandleReader::new(directory.database(), symbol);
+    let reader = CandleReader::new(directory.database(), &RecentRows::default(), symbol);
     let trade = reader.trades(engine::TradeId(0)).next().transpose().map_err(error)?;
     if let Some(first) = trade.filter(|first| first.trade.trade_id.0 == 1) {
         return Ok(Some(first.time));

@@ -10,11 +10,11 @@ use super::directory::Directory;
 use super::fault::{Damage, REBUILD, RecoveryError};
 use super::progress::Progress;
 use crate::format::{
-    HISTORY, WATERMARK_KEY, amendment_key, decode, decode_candle, decode_timed, decode_trade, list_key, list_number,
-    number_at, open, order_key, prevented_key, trade_key,
+    DATA_FORMAT, HISTORY, WATERMARK_KEY, amendment_key, decode_candle, decode_order, decode_timed, decode_trade,
+    list_key, list_number, number_at, open, prevented_key, trade_key,
 };
 use crate::history::Amendment;
-use crate::open_orders::KnownOrder;
+use crate::history_upgrade;
 
 /// The progress is told every so many rows.
 const TELL_EVERY: u64 = 1 << 14;
@@ -35,7 +35,7 @@ pub(crate) fn watermark(directory: &Directory) -> Result<Sequence, Damage> {
 /// How a row is named.
 pub(crate) fn place(directory: &Directory, key: &[u8]) -> String {
     let kind = match key.first() {
-        Some(b'o') => "an order, ",
+        Some(b'u') => "an order, ",
         Some(b't') => "a trade, ",
         Some(b'l') => "an order list, ",
         Some(b'k') => "a candle, ",
@@ -52,14 +52,10 @@ pub(crate) fn place(directory: &Directory, key: &[u8]) -> String {
 pub(crate) fn read(key: &[u8], value: &[u8]) -> Option<Time> {
     let same = |wanted: Vec<u8>| (wanted == key).then_some(());
     match (*key.first()?, key.len()) {
-        (b'o', _) => {
-            let known: KnownOrder = decode(value)?;
-            same(order_key(known.order.symbol, known.order.order_id))?;
-            Some(known.order.updated_at)
-        }
+        (b'u', _) => decode_order(key, value).map(|known| known.order.updated_at),
         (b't', _) => {
             let found = decode_trade(value)?;
-            same(trade_key(found.trade.symbol, found.trade.trade_id))?;
+            same(trade_key(found.trade.symbol, found.trade.trade_id).to_vec())?;
             Some(found.time)
         }
         (b'p', _) => {
@@ -84,7 +80,7 @@ pub(crate) fn read(key: &[u8], value: &[u8]) -> Option<Time> {
         (b'j', _) => decode_import(key, value).map(|_| Time(0)),
         (b'z', 1) => open::<u32>(value).ok().map(|_| Time(0)),
         // Index rows: their values are a time, a time and an order, or the number of what they name.
-        (b'u', 21) | (b'q', 29) | (b'm', 25) => (value.len() == 8).then(|| number_at(value, 0)).flatten().map(Time),
+        (b'q', 29) | (b'm', 25) => (value.len() == 8).then(|| number_at(value, 0)).flatten().map(Time),
         (b'a', 22) => (value.len() == 16).then(|| number_at(value, 0)).flatten().map(Time),
         (b'c', 14..) | (b'n', 10..) => (value.len() == 8).then_some(Time(0)),
         _ => None,
@@ -102,6 +98,8 @@ pub(crate) fn check(
     let mut options = ReadOptions::default();
     options.fill_cache(false);
     options.set_verify_checksums(true);
+    // Nothing is upgraded by looking at it. A damaged record of the format is named by whoever looks at that.
+    let is_old = directory.format().is_ok_and(|format| format < DATA_FORMAT);
     let (mut rows, mut damaged, mut candles) = (0u64, 0, CandleChain::default());
     for row in directory.database().iterator_cf_opt(directory.family(HISTORY), options, IteratorMode::Start) {
         let (key, value) = match row {
@@ -116,7 +114,8 @@ pub(crate) fn check(
         if rows.is_multiple_of(TELL_EVERY) {
             progress.reach(rows);
         }
-        let is_whole = *key == *WATERMARK_KEY || read(&key, &value).is_some();
+        let is_row = || read(&key, &value).is_some() || (is_old && history_upgrade::is_old(&key, &value));
+        let is_whole = *key == *WATERMARK_KEY || is_row();
         let what = if is_whole { candles.follow(&key, &value) } else { Err("it is not what such a row holds".into()) };
         let Err(what) = what else { continue };
         damaged += 1;

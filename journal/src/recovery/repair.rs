@@ -19,7 +19,7 @@ use super::snapshots;
 use crate::database::family;
 use crate::failure::Failure;
 use crate::format::{HISTORY, WATERMARK_KEY};
-use crate::history::HistoryWriter;
+use crate::history_writer::HistoryWriter;
 use crate::record::Applied;
 use crate::snapshot_file::SnapshotDirectory;
 use crate::sweeper::HistoryDays;

@@ -21,7 +21,7 @@ use crate::cluster::ClusterConfig;
 use crate::database::count_boot;
 use crate::engine_thread::EngineThread;
 use crate::failure::{Failure, StartError};
-use crate::history::HistoryWriter;
+use crate::history_writer::HistoryWriter;
 use crate::log_chain::log_start;
 use crate::log_memory::Log;
 use crate::log_store::LogStore;
