@@ -486,7 +486,15 @@ fn answer(answering: &Answering, published: Published) {
     }
 }
 
-fn report(clients: usize, cpu_us: f64, latencies: &[u32], journal: &Journal, bare: &BareWrites, start_seconds: f64, replayed: f64) {
+fn report(
+    clients: usize,
+    cpu_us: f64,
+    latencies: &[u32],
+    journal: &Journal,
+    bare: &BareWrites,
+    start_seconds: f64,
+    replayed: f64,
+) {
     let (p99, p999) = (at(latencies, 0.99), at(latencies, 0.999));
     let ratio = journal.commands_per_second / bare.commands_per_second;
     let p50_ratio = journal.p50_us / bare.p50_us;

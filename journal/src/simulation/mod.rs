@@ -296,7 +296,8 @@ fn from_environment(name: &str) -> Option<u64> {
 /// `20000` is all before that one, `5000..10000` those from the first on.
 fn range(text: &str) -> std::ops::Range<u64> {
     let (first, end) = text.split_once("..").unwrap_or(("0", text));
-    let [first, end] = [first, end].map(|number| number.parse().expect("RIALTO_SEEDS is a number, or two with .. between"));
+    let [first, end] =
+        [first, end].map(|number| number.parse().expect("RIALTO_SEEDS is a number, or two with .. between"));
     first..end
 }
 
