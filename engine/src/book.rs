@@ -28,6 +28,11 @@ pub use restore::PlainOrder;
 pub struct Slot(u32);
 
 impl Slot {
+    /// The one at that place among all slots.
+    pub fn at_place(place: u32) -> Slot {
+        Slot(place)
+    }
+
     /// Its place among all slots.
     pub fn place(self) -> usize {
         self.0 as usize
@@ -108,6 +113,30 @@ struct OpenOrder {
     order_type: OrderType,
     time_in_force: TimeInForce,
     self_trade_prevention: SelfTradePrevention,
+}
+
+/// A plain limit order that is new.
+pub struct NewOrder {
+    /// Its number.
+    pub order_id: OrderId,
+    /// Whose it is.
+    pub trader: TraderIndex,
+    /// Its name.
+    pub name: ClientOrderId,
+    /// Of trader and name together ([`Book::free_name`]).
+    pub name_hash: u32,
+    /// Its side.
+    pub side: Side,
+    /// Its kind.
+    pub order_type: OrderType,
+    /// What happens to what does not trade at once.
+    pub time_in_force: TimeInForce,
+    /// What it does against its owner's orders.
+    pub self_trade_prevention: SelfTradePrevention,
+    /// All of it.
+    pub open: Quantity,
+    /// When it was accepted.
+    pub created_at: Time,
 }
 
 /// What few open orders have.
@@ -272,6 +301,14 @@ impl Book {
         self.by_name.find(hash_of_name(self.traders.at(trader).uid, name), is_it).map(Slot)
     }
 
+    /// The hash of a name, if the user has no open order under it.
+    #[inline]
+    pub fn free_name(&self, trader: TraderIndex, name: ClientOrderId) -> Option<u32> {
+        let is_it = |at| self.name(Slot(at)) == name && self.trader_of(Slot(at)) == trader;
+        let hash = hash_of_name(self.traders.at(trader).uid, name);
+        self.by_name.find(hash, is_it).is_none().then_some(hash)
+    }
+
     /// A trader's oldest open order.
     pub fn first_of(&self, trader: TraderIndex) -> Option<Slot> {
         let first = self.traders.at(trader).first_order;
@@ -325,10 +362,10 @@ impl Book {
     }
 
     /// The newest order of a trader, after which the next is linked.
-    pub fn prefetch_last_of(&self, trader: TraderIndex) {
-        let last = self.traders.at(trader).last_order;
-        if last != NONE {
-            prefetch(&self.open_orders[last]);
+    #[inline]
+    pub fn prefetch_order(&self, place: u32) {
+        if place != NONE {
+            prefetch(&self.open_orders[place]);
         }
     }
 
@@ -419,6 +456,38 @@ impl Book {
         let link = self.link(slot);
         let level = self.levels.get(link.level as usize)?;
         matches!(level.ladder, Ladder::Bids | Ladder::Asks).then_some((link.side, level.price))
+    }
+
+    /// Its side and price where it rests and there is no note to it: no trade, no stop, no list, nothing but a limit.
+    #[inline]
+    pub fn plain_at(&self, slot: Slot) -> Option<(Side, Price)> {
+        if self.link(slot).note == NONE { self.resting_at(slot) } else { None }
+    }
+
+    /// Such an order in full, as it is in that state.
+    #[inline(always)]
+    pub fn plain_order(&self, slot: Slot, price: Price, status: OrderStatus, updated_at: Time) -> Order {
+        let link = self.link(slot);
+        debug_assert!(link.note == NONE);
+        Order {
+            order_id: link.order_id,
+            symbol: self.symbol,
+            uid: self.traders.at(link.trader).uid,
+            client_order_id: self.name(slot),
+            side: link.side,
+            order_type: link.order_type,
+            time_in_force: link.time_in_force,
+            self_trade_prevention: link.self_trade_prevention,
+            price,
+            quantity: link.open,
+            quote_order_quantity: Amount::ZERO,
+            executed: Quantity::ZERO,
+            cumulative_quote: Amount::ZERO,
+            status,
+            created_at: link.created_at,
+            updated_at,
+            special: None,
+        }
     }
 
     /// The whole quantity that is asked.
@@ -548,6 +617,62 @@ impl Book {
         slot
     }
 
+    /// Open a plain order at the end of the queue at a price; how much is shown there now. The caller has made sure that the
+    /// level's sum fits.
+    #[inline]
+    pub fn rest(&mut self, new: &NewOrder, price: Price) -> Quantity {
+        let place = self.level_for(Ladder::of(new.side), price);
+        let level = &mut self.levels[place as usize];
+        level.orders += 1;
+        level.shown = level.shown.checked_add(new.open).expect("level sum was checked");
+        self.resting += u128::from(new.open.0);
+        let (shown, previous) = (level.shown, level.last);
+
+        let trader = self.traders.at_mut(new.trader);
+        trader.open_by_side[new.side as usize] += 1;
+        if new.side == Side::Buy {
+            trader.buying += u128::from(new.open.0);
+        }
+        let trader_previous = trader.last_order;
+        let [name_head, name_tail @ ..] = new.name.words();
+        let at = self.occupy(
+            OpenOrder {
+                order_id: new.order_id,
+                open: new.open,
+                created_at: new.created_at,
+                level: place,
+                previous,
+                next: NONE,
+                trader: new.trader,
+                trader_previous,
+                trader_next: NONE,
+                note: NONE,
+                name_hash: new.name_hash,
+                name_head,
+                side: new.side,
+                order_type: new.order_type,
+                time_in_force: new.time_in_force,
+                self_trade_prevention: new.self_trade_prevention,
+            },
+            name_tail,
+        );
+        let level = &mut self.levels[place as usize];
+        level.last = at;
+        match previous {
+            NONE => level.first = at,
+            previous => self.open_orders[previous].next = at,
+        }
+        let trader = self.traders.at_mut(new.trader);
+        trader.last_order = at;
+        match trader_previous {
+            NONE => trader.first_order = at,
+            previous => self.open_orders[previous].trader_next = at,
+        }
+        self.by_number.insert(new.order_id.0, at);
+        self.by_name.insert(new.name_hash, at);
+        shown
+    }
+
     /// Bring an open order to the state it is in after a walk: what is open of it, and what a note says.
     pub fn update(&mut self, slot: Slot, order: &Order) {
         let open = order.open_quantity();
@@ -609,6 +734,12 @@ impl Book {
         let link = &mut self.open_orders[slot.0];
         let (open, previous, next) = (link.open, link.previous, link.next);
         let at = std::mem::replace(&mut link.level, NONE);
+        if previous != NONE {
+            self.open_orders[previous].next = next;
+        }
+        if next != NONE {
+            self.open_orders[next].previous = previous;
+        }
         let level = &mut self.levels[at as usize];
         level.orders -= 1;
         if matches!(level.ladder, Ladder::Bids | Ladder::Asks) {
@@ -618,18 +749,12 @@ impl Book {
         }
         if previous == NONE {
             level.first = next;
-        } else {
-            self.open_orders[previous].next = next;
         }
-        let level = &mut self.levels[at as usize];
         if next == NONE {
             level.last = previous;
-        } else {
-            self.open_orders[next].previous = previous;
         }
-        let level = &self.levels[at as usize];
-        let shown = level.shown;
-        if level.first == NONE {
+        let (shown, is_empty) = (level.shown, level.first == NONE);
+        if is_empty {
             self.drop_level(at);
         }
         shown
@@ -639,17 +764,17 @@ impl Book {
     pub fn close(&mut self, slot: Slot) -> Quantity {
         let shown = if self.link(slot).level == NONE { Quantity::ZERO } else { self.unqueue(slot) };
         self.leave_trader(slot);
-        let link = self.link(slot);
-        let (order_id, note) = (link.order_id, link.note);
+        let vacant = std::mem::replace(&mut self.vacant, slot.0);
+        let link = &mut self.open_orders[slot.0];
+        link.next = vacant;
+        let note = std::mem::replace(&mut link.note, NONE);
+        let (order_id, name_hash) = (link.order_id, link.name_hash);
         self.by_number.remove(order_id.0);
-        self.forget_name(slot);
+        self.by_name.remove(name_hash, slot.0);
         if note != NONE {
             self.notes[note as usize].special = None;
             self.vacant_notes.push(note);
         }
-        let link = &mut self.open_orders[slot.0];
-        link.note = NONE;
-        link.next = std::mem::replace(&mut self.vacant, slot.0);
         shown
     }
 
@@ -929,15 +1054,17 @@ impl Book {
     }
 
     fn leave_trader(&mut self, slot: Slot) {
-        let is_iceberg = self.is_iceberg(slot);
+        let link = &self.open_orders[slot.0];
+        if link.note != NONE {
+            let (is_stop, is_iceberg) = (link.order_type.is_stop(), self.is_iceberg(slot));
+            if is_stop || is_iceberg {
+                let rare = self.traders.rare_mut(link.trader);
+                rare.stop_orders -= u32::from(is_stop);
+                rare.iceberg_orders -= u32::from(is_iceberg);
+            }
+        }
         let link = &self.open_orders[slot.0];
         let (previous, next) = (link.trader_previous, link.trader_next);
-        let is_stop = link.order_type.is_stop();
-        if is_stop || is_iceberg {
-            let rare = self.traders.rare_mut(link.trader);
-            rare.stop_orders -= u32::from(is_stop);
-            rare.iceberg_orders -= u32::from(is_iceberg);
-        }
         let trader = self.traders.at_mut(link.trader);
         let buying = if link.side == Side::Buy { link.open } else { Quantity::ZERO };
         trader.open_by_side[link.side as usize] -= 1;
