@@ -1,8 +1,8 @@
 //! The open orders of one symbol: price levels in price order, the queue at each, and the indexes by number and by name.
 //!
-//! Made for the machine. An open order is a slot: all that matching, cancelling and reporting touch is one cache line
-//! ([`OpenOrder`]); beside it stands the rest of its name. What few orders have (a partial fill, a stop price, a list) stands
-//! apart in a `Note`. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
+//! Made for the machine. An open order is a slot: all that matching, cancelling and reporting touch is two neighbouring cache
+//! lines ([`OpenOrder`]). What few orders have (a partial fill, a stop price, a list) stands apart in a `Note`, and so does the
+//! end of a long name. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
 //! goes in and out without a search and without an allocation. A level is found by price in a [`RadixMap`], the best one is
 //! kept at hand; an order knows its level, so only the first and last order of a price pay for the map.
 //!
@@ -15,7 +15,7 @@ use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_name;
 use crate::numbers::Numbers;
 use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
-use crate::paged::Paged;
+use crate::paged::{Paged, Sparse};
 use crate::prefetch::prefetch;
 use crate::radix::{NONE, RadixMap};
 use crate::trader::{TraderIndex, Traders};
@@ -88,14 +88,12 @@ pub struct Level {
     pub ladder: Ladder,
 }
 
-/// An open order, but for most of its name and for what few orders have.
+/// An open order, but for what few orders have. 80 bytes.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(C, align(16))]
 struct OpenOrder {
-    order_id: OrderId,
     /// All that can still trade, hidden too. Without a note it is also all that was asked.
     open: Quantity,
-    created_at: Time,
     /// The level in whose queue it stands; none for a pending order, and a stop that is tracking or being triggered.
     level: u32,
     previous: u32,
@@ -107,12 +105,25 @@ struct OpenOrder {
     note: u32,
     /// Of trader and name together.
     name_hash: u32,
-    /// The first word of the name.
-    name_head: u32,
+    order_id: OrderId,
+    created_at: Time,
+    /// All of a name of up to 25 characters.
+    name_head: [u32; NAME_HEAD],
     side: Side,
     order_type: OrderType,
     time_in_force: TimeInForce,
     self_trade_prevention: SelfTradePrevention,
+}
+
+/// So many words of a name stand with the order; the others ([`NAME_TAIL`]) are zero but for long names.
+const NAME_HEAD: usize = 5;
+const NAME_TAIL: usize = 7 - NAME_HEAD;
+
+/// What of a name stands with its order, and what apart.
+#[inline]
+fn parts(name: ClientOrderId) -> ([u32; NAME_HEAD], [u32; NAME_TAIL]) {
+    let [a, b, c, d, e, tail @ ..] = name.words();
+    ([a, b, c, d, e], tail)
 }
 
 /// A plain limit order that is new.
@@ -172,8 +183,8 @@ pub struct Book {
     symbol: SymbolId,
     scale: Scale,
     open_orders: Paged<OpenOrder>,
-    /// All but the first word of their names.
-    name_tails: Paged<[u32; 6]>,
+    /// What of long names does not stand with the order.
+    name_tails: Sparse<[u32; NAME_TAIL]>,
     vacant: u32,
     notes: Vec<Note>,
     vacant_notes: Vec<u32>,
@@ -208,7 +219,7 @@ impl Book {
             symbol,
             scale,
             open_orders: Paged::default(),
-            name_tails: Paged::default(),
+            name_tails: Sparse::default(),
             vacant: NONE,
             notes: Vec::new(),
             vacant_notes: Vec::new(),
@@ -338,9 +349,12 @@ impl Book {
     }
 
     /// An order itself.
+    #[inline]
     pub fn prefetch(&self, slot: Slot) {
-        prefetch(self.link(slot));
-        prefetch(&self.name_tails[slot.0]);
+        let order = self.link(slot);
+        prefetch(order);
+        prefetch(&order.side);
+        self.name_tails.prefetch(slot.0);
     }
 
     /// What an order is linked to: its level, its trader, its neighbours at both, its name.
@@ -398,8 +412,9 @@ impl Book {
     /// Its name.
     #[inline]
     pub fn name(&self, slot: Slot) -> ClientOrderId {
-        let [b, c, d, e, f, g] = self.name_tails[slot.0];
-        ClientOrderId::from_words([self.link(slot).name_head, b, c, d, e, f, g])
+        let [a, b, c, d, e] = self.link(slot).name_head;
+        let [f, g] = self.name_tails.get(slot.0);
+        ClientOrderId::from_words([a, b, c, d, e, f, g])
     }
 
     /// Its side.
@@ -584,7 +599,7 @@ impl Book {
 
     /// Open an order: it can be found, and belongs to its trader, but stands on no ladder yet.
     pub fn admit(&mut self, order: &Order, trader: TraderIndex) -> Slot {
-        let [name_head, name_tail @ ..] = order.client_order_id.words();
+        let (name_head, name_tail) = parts(order.client_order_id);
         let name_hash = hash_of_name(order.uid, order.client_order_id);
         let at = self.occupy(
             OpenOrder {
@@ -634,7 +649,7 @@ impl Book {
             trader.buying += u128::from(new.open.0);
         }
         let trader_previous = trader.last_order;
-        let [name_head, name_tail @ ..] = new.name.words();
+        let (name_head, name_tail) = parts(new.name);
         let at = self.occupy(
             OpenOrder {
                 order_id: new.order_id,
@@ -866,11 +881,11 @@ impl Book {
     /// Give an open order another name. The caller has made sure that it is free.
     pub fn rename(&mut self, slot: Slot, name: ClientOrderId) {
         self.forget_name(slot);
-        let [name_head, name_tail @ ..] = name.words();
+        let (name_head, name_tail) = parts(name);
         let name_hash = hash_of_name(self.uid_of(slot), name);
         let link = &mut self.open_orders[slot.0];
         (link.name_head, link.name_hash) = (name_head, name_hash);
-        self.name_tails[slot.0] = name_tail;
+        self.name_tails.set(slot.0, name_tail);
         self.by_name.insert(name_hash, slot.0);
     }
 
@@ -1019,16 +1034,18 @@ impl Book {
         self.vacant_levels.push(at);
     }
 
-    fn occupy(&mut self, order: OpenOrder, name_tail: [u32; 6]) -> u32 {
-        let at = self.vacant;
-        if at != NONE {
-            self.vacant = self.open_orders[at].next;
-            self.open_orders[at] = order;
-            self.name_tails[at] = name_tail;
-            return at;
+    #[inline]
+    fn occupy(&mut self, order: OpenOrder, name_tail: [u32; NAME_TAIL]) -> u32 {
+        let mut at = self.vacant;
+        if at == NONE {
+            at = self.open_orders.push(order);
+        } else {
+            let vacant = &mut self.open_orders[at];
+            self.vacant = vacant.next;
+            *vacant = order;
         }
-        self.name_tails.push(name_tail);
-        self.open_orders.push(order)
+        self.name_tails.set(at, name_tail);
+        at
     }
 
     fn join_trader(&mut self, slot: Slot) {
