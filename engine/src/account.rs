@@ -381,8 +381,8 @@ impl Accounts {
         }
     }
 
-    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account. Nothing comes
-    /// in or leaves, so neither sum of the asset changes; that all three are of one asset is what could be wrong here.
+    /// One leg of a settlement: what `from` has locked goes to `to`, less the fee, which goes to the fee account. What
+    /// arrives and the fee are what was paid, by construction; that all three are of one asset is what could be wrong here.
     pub fn settle(&mut self, from: BalanceIndex, to: BalanceIndex, amount: Amount, fee: Amount) {
         let payer = self.moved(from);
         payer.balance.locked = payer.balance.locked.minus(amount);

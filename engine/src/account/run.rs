@@ -25,13 +25,15 @@ pub struct Run {
     is_open: bool,
     /// The fees that have not moved yet.
     fees: Pair<Amount>,
+    /// What the makers paid and got meanwhile: what the taker's side of it must agree with.
+    makers: Pair<Amount>,
 }
 
 impl Run {
     /// Before its first trade.
     pub fn new(accounts: &Accounts, assets: Pair<AssetId>, taker: Pair<BalanceIndex>, taker_buys: bool) -> Run {
         let collector = Pair { base: accounts.fees_of(assets.base), quote: accounts.fees_of(assets.quote) };
-        Run { assets, taker, collector, taker_buys, is_open: false, fees: Pair::default() }
+        Run { assets, taker, collector, taker_buys, is_open: false, fees: Pair::default(), makers: Pair::default() }
     }
 
     /// One trade: what goes from the seller to the buyer and from the buyer to the seller, and how much of each is a fee.
@@ -49,9 +51,12 @@ impl Run {
             if is_first {
                 accounts.moved(self.taker.quote);
             }
-            accounts.receive(maker.quote, self.assets.quote, amounts.quote.minus(fees.quote));
+            let arrived = amounts.quote.minus(fees.quote);
+            accounts.receive(maker.quote, self.assets.quote, arrived);
+            self.makers.quote = self.makers.quote.plus(arrived);
         } else {
             accounts.pay(maker.quote, self.assets.quote, amounts.quote);
+            self.makers.quote = self.makers.quote.plus(amounts.quote);
             if is_first {
                 accounts.moved(self.taker.quote);
             }
@@ -64,6 +69,7 @@ impl Run {
         }
         if self.taker_buys {
             accounts.pay(maker.base, self.assets.base, amounts.base);
+            self.makers.base = self.makers.base.plus(amounts.base);
             if is_first {
                 accounts.moved(self.taker.base);
             }
@@ -71,7 +77,9 @@ impl Run {
             if is_first {
                 accounts.moved(self.taker.base);
             }
-            accounts.receive(maker.base, self.assets.base, amounts.base.minus(fees.base));
+            let arrived = amounts.base.minus(fees.base);
+            accounts.receive(maker.base, self.assets.base, arrived);
+            self.makers.base = self.makers.base.plus(arrived);
         }
         if !fees.base.is_zero() {
             if self.fees.base.is_zero() {
@@ -84,13 +92,19 @@ impl Run {
     /// The taker pays and gets all that the trades came to since this was last done, and the fees go where they belong. A taker
     /// that buys had `better` more locked for them than it pays.
     pub fn finish(&mut self, accounts: &mut Accounts, amounts: Pair<Amount>, better: Amount) {
-        let fees = std::mem::take(&mut self.fees);
+        let (fees, makers) = (std::mem::take(&mut self.fees), std::mem::take(&mut self.makers));
         self.is_open = false;
+        // Each asset is conserved: what one side paid is what the other got and the fee. The makers' side is the sum of what
+        // moved, the taker's side was worked out from how much was traded in all.
         if self.taker_buys {
+            assert_eq!(makers.quote.plus(fees.quote), amounts.quote, "the quote asset is not conserved");
+            assert_eq!(makers.base, amounts.base, "the base asset is not conserved");
             accounts.pay(self.taker.quote, self.assets.quote, amounts.quote);
             accounts.release(self.taker.quote, better);
             accounts.receive(self.taker.base, self.assets.base, amounts.base.minus(fees.base));
         } else {
+            assert_eq!(makers.quote, amounts.quote, "the quote asset is not conserved");
+            assert_eq!(makers.base.plus(fees.base), amounts.base, "the base asset is not conserved");
             accounts.pay(self.taker.base, self.assets.base, amounts.base);
             accounts.receive(self.taker.quote, self.assets.quote, amounts.quote.minus(fees.quote));
         }
