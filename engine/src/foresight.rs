@@ -18,7 +18,7 @@ use crate::units::{Amount, OrderId, SymbolId};
 const STEPS: [usize; 4] = [12, 9, 6, 3];
 
 /// Up to so many open orders and balances a processor keeps near by itself, and looking ahead would only cost.
-const SMALL: usize = 40_000;
+const SMALL: usize = 8_000;
 /// After how many commands that is asked anew.
 const INTERVAL: u64 = 1_024;
 
