@@ -1,8 +1,8 @@
 //! The open orders of one symbol: price levels in price order, the queue at each, and the indexes by number and by name.
 //!
-//! Made for the machine. An open order is a slot: all that matching, cancelling and reporting touch is one cache line
-//! ([`OpenOrder`]); beside it stands the rest of its name. What few orders have (a partial fill, a stop price, a list) stands
-//! apart in a `Note`. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
+//! Made for the machine. An open order is a slot: all that matching, cancelling and reporting touch is two neighbouring cache
+//! lines ([`OpenOrder`]). What few orders have (a partial fill, a stop price, a list) stands apart in a `Note`, and so does the
+//! end of a long name. Queues, a trader's orders and the vacant slots are linked through the slots, so an order
 //! goes in and out without a search and without an allocation. A level is found by price in a [`RadixMap`], the best one is
 //! kept at hand; an order knows its level, so only the first and last order of a price pay for the map.
 //!
@@ -15,7 +15,7 @@ use crate::hash_index::HashIndex;
 use crate::hashing::hash_of_name;
 use crate::numbers::Numbers;
 use crate::order::{ClientOrderId, Order, OrderStatus, OrderType, SelfTradePrevention, Side, Special, TimeInForce};
-use crate::paged::Paged;
+use crate::paged::{Paged, Sparse};
 use crate::prefetch::prefetch;
 use crate::radix::{NONE, RadixMap};
 use crate::trader::{TraderIndex, Traders};
@@ -28,6 +28,11 @@ pub use restore::PlainOrder;
 pub struct Slot(u32);
 
 impl Slot {
+    /// The one at that place among all slots.
+    pub fn at_place(place: u32) -> Slot {
+        Slot(place)
+    }
+
     /// Its place among all slots.
     pub fn place(self) -> usize {
         self.0 as usize
@@ -83,14 +88,12 @@ pub struct Level {
     pub ladder: Ladder,
 }
 
-/// An open order, but for most of its name and for what few orders have.
+/// An open order, but for what few orders have. 80 bytes.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(C, align(16))]
 struct OpenOrder {
-    order_id: OrderId,
     /// All that can still trade, hidden too. Without a note it is also all that was asked.
     open: Quantity,
-    created_at: Time,
     /// The level in whose queue it stands; none for a pending order, and a stop that is tracking or being triggered.
     level: u32,
     previous: u32,
@@ -102,12 +105,49 @@ struct OpenOrder {
     note: u32,
     /// Of trader and name together.
     name_hash: u32,
-    /// The first word of the name.
-    name_head: u32,
+    order_id: OrderId,
+    created_at: Time,
+    /// All of a name of up to 25 characters.
+    name_head: [u32; NAME_HEAD],
     side: Side,
     order_type: OrderType,
     time_in_force: TimeInForce,
     self_trade_prevention: SelfTradePrevention,
+}
+
+/// So many words of a name stand with the order; the others ([`NAME_TAIL`]) are zero but for long names.
+const NAME_HEAD: usize = 5;
+const NAME_TAIL: usize = 7 - NAME_HEAD;
+
+/// What of a name stands with its order, and what apart.
+#[inline]
+fn parts(name: ClientOrderId) -> ([u32; NAME_HEAD], [u32; NAME_TAIL]) {
+    let [a, b, c, d, e, tail @ ..] = name.words();
+    ([a, b, c, d, e], tail)
+}
+
+/// A plain limit order that is new.
+pub struct NewOrder {
+    /// Its number.
+    pub order_id: OrderId,
+    /// Whose it is.
+    pub trader: TraderIndex,
+    /// Its name.
+    pub name: ClientOrderId,
+    /// Of trader and name together ([`Book::free_name`]).
+    pub name_hash: u32,
+    /// Its side.
+    pub side: Side,
+    /// Its kind.
+    pub order_type: OrderType,
+    /// What happens to what does not trade at once.
+    pub time_in_force: TimeInForce,
+    /// What it does against its owner's orders.
+    pub self_trade_prevention: SelfTradePrevention,
+    /// All of it.
+    pub open: Quantity,
+    /// When it was accepted.
+    pub created_at: Time,
 }
 
 /// What few open orders have.
@@ -143,8 +183,8 @@ pub struct Book {
     symbol: SymbolId,
     scale: Scale,
     open_orders: Paged<OpenOrder>,
-    /// All but the first word of their names.
-    name_tails: Paged<[u32; 6]>,
+    /// What of long names does not stand with the order.
+    name_tails: Sparse<[u32; NAME_TAIL]>,
     vacant: u32,
     notes: Vec<Note>,
     vacant_notes: Vec<u32>,
@@ -179,7 +219,7 @@ impl Book {
             symbol,
             scale,
             open_orders: Paged::default(),
-            name_tails: Paged::default(),
+            name_tails: Sparse::default(),
             vacant: NONE,
             notes: Vec::new(),
             vacant_notes: Vec::new(),
@@ -272,6 +312,14 @@ impl Book {
         self.by_name.find(hash_of_name(self.traders.at(trader).uid, name), is_it).map(Slot)
     }
 
+    /// The hash of a name, if the user has no open order under it.
+    #[inline]
+    pub fn free_name(&self, trader: TraderIndex, name: ClientOrderId) -> Option<u32> {
+        let is_it = |at| self.name(Slot(at)) == name && self.trader_of(Slot(at)) == trader;
+        let hash = hash_of_name(self.traders.at(trader).uid, name);
+        self.by_name.find(hash, is_it).is_none().then_some(hash)
+    }
+
     /// A trader's oldest open order.
     pub fn first_of(&self, trader: TraderIndex) -> Option<Slot> {
         let first = self.traders.at(trader).first_order;
@@ -301,9 +349,12 @@ impl Book {
     }
 
     /// An order itself.
+    #[inline]
     pub fn prefetch(&self, slot: Slot) {
-        prefetch(self.link(slot));
-        prefetch(&self.name_tails[slot.0]);
+        let order = self.link(slot);
+        prefetch(order);
+        prefetch(&order.side);
+        self.name_tails.prefetch(slot.0);
     }
 
     /// What an order is linked to: its level, its trader, its neighbours at both, its name.
@@ -325,10 +376,10 @@ impl Book {
     }
 
     /// The newest order of a trader, after which the next is linked.
-    pub fn prefetch_last_of(&self, trader: TraderIndex) {
-        let last = self.traders.at(trader).last_order;
-        if last != NONE {
-            prefetch(&self.open_orders[last]);
+    #[inline]
+    pub fn prefetch_order(&self, place: u32) {
+        if place != NONE {
+            prefetch(&self.open_orders[place]);
         }
     }
 
@@ -361,8 +412,9 @@ impl Book {
     /// Its name.
     #[inline]
     pub fn name(&self, slot: Slot) -> ClientOrderId {
-        let [b, c, d, e, f, g] = self.name_tails[slot.0];
-        ClientOrderId::from_words([self.link(slot).name_head, b, c, d, e, f, g])
+        let [a, b, c, d, e] = self.link(slot).name_head;
+        let [f, g] = self.name_tails.get(slot.0);
+        ClientOrderId::from_words([a, b, c, d, e, f, g])
     }
 
     /// Its side.
@@ -419,6 +471,38 @@ impl Book {
         let link = self.link(slot);
         let level = self.levels.get(link.level as usize)?;
         matches!(level.ladder, Ladder::Bids | Ladder::Asks).then_some((link.side, level.price))
+    }
+
+    /// Its side and price where it rests and there is no note to it: no trade, no stop, no list, nothing but a limit.
+    #[inline]
+    pub fn plain_at(&self, slot: Slot) -> Option<(Side, Price)> {
+        if self.link(slot).note == NONE { self.resting_at(slot) } else { None }
+    }
+
+    /// Such an order in full, as it is in that state.
+    #[inline(always)]
+    pub fn plain_order(&self, slot: Slot, price: Price, status: OrderStatus, updated_at: Time) -> Order {
+        let link = self.link(slot);
+        debug_assert!(link.note == NONE);
+        Order {
+            order_id: link.order_id,
+            symbol: self.symbol,
+            uid: self.traders.at(link.trader).uid,
+            client_order_id: self.name(slot),
+            side: link.side,
+            order_type: link.order_type,
+            time_in_force: link.time_in_force,
+            self_trade_prevention: link.self_trade_prevention,
+            price,
+            quantity: link.open,
+            quote_order_quantity: Amount::ZERO,
+            executed: Quantity::ZERO,
+            cumulative_quote: Amount::ZERO,
+            status,
+            created_at: link.created_at,
+            updated_at,
+            special: None,
+        }
     }
 
     /// The whole quantity that is asked.
@@ -515,7 +599,7 @@ impl Book {
 
     /// Open an order: it can be found, and belongs to its trader, but stands on no ladder yet.
     pub fn admit(&mut self, order: &Order, trader: TraderIndex) -> Slot {
-        let [name_head, name_tail @ ..] = order.client_order_id.words();
+        let (name_head, name_tail) = parts(order.client_order_id);
         let name_hash = hash_of_name(order.uid, order.client_order_id);
         let at = self.occupy(
             OpenOrder {
@@ -546,6 +630,62 @@ impl Book {
         self.by_name.insert(name_hash, at);
         self.join_trader(slot);
         slot
+    }
+
+    /// Open a plain order at the end of the queue at a price; how much is shown there now. The caller has made sure that the
+    /// level's sum fits.
+    #[inline]
+    pub fn rest(&mut self, new: &NewOrder, price: Price) -> Quantity {
+        let place = self.level_for(Ladder::of(new.side), price);
+        let level = &mut self.levels[place as usize];
+        level.orders += 1;
+        level.shown = level.shown.checked_add(new.open).expect("level sum was checked");
+        self.resting += u128::from(new.open.0);
+        let (shown, previous) = (level.shown, level.last);
+
+        let trader = self.traders.at_mut(new.trader);
+        trader.open_by_side[new.side as usize] += 1;
+        if new.side == Side::Buy {
+            trader.buying += u128::from(new.open.0);
+        }
+        let trader_previous = trader.last_order;
+        let (name_head, name_tail) = parts(new.name);
+        let at = self.occupy(
+            OpenOrder {
+                order_id: new.order_id,
+                open: new.open,
+                created_at: new.created_at,
+                level: place,
+                previous,
+                next: NONE,
+                trader: new.trader,
+                trader_previous,
+                trader_next: NONE,
+                note: NONE,
+                name_hash: new.name_hash,
+                name_head,
+                side: new.side,
+                order_type: new.order_type,
+                time_in_force: new.time_in_force,
+                self_trade_prevention: new.self_trade_prevention,
+            },
+            name_tail,
+        );
+        let level = &mut self.levels[place as usize];
+        level.last = at;
+        match previous {
+            NONE => level.first = at,
+            previous => self.open_orders[previous].next = at,
+        }
+        let trader = self.traders.at_mut(new.trader);
+        trader.last_order = at;
+        match trader_previous {
+            NONE => trader.first_order = at,
+            previous => self.open_orders[previous].trader_next = at,
+        }
+        self.by_number.insert(new.order_id.0, at);
+        self.by_name.insert(new.name_hash, at);
+        shown
     }
 
     /// Bring an open order to the state it is in after a walk: what is open of it, and what a note says.
@@ -609,6 +749,12 @@ impl Book {
         let link = &mut self.open_orders[slot.0];
         let (open, previous, next) = (link.open, link.previous, link.next);
         let at = std::mem::replace(&mut link.level, NONE);
+        if previous != NONE {
+            self.open_orders[previous].next = next;
+        }
+        if next != NONE {
+            self.open_orders[next].previous = previous;
+        }
         let level = &mut self.levels[at as usize];
         level.orders -= 1;
         if matches!(level.ladder, Ladder::Bids | Ladder::Asks) {
@@ -618,18 +764,12 @@ impl Book {
         }
         if previous == NONE {
             level.first = next;
-        } else {
-            self.open_orders[previous].next = next;
         }
-        let level = &mut self.levels[at as usize];
         if next == NONE {
             level.last = previous;
-        } else {
-            self.open_orders[next].previous = previous;
         }
-        let level = &self.levels[at as usize];
-        let shown = level.shown;
-        if level.first == NONE {
+        let (shown, is_empty) = (level.shown, level.first == NONE);
+        if is_empty {
             self.drop_level(at);
         }
         shown
@@ -639,17 +779,17 @@ impl Book {
     pub fn close(&mut self, slot: Slot) -> Quantity {
         let shown = if self.link(slot).level == NONE { Quantity::ZERO } else { self.unqueue(slot) };
         self.leave_trader(slot);
-        let link = self.link(slot);
-        let (order_id, note) = (link.order_id, link.note);
+        let vacant = std::mem::replace(&mut self.vacant, slot.0);
+        let link = &mut self.open_orders[slot.0];
+        link.next = vacant;
+        let note = std::mem::replace(&mut link.note, NONE);
+        let (order_id, name_hash) = (link.order_id, link.name_hash);
         self.by_number.remove(order_id.0);
-        self.forget_name(slot);
+        self.by_name.remove(name_hash, slot.0);
         if note != NONE {
             self.notes[note as usize].special = None;
             self.vacant_notes.push(note);
         }
-        let link = &mut self.open_orders[slot.0];
-        link.note = NONE;
-        link.next = std::mem::replace(&mut self.vacant, slot.0);
         shown
     }
 
@@ -741,11 +881,11 @@ impl Book {
     /// Give an open order another name. The caller has made sure that it is free.
     pub fn rename(&mut self, slot: Slot, name: ClientOrderId) {
         self.forget_name(slot);
-        let [name_head, name_tail @ ..] = name.words();
+        let (name_head, name_tail) = parts(name);
         let name_hash = hash_of_name(self.uid_of(slot), name);
         let link = &mut self.open_orders[slot.0];
         (link.name_head, link.name_hash) = (name_head, name_hash);
-        self.name_tails[slot.0] = name_tail;
+        self.name_tails.set(slot.0, name_tail);
         self.by_name.insert(name_hash, slot.0);
     }
 
@@ -894,16 +1034,18 @@ impl Book {
         self.vacant_levels.push(at);
     }
 
-    fn occupy(&mut self, order: OpenOrder, name_tail: [u32; 6]) -> u32 {
-        let at = self.vacant;
-        if at != NONE {
-            self.vacant = self.open_orders[at].next;
-            self.open_orders[at] = order;
-            self.name_tails[at] = name_tail;
-            return at;
+    #[inline]
+    fn occupy(&mut self, order: OpenOrder, name_tail: [u32; NAME_TAIL]) -> u32 {
+        let mut at = self.vacant;
+        if at == NONE {
+            at = self.open_orders.push(order);
+        } else {
+            let vacant = &mut self.open_orders[at];
+            self.vacant = vacant.next;
+            *vacant = order;
         }
-        self.name_tails.push(name_tail);
-        self.open_orders.push(order)
+        self.name_tails.set(at, name_tail);
+        at
     }
 
     fn join_trader(&mut self, slot: Slot) {
@@ -929,15 +1071,17 @@ impl Book {
     }
 
     fn leave_trader(&mut self, slot: Slot) {
-        let is_iceberg = self.is_iceberg(slot);
+        let link = &self.open_orders[slot.0];
+        if link.note != NONE {
+            let (is_stop, is_iceberg) = (link.order_type.is_stop(), self.is_iceberg(slot));
+            if is_stop || is_iceberg {
+                let rare = self.traders.rare_mut(link.trader);
+                rare.stop_orders -= u32::from(is_stop);
+                rare.iceberg_orders -= u32::from(is_iceberg);
+            }
+        }
         let link = &self.open_orders[slot.0];
         let (previous, next) = (link.trader_previous, link.trader_next);
-        let is_stop = link.order_type.is_stop();
-        if is_stop || is_iceberg {
-            let rare = self.traders.rare_mut(link.trader);
-            rare.stop_orders -= u32::from(is_stop);
-            rare.iceberg_orders -= u32::from(is_iceberg);
-        }
         let trader = self.traders.at_mut(link.trader);
         let buying = if link.side == Side::Buy { link.open } else { Quantity::ZERO };
         trader.open_by_side[link.side as usize] -= 1;

@@ -36,7 +36,10 @@ impl Market {
         events: &mut Vec<Event>,
     ) -> Result<(), Rejection> {
         let slot = self.check_cancel(cancel)?;
-        self.cancel_open(slot, Some(cancel.cancel_client_order_id), floor, events);
+        match self.book.plain_at(slot) {
+            Some((side, price)) => self.cancel_plain(slot, side, price, cancel.cancel_client_order_id, floor, events),
+            None => self.cancel_open(slot, Some(cancel.cancel_client_order_id), floor, events),
+        }
         Ok(())
     }
 
@@ -225,6 +228,19 @@ impl Market {
         floor: &mut Floor,
         events: &mut Vec<Event>,
     ) -> Result<(), Rejection> {
+        match self.move_plain(replace, floor, events) {
+            Some(decided) => decided,
+            None => self.replace_any(replace, floor, events),
+        }
+    }
+
+    /// The same on the general road.
+    fn replace_any(
+        &mut self,
+        replace: &ReplaceOrder,
+        floor: &mut Floor,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Rejection> {
         let slot = self.find(replace.uid, &replace.order)?;
         let trader = self.book.trader_of(slot);
         self.check_trading(trader)?;
@@ -234,14 +250,13 @@ impl Market {
             return Err(Rejection::NoChange);
         }
         let old_open = self.book.open(slot);
-        let price = replace.price.map_or(Ok(old_price), |price| self.symbol.check_price(price))?;
-        if self.symbol.config.percent_price.is_some() && replace.price.is_some() {
-            let reference = self.reference(floor.now);
-            self.symbol.check_percent_price(side, price, reference)?;
+        let price = replace.price.map_or(Ok(old_price), |price| self.check_price(price))?;
+        if replace.price.is_some() {
+            self.check_percent_price(side, price, floor)?;
         }
-        let open = replace.quantity.map_or(Ok(old_open), |quantity| self.symbol.check_quantity(quantity))?;
+        let open = replace.quantity.map_or(Ok(old_open), |quantity| self.check_quantity(quantity))?;
         let notional = Notional::of(price, open).ok_or(Rejection::Overflow)?;
-        self.symbol.check_notional(notional)?;
+        self.check_notional(notional)?;
         self.check_worth(side, price, notional, open)?;
         let quantity = self.book.quantity(slot).minus(old_open).checked_add(open).ok_or(Rejection::Overflow)?;
         self.check_cumulative(slot, side, price, open)?;

@@ -17,10 +17,14 @@ use crate::units::{Amount, Notional, OrderId, Price, Quantity, Time, Uid};
 
 /// What a client's words come to, once they are checked.
 pub struct Terms {
-    self_trade_prevention: SelfTradePrevention,
-    price: Price,
-    quantity: Quantity,
-    special: Option<Box<Special>>,
+    /// Its own or the symbol's.
+    pub self_trade_prevention: SelfTradePrevention,
+    /// In ticks.
+    pub price: Price,
+    /// In lots.
+    pub quantity: Quantity,
+    /// What few orders ask.
+    pub special: Option<Box<Special>>,
 }
 
 /// What of an order its worth goes by.
@@ -138,7 +142,7 @@ impl Market {
             .check_self_trade_prevention(place.self_trade_prevention, settings.require_self_trade_prevention)?;
         let quantity = match place.quantity {
             OrderQuantity::Base(amount) => {
-                let lots = self.symbol.check_quantity(amount)?;
+                let lots = self.check_quantity(amount)?;
                 if place.order_type.is_market() {
                     self.symbol.check_market_quantity(amount)?;
                 }
@@ -152,7 +156,7 @@ impl Market {
         };
         let mut price = Price(0);
         if !place.price.is_zero() {
-            price = self.symbol.check_price(place.price)?;
+            price = self.check_price(place.price)?;
         }
         if let Some(peg) = special.as_ref().and_then(|special| special.peg) {
             let now = !pending && !place.order_type.is_stop();
@@ -209,9 +213,8 @@ impl Market {
         floor: &Floor,
     ) -> Result<(), Rejection> {
         let Amounts { side, order_type, price, quantity, stop_price } = amounts;
-        if price != Price(0) && !pending && self.symbol.config.percent_price.is_some() {
-            let reference = self.reference(floor.now);
-            self.symbol.check_percent_price(side, price, reference)?;
+        if price != Price(0) && !pending {
+            self.check_percent_price(side, price, floor)?;
         }
         if let Some(amount) = budget {
             if amount.is_zero() {
@@ -229,7 +232,7 @@ impl Market {
             if !self.book.has_room(Ladder::of(side), price, quantity) {
                 return Err(Rejection::Overflow);
             }
-            return if quantity.is_zero() { Ok(()) } else { self.symbol.check_notional(notional) };
+            return if quantity.is_zero() { Ok(()) } else { self.check_notional(notional) };
         }
         let config = &self.symbol.config;
         let unpriced = order_type.is_market() && (config.apply_min_to_market || config.apply_max_to_market);
@@ -304,9 +307,14 @@ impl Market {
             return Ok(());
         }
         let trader = self.book.traders.at(trader);
-        let balance = floor.accounts.at(trader.base);
         let lot = self.symbol.scale.step_size();
         let open = trader.buying.checked_add(u128::from(buying.0)).and_then(|lots| lots.checked_mul(lot.0));
+        // Where all there is of the asset would be within, so is a part of it, and the balance need not be fetched.
+        let supply = floor.accounts.supply(self.symbol.config.base);
+        if open.and_then(|open| open.checked_add(supply.0)).is_some_and(|most| most <= max.0) {
+            return Ok(());
+        }
+        let balance = floor.accounts.at(trader.base);
         let position = balance.free.plus(balance.locked).0.checked_add(open.unwrap_or(u128::MAX));
         let within = position.is_some_and(|position| position <= max.0);
         within.then_some(()).ok_or(Rejection::MaxPosition)
@@ -435,8 +443,7 @@ impl Market {
         let peg = taker.order.special.as_ref().and_then(|special| special.peg);
         if let Some(peg) = peg {
             taker.order.price = self.peg_price(side, peg)?;
-            let reference = self.reference(floor.now);
-            self.symbol.check_percent_price(side, taker.order.price, reference)?;
+            self.check_percent_price(side, taker.order.price, floor)?;
         }
         let price = taker.order.price;
         self.check_sell_worth(side, price, quantity)?;

@@ -14,6 +14,7 @@ use crate::command::{
 };
 use crate::commission::{CommissionRates, Quote};
 use crate::event::{Event, Rejection, StatusCause};
+use crate::foresight::Guesses;
 use crate::market::{Floor, Market};
 use crate::once::{First, Uses};
 use crate::order::Side;
@@ -60,8 +61,9 @@ pub struct Engine {
     pub(crate) timers: Timers<Deadline>,
     /// What the names that clients gave to new orders were used for lately.
     pub(crate) uses: Uses,
-    /// Whether looking ahead pays (foresight.rs).
+    /// Whether looking ahead pays, and what it has seen (foresight.rs).
     pub(crate) is_large: bool,
+    pub(crate) guesses: Guesses,
 }
 
 impl Engine {
@@ -79,6 +81,7 @@ impl Engine {
             timers: Timers::new(Time(0)),
             uses: Uses::default(),
             is_large: false,
+            guesses: Guesses::default(),
         }
     }
 
@@ -171,8 +174,31 @@ impl Engine {
         assert!(held.is_empty(), "every open order is backed");
     }
 
+    /// The commands that nearly all are come first, apart from the others: so what is between them stays small.
+    #[inline]
     fn decide(&mut self, command: &Command, events: &mut Vec<Event>) -> Decision {
         match command {
+            Command::PlaceOrder(place) => self.place_order(place, events),
+            Command::CancelOrder(cancel) => {
+                self.trade(cancel.symbol, events, |market, floor, events| market.cancel(cancel, floor, events))
+            }
+            Command::ReplaceOrder(replace) => {
+                self.trade(replace.symbol, events, |market, floor, events| market.replace(replace, floor, events))
+            }
+            Command::ReduceOrder { uid, symbol, order, by } => {
+                self.trade(*symbol, events, |market, floor, events| market.reduce(*uid, order, *by, floor, events))
+            }
+            _ => self.decide_other(command, events),
+        }
+    }
+
+    #[inline(never)]
+    fn decide_other(&mut self, command: &Command, events: &mut Vec<Event>) -> Decision {
+        match command {
+            Command::PlaceOrder(_)
+            | Command::CancelOrder(_)
+            | Command::ReplaceOrder(_)
+            | Command::ReduceOrder { .. } => unreachable!("decided before"),
             Command::AddAsset(added) => self.add_asset(added, events),
             Command::AddSymbol(config) => self.add_symbol(config, events),
             Command::ConfigureSymbol { symbol, config } => self.configure_symbol(*symbol, config, events),
@@ -190,11 +216,7 @@ impl Engine {
             Command::EndWithdrawal { uid, external_id, completed } => {
                 self.end_withdrawal(*uid, external_id, *completed, events)
             }
-            Command::PlaceOrder(place) => self.place_order(place, events),
             Command::PlaceOrderList(place) => self.place_list(place, events),
-            Command::CancelOrder(cancel) => {
-                self.trade(cancel.symbol, events, |market, floor, events| market.cancel(cancel, floor, events))
-            }
             Command::CancelOrderList(cancel) => self.trade(cancel.symbol, events, |market, floor, events| {
                 market.cancel_list_command(cancel, floor, events)
             }),
@@ -211,12 +233,6 @@ impl Engine {
             Command::CancelReplace(command) => self.cancel_replace(command, events),
             Command::AmendOrder(amend) => {
                 self.trade(amend.symbol, events, |market, floor, events| market.amend(amend, floor, events))
-            }
-            Command::ReduceOrder { uid, symbol, order, by } => {
-                self.trade(*symbol, events, |market, floor, events| market.reduce(*uid, order, *by, floor, events))
-            }
-            Command::ReplaceOrder(replace) => {
-                self.trade(replace.symbol, events, |market, floor, events| market.replace(replace, floor, events))
             }
             Command::SetCountdown { uid, symbol, milliseconds } => {
                 self.set_countdown(*uid, *symbol, *milliseconds, events)
@@ -294,7 +310,7 @@ impl Engine {
         let market = self.markets.get_mut(symbol.0 as usize).ok_or(Rejection::UnknownSymbol)?;
         let configured = market.symbol.reconfigured(config.clone())?;
 
-        market.symbol = configured.clone();
+        market.configure(configured.clone());
         events.push(Event::SymbolConfigured(Box::new(configured)));
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::breaker::Breaker;
 use crate::command::ExchangeLimits;
 use crate::commission::Desk;
 use crate::event::{Event, Rejection, emit};
+use crate::gate::Gate;
 use crate::order::Side;
 use crate::order_list::{Lists, OrderEnd};
 use crate::quotes::QuoteDesk;
@@ -86,6 +87,8 @@ pub struct Market {
     pub tasks: VecDeque<Task>,
     /// The first and last price of each walk of this command.
     pub walks: Vec<(Price, Price)>,
+    /// What its filters ask of a plain order.
+    pub(crate) gate: Gate,
     /// What makes it quote-driven.
     pub(crate) desk: Option<Box<QuoteDesk>>,
 }
@@ -133,6 +136,7 @@ impl Market {
     pub fn new(symbol: Symbol) -> Market {
         Market {
             book: Book::new(symbol.id, symbol.scale),
+            gate: Gate::new(&symbol),
             symbol,
             counters: Counters::default(),
             last_price: None,
@@ -160,6 +164,12 @@ impl Market {
             minutes => self.average.price(now, minutes),
         };
         average.or(self.last_price)
+    }
+
+    /// The symbol is configured so from now on.
+    pub fn configure(&mut self, symbol: Symbol) {
+        self.gate = Gate::new(&symbol);
+        self.symbol = symbol;
     }
 
     /// The price of the next trade, if a taker of that side came.

@@ -63,6 +63,20 @@ impl Numbers {
     /// Give a number that is not there a value.
     #[inline]
     pub fn insert(&mut self, number: u64, value: u32) {
+        // Nearly always it is the next one, and who had its place before it is gone.
+        let at = self.place(number);
+        if number == self.newest + 1
+            && let Some(free @ 0) = self.ring.get_mut(at)
+        {
+            *free = value + 1;
+            self.newest = number;
+            self.len += 1;
+            return;
+        }
+        self.insert_anywhere(number, value);
+    }
+
+    fn insert_anywhere(&mut self, number: u64, value: u32) {
         if self.ring.is_empty() {
             self.grow();
         }

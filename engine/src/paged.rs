@@ -3,6 +3,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::prefetch::prefetch;
+
 /// Records on a page.
 const PAGE: usize = 512;
 
@@ -38,6 +40,54 @@ impl<T: Copy> Paged<T> {
     }
 }
 
+/// Records of which most are like a new one: a page stands only where one on it is not.
+#[derive(Clone, Debug, Default)]
+pub struct Sparse<T> {
+    pages: Vec<Option<Box<[T; PAGE]>>>,
+}
+
+impl<T: Copy + Default + PartialEq> Sparse<T> {
+    /// A record.
+    #[inline]
+    pub fn get(&self, at: u32) -> T {
+        match self.pages.get(at as usize / PAGE) {
+            Some(Some(page)) => page[at as usize % PAGE],
+            _ => T::default(),
+        }
+    }
+
+    /// Set a record.
+    #[inline]
+    pub fn set(&mut self, at: u32, record: T) {
+        if !self.pages.is_empty() || record != T::default() {
+            self.set_on_page(at, record);
+        }
+    }
+
+    fn set_on_page(&mut self, at: u32, record: T) {
+        let (page, at) = (at as usize / PAGE, at as usize % PAGE);
+        if self.pages.len() <= page {
+            if record == T::default() {
+                return;
+            }
+            self.pages.resize_with(page + 1, || None);
+        }
+        match &mut self.pages[page] {
+            Some(page) => page[at] = record,
+            None if record == T::default() => {}
+            none => none.insert(Box::new([T::default(); PAGE]))[at] = record,
+        }
+    }
+
+    /// Begin to fetch a record.
+    #[inline]
+    pub fn prefetch(&self, at: u32) {
+        if let Some(Some(page)) = self.pages.get(at as usize / PAGE) {
+            prefetch(&page[at as usize % PAGE]);
+        }
+    }
+}
+
 impl<T> Index<u32> for Paged<T> {
     type Output = T;
 
@@ -63,6 +113,19 @@ impl<T> Default for Paged<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_never_set_is_as_new_and_costs_nothing() {
+        let mut sparse = Sparse::default();
+        sparse.set(70_000, [0u32; 2]);
+        assert!(sparse.pages.is_empty());
+        sparse.set(5_000, [1, 2]);
+        sparse.set(70_000, [0; 2]);
+        sparse.set(5_001, [0; 2]);
+        assert_eq!([0, 5_000, 5_001, 70_000].map(|at| sparse.get(at)), [[0; 2], [1, 2], [0; 2], [0; 2]]);
+        sparse.set(5_000, [0; 2]);
+        assert_eq!((sparse.get(5_000), sparse.pages.iter().flatten().count()), ([0; 2], 1));
+    }
 
     #[test]
     fn what_is_added_is_found_where_it_was_put() {

@@ -17,6 +17,14 @@ use crate::units::{Amount, OrderId};
 impl Market {
     /// A new order that stands alone.
     pub fn place(&mut self, place: &PlaceOrder, floor: &mut Floor, events: &mut Vec<Event>) -> Result<(), Rejection> {
+        match self.place_plain(place, floor, events) {
+            Some(decided) => decided,
+            None => self.place_any(place, floor, events),
+        }
+    }
+
+    /// The same on the general road.
+    fn place_any(&mut self, place: &PlaceOrder, floor: &mut Floor, events: &mut Vec<Event>) -> Result<(), Rejection> {
         let trader = self.admit_trader(place.uid, floor)?;
         self.check_name(trader, place)?;
         let mut opening = Opening::default();
@@ -37,7 +45,7 @@ impl Market {
     }
 
     /// The line after which it must succeed: a new order that stands alone is in.
-    fn start(&mut self, taker: &mut Taker, hold: Amount, floor: &mut Floor, events: &mut Vec<Event>) {
+    pub(crate) fn start(&mut self, taker: &mut Taker, hold: Amount, floor: &mut Floor, events: &mut Vec<Event>) {
         self.accept(taker, floor, events);
         if taker.order.order_type.is_stop() {
             let slot = self.book.admit(&taker.order, taker.trader);

@@ -73,13 +73,14 @@ impl Traders {
         self.by_uid.prefetch(hash_of_uid(uid));
     }
 
-    /// Begin to fetch a trader's line; false where there seems to be none.
-    pub fn prefetch(&self, uid: Uid) -> bool {
+    /// Begin to fetch a trader's line, and where that is; none where there seems to be none.
+    #[inline]
+    pub fn prefetch(&self, uid: Uid) -> Option<u32> {
         let found = self.by_uid.find(hash_of_uid(uid), |_| true);
         if let Some(at) = found {
             prefetch(&self.all[at]);
         }
-        found.is_some()
+        found
     }
 
     /// The place of a user whose account is open.

@@ -59,16 +59,19 @@ impl Quantity {
     pub const ZERO: Quantity = Quantity(0);
 
     /// Whether there is nothing left.
+    #[inline]
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }
 
     /// The sum, or `None` when it does not fit.
+    #[inline]
     pub fn checked_add(self, other: Quantity) -> Option<Quantity> {
         self.0.checked_add(other.0).map(Quantity)
     }
 
     /// The difference; the caller has established `other <= self`.
+    #[inline]
     pub fn minus(self, other: Quantity) -> Quantity {
         Quantity(self.0.checked_sub(other.0).expect("quantity below zero"))
     }
@@ -79,26 +82,31 @@ impl Amount {
     pub const ZERO: Amount = Amount(0);
 
     /// Whether it is nothing.
+    #[inline]
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }
 
     /// The sum, or `None` when it does not fit.
+    #[inline]
     pub fn checked_add(self, other: Amount) -> Option<Amount> {
         self.0.checked_add(other.0).map(Amount)
     }
 
     /// The difference, or `None` below zero.
+    #[inline]
     pub fn checked_sub(self, other: Amount) -> Option<Amount> {
         self.0.checked_sub(other.0).map(Amount)
     }
 
     /// The sum; the caller has established that it fits (every amount is part of an asset's supply, and that fits).
+    #[inline]
     pub fn plus(self, other: Amount) -> Amount {
         Amount(self.0.checked_add(other.0).expect("amount over its range"))
     }
 
     /// The difference; the caller has established `other <= self`.
+    #[inline]
     pub fn minus(self, other: Amount) -> Amount {
         Amount(self.0.checked_sub(other.0).expect("amount below zero"))
     }
@@ -114,13 +122,22 @@ impl Multiplier {
     pub const ONE: Multiplier = Multiplier(100_000_000);
 
     /// The price times this, rounded down; the highest price where it does not fit.
+    #[inline]
     pub fn of(self, price: Price) -> Price {
+        // In 64 bits where that fits, which is many times faster.
+        if let Some(product) = price.0.checked_mul(self.0) {
+            return Price(product / Self::ONE.0);
+        }
         let product = u128::from(price.0) * u128::from(self.0) / u128::from(Self::ONE.0);
         Price(u64::try_from(product).unwrap_or(u64::MAX))
     }
 
     /// The price times this, rounded up; the highest price where it does not fit.
+    #[inline]
     pub fn of_rounded_up(self, price: Price) -> Price {
+        if let Some(product) = price.0.checked_mul(self.0) {
+            return Price(product.div_ceil(Self::ONE.0));
+        }
         let product = (u128::from(price.0) * u128::from(self.0)).div_ceil(u128::from(Self::ONE.0));
         Price(u64::try_from(product).unwrap_or(u64::MAX))
     }
@@ -136,21 +153,25 @@ impl Notional {
     pub const ZERO: Notional = Notional(0);
 
     /// Price × quantity, or `None` when it does not fit: what an order may be worth at most is 2^64 tick-lots.
+    #[inline]
     pub fn of(price: Price, quantity: Quantity) -> Option<Notional> {
         price.0.checked_mul(quantity.0).map(Notional)
     }
 
     /// The sum, or `None` when it does not fit.
+    #[inline]
     pub fn checked_add(self, other: Notional) -> Option<Notional> {
         self.0.checked_add(other.0).map(Notional)
     }
 
     /// The sum; the caller has established that it fits.
+    #[inline]
     pub fn plus(self, other: Notional) -> Notional {
         Notional(self.0.checked_add(other.0).expect("notional over its range"))
     }
 
     /// The difference; the caller has established `other <= self`.
+    #[inline]
     pub fn minus(self, other: Notional) -> Notional {
         Notional(self.0.checked_sub(other.0).expect("notional below zero"))
     }
@@ -208,17 +229,20 @@ impl Scale {
     }
 
     /// The price of one whole base in smallest quote units.
+    #[inline]
     pub fn price_amount(self, price: Price) -> Amount {
         // A Price is only made by `ticks` from an amount that fitted.
         Amount(u128::from(price.0).checked_mul(self.tick).expect("price over its range"))
     }
 
     /// The quantity in smallest base units.
+    #[inline]
     pub fn base_amount(self, quantity: Quantity) -> Amount {
         Amount(u128::from(quantity.0) * u128::from(self.lot))
     }
 
     /// Price × quantity in smallest quote units, exact.
+    #[inline]
     pub fn quote_amount(self, notional: Notional) -> Amount {
         Amount(u128::from(notional.0) * u128::from(self.notional))
     }
@@ -231,6 +255,39 @@ impl Scale {
     /// The most tick-lots that `quote` pays for.
     pub fn whole_notional(self, quote: Amount) -> Notional {
         Notional(u64::try_from(quote.0 / u128::from(self.notional)).unwrap_or(u64::MAX))
+    }
+}
+
+/// A tick or a lot of at most 64 bits, made ready to count how many of it an amount is, without a division: a multiple of an odd
+/// number times the number's inverse modulo 2^64 is how many times it is, and what is no multiple comes out larger than any
+/// multiple does.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit {
+    /// The inverse of its odd part.
+    inverse: u64,
+    /// Its factors of two.
+    twos: u32,
+    /// The most of it that 64 bits hold.
+    most: u64,
+}
+
+impl Unit {
+    /// Of that many smallest units, above zero. Any amount counts as none of one that has more than 64 bits.
+    pub fn new(unit: Amount) -> Unit {
+        let Ok(unit) = u64::try_from(unit.0) else { return Unit { inverse: 0, twos: 0, most: 0 } };
+        let twos = unit.trailing_zeros();
+        let odd = unit >> twos;
+        // Each step doubles how many of the lowest bits are right, from three on.
+        let inverse = (0..5).fold(odd, |inverse, _| inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse))));
+        Unit { inverse, twos, most: u64::MAX / unit }
+    }
+
+    /// How many of it `amount` is; `None` where that is no whole number, or the amount has more than 64 bits.
+    #[inline]
+    pub fn count(self, amount: Amount) -> Option<u64> {
+        let amount = u64::try_from(amount.0).ok()?;
+        let count = amount.wrapping_mul(self.inverse).rotate_right(self.twos);
+        (count <= self.most).then_some(count)
     }
 }
 
@@ -256,6 +313,23 @@ mod tests {
         assert_eq!(Scale::new(Amount(1_000_000), Amount(1), 8), None);
         assert_eq!(Scale::new(Amount(0), Amount(1), 8), None);
         assert_eq!(Scale::new(Amount(1), Amount(1 << 64), 0), None);
+    }
+
+    #[test]
+    fn a_unit_counts_what_a_division_does() {
+        let units = [1, 2, 3, 7, 10, 48, 1_000, 1_000_000, 999_983, 1 << 40, 1 << 63, (1 << 63) + 1, u64::MAX];
+        for unit in units {
+            let ready = Unit::new(Amount(unit.into()));
+            let near = |value: u64| (0..5).map(move |more| value.saturating_sub(2).saturating_add(more));
+            let multiples = (0..70u32).map(|power| u64::MAX.checked_shr(power).unwrap_or(0) / unit * unit);
+            for amount in units.into_iter().chain(multiples).flat_map(near) {
+                let expected = amount.is_multiple_of(unit).then(|| amount / unit);
+                assert_eq!(ready.count(Amount(amount.into())), expected, "{amount} of {unit}");
+                assert_eq!(ready.count(Amount(u128::from(amount) + (1 << 64))), None);
+            }
+        }
+        let wide = Unit::new(Amount(1 << 64));
+        assert_eq!([1, 5, 1 << 63].map(|amount| wide.count(Amount(amount)).unwrap_or(0)), [0; 3]);
     }
 
     #[test]

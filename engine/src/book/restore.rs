@@ -155,7 +155,7 @@ impl Book {
         if trader_previous == NONE {
             trader.first_order = at;
         }
-        let [name_head, name_tail @ ..] = order.name.words();
+        let (name_head, name_tail) = parts(order.name);
         self.open_orders.push(OpenOrder {
             order_id: order.order_id,
             open: order.open,
@@ -174,7 +174,7 @@ impl Book {
             time_in_force: order.time_in_force,
             self_trade_prevention: order.self_trade_prevention,
         });
-        self.name_tails.push(name_tail);
+        self.name_tails.set(at, name_tail);
         Some(Slot(at))
     }
 
