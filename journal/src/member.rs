@@ -292,7 +292,10 @@ impl Member {
                 if self.metrics().state != ServerState::Leader {
                     return true;
                 }
-                let _ = tokio::time::timeout(Duration::from_millis(5), leader.changed()).await;
+                // With nobody left who says who leads, this node has failed, and would be asked again without a pause.
+                if let Ok(Err(_)) = tokio::time::timeout(Duration::from_millis(5), leader.changed()).await {
+                    return false;
+                }
             }
         };
         let handed = tokio::time::timeout(Duration::from_secs(1), ended).await.unwrap_or(false);
