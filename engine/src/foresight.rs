@@ -17,8 +17,10 @@ use crate::units::{Amount, OrderId, SymbolId};
 /// How many commands before its turn a command is looked at for each step.
 const STEPS: [usize; 4] = [12, 9, 6, 3];
 
-/// Up to so many open orders and balances a processor keeps near by itself, and looking ahead would only cost.
+/// Up to so many open orders a processor keeps near by itself, and looking ahead would only cost.
 const SMALL: usize = 8_000;
+/// So many balances take as much room near it as an order with its name, its level and its links.
+const BALANCES_OF_ORDER: usize = 4;
 /// After how many commands that is asked anew.
 const INTERVAL: u64 = 1_024;
 
@@ -61,7 +63,7 @@ impl Engine {
     pub(crate) fn measure(&mut self) {
         if self.sequence.0.is_multiple_of(INTERVAL) {
             let orders: usize = self.markets.iter().map(|market| market.book.len()).sum();
-            self.is_large = orders + self.floor.accounts.count() > SMALL;
+            self.is_large = orders + self.floor.accounts.count() / BALANCES_OF_ORDER > SMALL;
         }
     }
 
