@@ -252,8 +252,14 @@ impl Book {
     /// Such an order in full, as it is in that state.
     #[inline(always)]
     pub fn plain_order(&self, slot: Slot, price: Price, status: OrderStatus, updated_at: Time) -> Order {
+        debug_assert!(self.link(slot).note == NONE);
+        Order { status, updated_at, ..self.as_accepted(slot, price) }
+    }
+
+    /// An order in full where nothing stands in a note.
+    #[inline(always)]
+    fn as_accepted(&self, slot: Slot, price: Price) -> Order {
         let link = self.link(slot);
-        debug_assert!(link.note == NONE);
         Order {
             order_id: link.order_id,
             symbol: self.symbol,
@@ -268,9 +274,9 @@ impl Book {
             quote_order_quantity: Amount::ZERO,
             executed: Quantity::ZERO,
             cumulative_quote: Amount::ZERO,
-            status,
+            status: OrderStatus::New,
             created_at: link.created_at,
-            updated_at,
+            updated_at: link.created_at,
             special: None,
         }
     }
@@ -300,35 +306,22 @@ impl Book {
 
     /// The order as it stands, in full.
     pub fn order(&self, slot: Slot) -> Order {
-        let link = self.link(slot);
-        let (quantity, cumulative, updated_at, special) = match self.note(slot) {
-            Some(note) => (note.quantity, note.cumulative, note.updated_at, note.special.clone()),
-            None => (link.open, Notional::ZERO, link.created_at, None),
-        };
-        let prevented = special.as_ref().map_or(Quantity::ZERO, |special| special.prevented);
-        let executed = quantity.minus(link.open).minus(prevented);
+        let order = self.as_accepted(slot, self.price(slot));
+        let Some(note) = self.note(slot) else { return order };
+        let prevented = note.special.as_ref().map_or(Quantity::ZERO, |special| special.prevented);
+        let executed = note.quantity.minus(self.open(slot)).minus(prevented);
         Order {
-            order_id: link.order_id,
-            symbol: self.symbol,
-            uid: self.traders.at(link.trader).uid,
-            client_order_id: self.name(slot),
-            side: link.side,
-            order_type: link.order_type,
-            time_in_force: link.time_in_force,
-            self_trade_prevention: link.self_trade_prevention,
-            price: self.price(slot),
-            quantity,
-            quote_order_quantity: Amount::ZERO,
+            quantity: note.quantity,
             executed,
-            cumulative_quote: self.scale.quote_amount(cumulative),
-            status: match (self.is_pending(slot), executed.is_zero()) {
+            cumulative_quote: self.scale.quote_amount(note.cumulative),
+            status: match (note.pending, executed.is_zero()) {
                 (true, _) => OrderStatus::PendingNew,
                 (_, true) => OrderStatus::New,
                 (_, false) => OrderStatus::PartiallyFilled,
             },
-            created_at: link.created_at,
-            updated_at,
-            special,
+            updated_at: note.updated_at,
+            special: note.special.clone(),
+            ..order
         }
     }
 
