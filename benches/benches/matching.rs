@@ -109,22 +109,31 @@ fn flows() {
 
 #[cfg(flowgen)]
 fn flows() {
-    println!("{:>10} {:>13} {:>13} {:>6}", "flow", "commands/s", "bare book", "ratio");
+    println!("{:>10} {:>13} {:>13} {:>6} {:>13}", "flow", "commands/s", "bare book", "ratio", "asked once");
     for (name, count) in FLOWS {
         // A part of the flows for a quick look; all of it is the figure.
         let count = std::env::var("BENCH_COMMANDS").ok().and_then(|text| text.parse().ok()).unwrap_or(count);
         let (flow, expected) = reference::flow(name, count);
         verify(&flow, &expected);
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let (mut ours, mut once, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds() {
-            ours.push(engine_round(&flow));
+            let commands = || Commands::new(flow.symbols, flow.orders());
+            ours.push(engine_round(&flow, commands()));
+            once.push(engine_round(&flow, commands().once()));
             theirs.push(reference_round(&flow, &expected));
         }
         let n = (flow.steps.len() - flow.prefill) as u64;
-        let (ours, theirs) = (median(ours), median(theirs));
+        let (ours, once, theirs) = (median(ours), median(once), median(theirs));
         let rate = |nanos| per_second(n, Duration::from_nanos(nanos));
-        println!("{name:>10} {:>13} {:>13} {:>6}", grouped(rate(ours)), grouped(rate(theirs)), ratio(ours, theirs));
+        println!(
+            "{name:>10} {:>13} {:>13} {:>6} {:>13}",
+            grouped(rate(ours)),
+            grouped(rate(theirs)),
+            ratio(ours, theirs),
+            grouped(rate(once))
+        );
         keep(&format!("flow {name}"), "commands/s", rate(ours), n, Some(rate(theirs)));
+        keep(&format!("flow {name}, new orders asked once"), "commands/s", rate(once), n, Some(rate(theirs)));
         if TIMED_SINGLY.contains(&name) {
             let (ours, theirs) = (engine_latencies(&flow), reference_latencies(&flow));
             for (unit, per_mille) in [("p50 ns", 500), ("p99 ns", 990), ("p99.9 ns", 999)] {
@@ -167,9 +176,8 @@ fn verify(flow: &Flow, expected: &Totals) {
 
 /// CPU nanoseconds of all but the prefill.
 #[cfg(flowgen)]
-fn engine_round(flow: &Flow) -> u64 {
+fn engine_round(flow: &Flow, mut commands: Commands) -> u64 {
     let mut engine = flow.exchange();
-    let mut commands = Commands::new(flow.symbols, flow.orders());
     let (prefill, timed) = flow.steps.split_at(flow.prefill);
     run(&mut engine, &mut commands, prefill);
     run(&mut engine, &mut commands, timed)

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, ReplaceOrder, Transfer};
+use engine::command::{
+    AddAsset, CancelOrder, OrderQuantity, OrderReference, PlaceOrder, Placing, ReplaceOrder, Transfer,
+};
 use engine::commission::FeeRate;
 use engine::order::{ClientOrderId, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce};
 use engine::symbol::{CircuitBreaker, PriceRange, SymbolConfig, TrailingDeltaFilter};
@@ -179,12 +181,18 @@ pub struct Commands {
     /// By the flow's number of the order, the engine's.
     orders: Vec<u64>,
     time: u64,
+    once: bool,
 }
 
 impl Commands {
     /// For a flow of so many symbols and orders.
     pub fn new(symbols: u16, orders: usize) -> Commands {
-        Commands { last: vec![0; usize::from(symbols)], orders: vec![0; orders + 1], time: 1_000_000 }
+        Commands { last: vec![0; usize::from(symbols)], orders: vec![0; orders + 1], time: 1_000_000, once: false }
+    }
+
+    /// New orders are asked once, as the gateway does with every order that its client gave a name.
+    pub fn once(self) -> Commands {
+        Commands { once: true, ..self }
     }
 
     /// The command of the next step, and its time.
@@ -200,7 +208,7 @@ impl Commands {
         let order = OrderReference { order_id: Some(OrderId(self.orders[index])), client_order_id: None };
         let quantity = Amount(u128::from(step.quantity) * LOT);
         let place = |order_type, time_in_force, price: u64| {
-            Command::PlaceOrder(PlaceOrder {
+            let place = PlaceOrder {
                 uid,
                 symbol,
                 client_order_id: name(step.order),
@@ -211,7 +219,8 @@ impl Commands {
                 quantity: OrderQuantity::Base(quantity),
                 self_trade_prevention: None,
                 special: None,
-            })
+            };
+            if self.once { Placing::Order(place).once(&[name(step.order)]) } else { Command::PlaceOrder(place) }
         };
         let command = match step.action {
             Action::Limit => place(OrderType::Limit, TimeInForce::Gtc, step.price),

@@ -21,6 +21,8 @@ const STEPS: [usize; 4] = [12, 9, 6, 3];
 const SMALL: usize = 8_000;
 /// So many balances take as much room near it as an order with its name, its level and its links.
 const BALANCES_OF_ORDER: usize = 4;
+/// And up to so many names that are remembered.
+const FEW_USES: usize = 8 * SMALL;
 /// After how many commands that is asked anew.
 const INTERVAL: u64 = 1_024;
 
@@ -55,6 +57,11 @@ impl Engine {
     pub fn foresee(&mut self, upcoming: &[Command]) {
         if self.is_large {
             self.look_ahead(upcoming);
+        }
+        if self.uses.len() > FEW_USES
+            && let Some(Command::Once(once)) = upcoming.get(STEPS[0])
+        {
+            self.uses.prefetch(once.key, STEPS[0]);
         }
     }
 

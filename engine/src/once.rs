@@ -9,7 +9,7 @@
 //! takes of what the client wrote ([`Placing::once`]), so that the engine compares numbers. They are of SHA-256, since clients
 //! choose what is hashed: nobody can make a request that counts as another one's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::bytes::{DecodeError, Decoded, HIGHEST, Reader, Record, Writer, ensure, found, from_postcard, to_postcard};
 use crate::command::{CancelReplace, Command, PlaceOrder, PlaceOrderList};
 use crate::event::{Event, Rejection, Repeated};
+use crate::hash_index::HashIndex;
 use crate::order::{ClientOrderId, OrderStatus};
 use crate::units::{OrderId, OrderListId, Sequence, SymbolId, Time, Uid};
 
@@ -281,12 +282,26 @@ pub(crate) struct Uses {
     /// How many are forgotten, and how many there were: a use is known by how many came before it.
     forgotten: usize,
     seen: usize,
-    /// The last use of each name. A tree, since no client can make it slow, and it grows without a pause.
-    last: BTreeMap<u64, usize>,
+    /// The last use of each name, by the name's key. Several tables, so that none is long when it grows. A client who has names
+    /// collide lengthens the search for those alone whose keys are near, by no more names than the limits let it use in the
+    /// window.
+    last: [HashIndex; TABLES],
 }
 
 /// Uses on a page.
 const PAGE: usize = 512;
+/// Tables of names.
+const TABLES: usize = 32;
+
+/// Where the use of a name is noted: in which table, under which hash. Keys are spread evenly as they are.
+fn home(key: u64) -> (usize, u32) {
+    ((key % TABLES as u64) as usize, (key >> 32) as u32)
+}
+
+/// The place in its table of the use that came after so many others; of those that are remembered each has its own.
+fn place(number: usize) -> u32 {
+    (number % USES_MAX) as u32
+}
 
 impl Uses {
     /// How many there are.
@@ -294,9 +309,22 @@ impl Uses {
         self.seen - self.forgotten
     }
 
+    /// Begin to fetch where the use of a name is noted, and where one is forgotten when it is that command's turn, so many
+    /// commands from now.
+    pub(crate) fn prefetch(&self, key: u64, ahead: usize) {
+        let fetch = |key| {
+            let (table, hash) = home(key);
+            self.last[table].prefetch(hash);
+        };
+        fetch(key);
+        if self.len() > ahead {
+            fetch(self.at(self.forgotten + ahead).key);
+        }
+    }
+
     /// What became of the same request before, if it was made before.
     pub(crate) fn find(&self, once: &Once, now: Time) -> Option<First> {
-        let first = self.at(*self.last.get(&once.key)?);
+        let first = self.at(self.last_of(once.key)?);
         let same = !once.answered && first.fingerprint == once.fingerprint && first.is_recent(now);
         // The hashes say so already; that nobody is told of another's order is worth looking twice.
         let own = (first.uid, first.symbol) == once.placing.place();
@@ -326,7 +354,7 @@ impl Uses {
 
     /// Whether a name stands for an order whose owner may ask for it again.
     fn is_placed(&self, key: u64, now: Time) -> bool {
-        self.last.get(&key).is_some_and(|at| !self.at(*at).is_refused() && self.at(*at).is_recent(now))
+        self.last_of(key).map(|number| self.at(number)).is_some_and(|last| !last.is_refused() && last.is_recent(now))
     }
 
     fn push(&mut self, made: Use) {
@@ -337,15 +365,28 @@ impl Uses {
             self.pages.push_back(Vec::with_capacity(PAGE));
         }
         self.pages.back_mut().expect("there is a page").push(made);
-        self.last.insert(made.key, self.seen);
+        let (table, hash) = home(made.key);
+        if let Some(earlier) = self.last_of(made.key) {
+            self.last[table].remove(hash, place(earlier));
+        }
+        self.last[table].insert(hash, place(self.seen));
         self.seen += 1;
+    }
+
+    /// The last use of a name.
+    fn last_of(&self, key: u64) -> Option<usize> {
+        let (table, hash) = home(key);
+        let number = |place: u32| self.forgotten + (place as usize + USES_MAX - self.forgotten % USES_MAX) % USES_MAX;
+        self.last[table].find(hash, |place| self.at(number(place)).key == key).map(number)
     }
 
     fn forget(&mut self) {
         let key = self.at(self.forgotten).key;
+        let (table, hash) = home(key);
+        let oldest = place(self.forgotten);
         // A later use of the name stays.
-        if self.last.get(&key) == Some(&self.forgotten) {
-            self.last.remove(&key);
+        if self.last[table].find(hash, |place| place == oldest).is_some() {
+            self.last[table].remove(hash, oldest);
         }
         self.forgotten += 1;
         if self.forgotten.is_multiple_of(PAGE) {
@@ -575,10 +616,15 @@ mod tests {
         }
     }
 
-    fn made(key: u64, time: u64) -> Use {
+    /// The key of a name, as well spread as those that the gateway makes.
+    fn key_of(name: u64) -> u64 {
+        hash(&name.to_le_bytes())
+    }
+
+    fn made(name: u64, time: u64) -> Use {
         Use {
-            key,
-            fingerprint: key,
+            key: key_of(name),
+            fingerprint: name,
             uid: Uid(1),
             symbol: SymbolId(0),
             time: Time(time),
@@ -595,18 +641,18 @@ mod tests {
         let all = USES_MAX as u64 + 3 * PAGE as u64 + 7;
         for number in 0..all {
             // The first names are used again near the end.
-            let key = if number > all - 5 { number - (all - 5) } else { number };
-            uses.push(made(key, number));
+            let name = if number > all - 5 { number - (all - 5) } else { number };
+            uses.push(made(name, number));
         }
         assert_eq!((uses.len(), uses.pages.len()), (USES_MAX, USES_MAX / PAGE + 1));
-        let last = |key: u64| uses.last.get(&key).map(|at| uses.at(*at).order.0);
+        let last = |name: u64| uses.last_of(key_of(name)).map(|number| uses.at(number).order.0);
         assert_eq!((last(1), last(4)), (Some(all - 4), Some(all - 1)));
         let first = all - USES_MAX as u64;
         assert_eq!((last(first - 1), last(first)), (None, Some(first)));
         while uses.len() > 0 {
             uses.forget();
         }
-        assert!(uses.last.is_empty() && uses.pages.len() <= 1, "nothing is left behind");
+        assert!(uses.last.iter().all(|table| table.len() == 0) && uses.pages.len() <= 1, "nothing is left behind");
     }
 
     #[test]
