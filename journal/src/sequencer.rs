@@ -1,6 +1,6 @@
-//! The front door: one queue. It lays the commands that wait into an entry and sends it to whoever leads. With nothing under
-//! way it never waits to fill one; else it gathers for a moment, as an entry costs the same whatever it holds. So an entry holds
-//! one command when it is quiet and thousands under load.
+//! The front door: one queue. It lays the commands that wait into an entry and sends it to whoever leads. With less than two
+//! entries under way it never waits to fill one; else it gathers for a moment, as an entry costs the same whatever it holds. So
+//! an entry holds one command when it is quiet and thousands under load.
 //!
 //! An entry is kept until it is seen applied. When the leader changes, or a connection breaks, those that are kept are sent
 //! again, in order; origins.rs sees to it that each counts once. So a change of leaders is a pause for who waits here, and
@@ -33,8 +33,11 @@ const TICK_INTERVAL: Duration = Duration::from_millis(100);
 /// Where there are other nodes, the engine is told the time so often at least, in microseconds: on a node that follows the log
 /// is the only clock, and candles close by it.
 const PULSE_US: u64 = 500_000;
-/// How long commands are gathered at the most while an entry is under way. About what a sync takes: where that is quick, one
-/// entry follows the other; where it is slow, or the leader far, several are under way.
+/// From so many entries under way on, commands are gathered. One is decided and answered while the disk takes the other; with
+/// one alone the disk would rest meanwhile.
+const GATHER_FROM: usize = 2;
+/// How long they are gathered at the most. Where a sync takes less, as many entries are under way as was said above; where it is
+/// slow, or the leader far, more.
 const GATHER_MAX: Duration = Duration::from_millis(1);
 /// How long entries are sent again; and how long a command may wait to be laid into one.
 const SEND_MAX: Duration = Duration::from_secs(5);
@@ -325,7 +328,8 @@ impl Sending {
     /// Until when commands are gathered; none when they may go.
     fn gathering_until(&self) -> Option<Instant> {
         let last = self.kept.back()?;
-        Some(last.at + GATHER_MAX).filter(|until| *until > Instant::now())
+        let until = last.at + GATHER_MAX;
+        (self.kept.len() >= GATHER_FROM && until > Instant::now()).then_some(until)
     }
 
     /// Whether the engine waits to be told the time. Only the leader tells it.
