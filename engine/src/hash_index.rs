@@ -106,6 +106,18 @@ impl HashIndex {
         }
     }
 
+    /// Add a place that is not there, unless there is no gap so near its home. Where all are added so, none stands farther from
+    /// its home, as whatever makes room for another one moves towards a gap that is as near to that one's home.
+    #[inline]
+    pub fn insert_near(&mut self, hash: u32, place: u32, reach: usize) -> bool {
+        let home = self.home(hash);
+        let is_near = (home..home + reach).any(|at| self.entries.get(at).is_none_or(|&entry| entry == GAP));
+        if is_near {
+            self.insert(hash, place);
+        }
+        is_near
+    }
+
     /// Take out a place that is there.
     #[inline]
     pub fn remove(&mut self, hash: u32, place: u32) {

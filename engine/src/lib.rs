@@ -19,6 +19,7 @@ pub mod access;
 mod prefetch;
 mod hashing;
 mod hash_index;
+mod key_index;
 mod paged;
 mod trader;
 mod radix;

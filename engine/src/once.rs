@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::bytes::{DecodeError, Decoded, HIGHEST, Reader, Record, Writer, ensure, found, from_postcard, to_postcard};
 use crate::command::{CancelReplace, Command, PlaceOrder, PlaceOrderList};
 use crate::event::{Event, Rejection, Repeated};
-use crate::hash_index::HashIndex;
+use crate::key_index::KeyIndex;
 use crate::order::{ClientOrderId, OrderStatus};
 use crate::units::{OrderId, OrderListId, Sequence, SymbolId, Time, Uid};
 
@@ -282,23 +282,14 @@ pub(crate) struct Uses {
     /// How many are forgotten, and how many there were: a use is known by how many came before it.
     forgotten: usize,
     seen: usize,
-    /// The last use of each name, by the name's key. Several tables, so that none is long when it grows. A client who has names
-    /// collide lengthens the search for those alone whose keys are near, by no more names than the limits let it use in the
-    /// window.
-    last: [HashIndex; TABLES],
+    /// The last use of each name, by the name's key.
+    last: KeyIndex,
 }
 
 /// Uses on a page.
 const PAGE: usize = 512;
-/// Tables of names.
-const TABLES: usize = 32;
 
-/// Where the use of a name is noted: in which table, under which hash. Keys are spread evenly as they are.
-fn home(key: u64) -> (usize, u32) {
-    ((key % TABLES as u64) as usize, (key >> 32) as u32)
-}
-
-/// The place in its table of the use that came after so many others; of those that are remembered each has its own.
+/// The place in the index of the use that came after so many others: each that is remembered has its own.
 fn place(number: usize) -> u32 {
     (number % USES_MAX) as u32
 }
@@ -312,13 +303,9 @@ impl Uses {
     /// Begin to fetch where the use of a name is noted, and where one is forgotten when it is that command's turn, so many
     /// commands from now.
     pub(crate) fn prefetch(&self, key: u64, ahead: usize) {
-        let fetch = |key| {
-            let (table, hash) = home(key);
-            self.last[table].prefetch(hash);
-        };
-        fetch(key);
+        self.last.prefetch(key);
         if self.len() > ahead {
-            fetch(self.at(self.forgotten + ahead).key);
+            self.last.prefetch(self.at(self.forgotten + ahead).key);
         }
     }
 
@@ -365,29 +352,22 @@ impl Uses {
             self.pages.push_back(Vec::with_capacity(PAGE));
         }
         self.pages.back_mut().expect("there is a page").push(made);
-        let (table, hash) = home(made.key);
         if let Some(earlier) = self.last_of(made.key) {
-            self.last[table].remove(hash, place(earlier));
+            self.last.remove(made.key, place(earlier));
         }
-        self.last[table].insert(hash, place(self.seen));
+        self.last.insert(made.key, place(self.seen));
         self.seen += 1;
     }
 
     /// The last use of a name.
     fn last_of(&self, key: u64) -> Option<usize> {
-        let (table, hash) = home(key);
         let number = |place: u32| self.forgotten + (place as usize + USES_MAX - self.forgotten % USES_MAX) % USES_MAX;
-        self.last[table].find(hash, |place| self.at(number(place)).key == key).map(number)
+        self.last.find(key, |place| self.at(number(place)).key == key).map(number)
     }
 
     fn forget(&mut self) {
-        let key = self.at(self.forgotten).key;
-        let (table, hash) = home(key);
-        let oldest = place(self.forgotten);
-        // A later use of the name stays.
-        if self.last[table].find(hash, |place| place == oldest).is_some() {
-            self.last[table].remove(hash, oldest);
-        }
+        // Unless there is a later use of the name.
+        self.last.remove(self.at(self.forgotten).key, place(self.forgotten));
         self.forgotten += 1;
         if self.forgotten.is_multiple_of(PAGE) {
             self.pages.pop_front();
@@ -652,7 +632,7 @@ mod tests {
         while uses.len() > 0 {
             uses.forget();
         }
-        assert!(uses.last.iter().all(|table| table.len() == 0) && uses.pages.len() <= 1, "nothing is left behind");
+        assert!(uses.last.len() == 0 && uses.pages.len() <= 1, "nothing is left behind");
     }
 
     #[test]
