@@ -106,8 +106,8 @@ impl HashIndex {
         }
     }
 
-    /// Add a place that is not there, unless there is no gap so near its home. Where all are added so, none stands farther from
-    /// its home, as whatever makes room for another one moves towards a gap that is as near to that one's home.
+    /// Add a place that is not there, if there is a gap within `reach` of its home. Where all are added like this, none ever
+    /// stands farther from home: what makes room has its home behind the new one's, and goes no farther than that gap.
     #[inline]
     pub fn insert_near(&mut self, hash: u32, place: u32, reach: usize) -> bool {
         let home = self.home(hash);
