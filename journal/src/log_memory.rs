@@ -23,6 +23,8 @@ pub(crate) struct Log {
     pub vote: Option<Vote>,
     pub purged: Option<LogId>,
     pub purged_link: Link,
+    /// Whether what stands on the disk is contradicted by the snapshot that the node starts from, so that none of it counts.
+    pub is_superseded: bool,
     /// The first index that the log may hold.
     pub first: u64,
     pub last: Option<LogId>,
@@ -44,24 +46,40 @@ pub(crate) struct TailEntry {
 }
 
 impl Log {
-    /// Checks what stands on `disk` behind `snapshot` and takes note of the rulings in it; what it did not check comes along.
+    /// Checks what stands on `disk` behind the entry `snapshot`, the last that the snapshot knows, and takes note of the rulings
+    /// in it; what it did not check comes along.
+    ///
+    /// Where the log has another entry in that one's place, it is of a leader that was followed by another before a majority
+    /// had it: the snapshot came from that other, and the node ended before the disk had let go of the entry and those behind
+    /// it. The log starts anew behind the snapshot then.
     pub(crate) fn open(
         disk: &(impl LogDisk + ?Sized),
-        snapshot: Option<u64>,
+        snapshot: Option<LogId>,
     ) -> Result<(Log, Compensations, Unchecked), StartError> {
-        let start = log_start(disk)?;
-        let behind = snapshot.map(|index| point_behind(disk, &start, index)).transpose()?.flatten();
-        let from = behind.unwrap_or(start);
+        let found = log_start(disk)?;
+        let behind = snapshot.map(|last| point_behind(disk, &found, last.index)).transpose()?.flatten();
+        let is_superseded = behind.is_some_and(|point| point.log_id != snapshot);
+        if let Some(last) = snapshot.filter(|_| behind.is_some_and(|point| point.log_id > snapshot)) {
+            let what = "it is of a later leader than the snapshot knows, which has that entry too";
+            return Err(StartError::damaged(entry_place(disk, last.index), what));
+        }
+        let anew = Point { log_id: snapshot, link: Link::START };
+        let start = if is_superseded { anew } else { found };
+        let from = behind.filter(|_| !is_superseded).unwrap_or(start);
         let mut compensations = Compensations::default();
-        let reached = walk(disk, from, |head, frame| {
-            compensations.note(head, frame);
-            true
-        })?;
+        let mut reached = from;
+        if !is_superseded {
+            reached = walk(disk, from, |head, frame| {
+                compensations.note(head, frame);
+                true
+            })?;
+        }
         let vote = read_record::<VoteBytes>(disk, VOTE_KEY)?.map(Vote::from);
         let log = Log {
             vote,
             purged: start.log_id,
             purged_link: start.link,
+            is_superseded,
             first: start.next(),
             last: reached.log_id,
             last_link: reached.link,
@@ -75,7 +93,7 @@ impl Log {
 
     /// Refuses a log that lost entries which were durable.
     pub(crate) fn reaches(&self, disk: &(impl LogDisk + ?Sized), mark: u64) -> Result<(), StartError> {
-        if self.end() >= mark {
+        if self.is_superseded || self.end() >= mark {
             return Ok(());
         }
         let what = format!("the log ends before it, yet the entries before {mark} were durable");

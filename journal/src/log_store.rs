@@ -48,12 +48,11 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Checks the log behind `snapshot`, the index of the last entry in the snapshot that the node starts from, notes the
-    /// rulings in it, and starts its writer. What stands before that is read without haste afterwards.
+    /// Checks the log behind `snapshot`, the last entry in the snapshot that the node starts from, notes the rulings in it, and starts its writer. What stands before that is read without haste afterwards.
     pub(crate) fn open(
         database: Arc<DB>,
         data: &Path,
-        snapshot: Option<u64>,
+        snapshot: Option<LogId>,
         failure: &Failure,
     ) -> Result<(LogStore, Compensations, JoinHandle<()>), StartError> {
         let (log, compensations, checked) = Log::open(&*database, snapshot)?;
@@ -81,6 +80,19 @@ impl LogStore {
         let end = log.end();
         let counters = Arc::new(LogCounters::default());
         counters.last_index.store(end.saturating_sub(1), Ordering::Relaxed);
+        if let Some(upto) = log.purged.filter(|_| log.is_superseded) {
+            tracing::warn!(
+                "the log in {} is not that of the snapshot at entry {}, which stands",
+                disk.place(),
+                upto.index
+            );
+            // First in the queue, so that what is appended stands behind it.
+            for job in [Job::Truncate { from: end }, Job::Purge { upto, link: log.purged_link }] {
+                let queued = jobs.try_send(job);
+                debug_assert!(queued.is_ok(), "nothing else is in the queue, and it is read");
+            }
+            runtime::handed_over();
+        }
         let log = Arc::new(Mutex::new(log));
         let writer = Writer::new(log.clone(), end, mark, failure.clone(), counters.clone());
         (LogStore { disk, log, jobs, counters }, writer)
@@ -354,7 +366,11 @@ mod tests {
     use crate::opening::open_database;
 
     fn log_id(index: u64) -> LogId {
-        LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 1, node_id: 1 }, index }
+        log_id_of(1, index)
+    }
+
+    fn log_id_of(term: u64, index: u64) -> LogId {
+        LogId { leader_id: LeaderIdOf::<TypeConfig> { term, node_id: 1 }, index }
     }
 
     /// A folder whose log holds `count` entries, written and closed.
@@ -373,7 +389,11 @@ mod tests {
     }
 
     fn start(data: &Path) -> Result<(LogStore, JoinHandle<()>), StartError> {
-        let (store, _, thread) = LogStore::open(open_database(data)?, data, None, &Failure::new())?;
+        start_behind(data, None)
+    }
+
+    fn start_behind(data: &Path, snapshot: Option<LogId>) -> Result<(LogStore, JoinHandle<()>), StartError> {
+        let (store, _, thread) = LogStore::open(open_database(data)?, data, snapshot, &Failure::new())?;
         Ok((store, thread))
     }
 
@@ -451,6 +471,40 @@ mod tests {
         assert_eq!(store.try_get_log_entries(..).await.unwrap().len(), 6);
         drop(store);
         thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_log_that_the_snapshot_contradicts_starts_anew_behind_it() {
+        let folder = written(9).await;
+        let snapshot = log_id_of(2, 5);
+        // The second time the disk has let go of it.
+        for _ in 0..2 {
+            let (mut store, thread) = start_behind(folder.path(), Some(snapshot)).unwrap();
+            let state = store.get_log_state().await.unwrap();
+            assert_eq!((state.last_purged_log_id, state.last_log_id), (Some(snapshot), Some(snapshot)));
+            assert_eq!(store.try_get_log_entries(..).await.unwrap().len(), 0);
+            drop(store);
+            thread.join().unwrap();
+        }
+        let (mut store, thread) = start_behind(folder.path(), Some(snapshot)).unwrap();
+        let (done, flushed) = TypeConfig::oneshot();
+        let entry = RaftEntry { log_id: log_id_of(2, 6), payload: EntryPayload::Blank };
+        store.append([entry], IOFlushed::signal(done)).await.unwrap();
+        flushed.await.unwrap().unwrap();
+        drop(store);
+        thread.join().unwrap();
+        let (mut store, thread) = start_behind(folder.path(), Some(snapshot)).unwrap();
+        assert_eq!(store.get_log_state().await.unwrap().last_log_id, Some(log_id_of(2, 6)));
+        drop(store);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_log_of_a_later_leader_than_the_snapshot_knows_is_damage() {
+        let folder = written(9).await;
+        let error = start_behind(folder.path(), Some(log_id_of(0, 5))).err().unwrap().to_string();
+        assert!(error.contains("entry 5 of column family `log`"), "{error}");
+        assert!(error.contains("of a later leader"), "{error}");
     }
 
     #[tokio::test]

@@ -628,8 +628,7 @@ impl Opened {
             None => (Engine::new(), SnapshotMeta::default(), Origins::default()),
         };
         let loading = watch.lap();
-        let snapshot = meta.last_log_id.map(|log_id| log_id.index);
-        let (log, compensations, log_thread) = LogStore::open(database.clone(), data, snapshot, failure)?;
+        let (log, compensations, log_thread) = LogStore::open(database.clone(), data, meta.last_log_id, failure)?;
         let checking = watch.lap();
         let (snapshot, replaying) = (engine.sequence(), Duration::ZERO);
         let recovery = Recovery { snapshot, reached: snapshot, opening, loading, checking, replaying };

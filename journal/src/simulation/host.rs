@@ -115,8 +115,7 @@ impl Host {
             }
             None => (Engine::new(), SnapshotMeta::default(), Default::default()),
         };
-        let snapshot = meta.last_log_id.map(|log_id| log_id.index);
-        let (log, compensations, _) = Log::open(&**disk, snapshot)?;
+        let (log, compensations, _) = Log::open(&**disk, meta.last_log_id)?;
         let mark = disk.mark();
         log.reaches(&**disk, mark.entries())?;
         let (jobs, queue) = crossbeam_channel::unbounded();

@@ -58,7 +58,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(20);
 /// Seeds of one run where nothing else is asked.
 const SEEDS: u64 = 1_000;
 /// Seeds that once found something.
-const ONCE_FAILED: &[u64] = &[23, 35, 77, 86, 251, 2711, 4021, 4070, 7433, 7855];
+const ONCE_FAILED: &[u64] = &[23, 35, 77, 86, 251, 2711, 4021, 4070, 7433, 7855, 15314];
 
 /// Whether this is a node of a simulation with this bug.
 pub(crate) fn has_bug(bug: Bug) -> bool {
