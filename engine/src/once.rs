@@ -300,8 +300,8 @@ impl Uses {
         self.seen - self.forgotten
     }
 
-    /// Begin to fetch where the use of a name is noted, and where one is forgotten when it is that command's turn, so many
-    /// commands from now.
+    /// Begin to fetch where the name of a command is noted that comes `ahead` commands from now, and where the one is that will
+    /// be forgotten then.
     pub(crate) fn prefetch(&self, key: u64, ahead: usize) {
         self.last.prefetch(key);
         if self.len() > ahead {

@@ -64,8 +64,7 @@ impl Log {
             return Err(StartError::damaged(entry_place(disk, last.index), what));
         }
         let anew = Point { log_id: snapshot, link: Link::START };
-        let start = if is_superseded { anew } else { found };
-        let from = behind.filter(|_| !is_superseded).unwrap_or(start);
+        let (start, from) = if is_superseded { (anew, anew) } else { (found, behind.unwrap_or(found)) };
         let mut compensations = Compensations::default();
         let mut reached = from;
         if !is_superseded {
