@@ -51,18 +51,23 @@ impl Log {
     ///
     /// Where the log has another entry in that one's place, it is of a leader that was followed by another before a majority
     /// had it: the snapshot came from that other, and the node ended before the disk had let go of the entry and those behind
-    /// it. The log starts anew behind the snapshot then.
+    /// it. The log starts anew behind the snapshot then. Nobody can have sent `node`, which this is, a snapshot of its own, nor one
+    /// of an earlier leader: that is damage, or parts of two directories.
     pub(crate) fn open(
         disk: &(impl LogDisk + ?Sized),
         snapshot: Option<LogId>,
+        node: u64,
     ) -> Result<(Log, Compensations, Unchecked), StartError> {
         let found = log_start(disk)?;
         let behind = snapshot.map(|last| point_behind(disk, &found, last.index)).transpose()?.flatten();
-        let is_superseded = behind.is_some_and(|point| point.log_id != snapshot);
-        if let Some(last) = snapshot.filter(|_| behind.is_some_and(|point| point.log_id > snapshot)) {
-            let what = "it is of a later leader than the snapshot knows, which has that entry too";
+        let superseding = snapshot.filter(|_| behind.is_some_and(|point| point.log_id != snapshot));
+        if let Some(last) = superseding
+            && (last.leader_id.node_id == node || behind.is_some_and(|point| point.log_id > snapshot))
+        {
+            let what = "the snapshot has another entry in its place, and no later leader can have sent that";
             return Err(StartError::damaged(entry_place(disk, last.index), what));
         }
+        let is_superseded = superseding.is_some();
         let anew = Point { log_id: snapshot, link: Link::START };
         let (start, from) = if is_superseded { (anew, anew) } else { (found, behind.unwrap_or(found)) };
         let mut compensations = Compensations::default();

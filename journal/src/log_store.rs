@@ -48,14 +48,16 @@ pub(crate) struct LogStore {
 }
 
 impl LogStore {
-    /// Checks the log behind `snapshot`, the last entry in the snapshot that the node starts from, notes the rulings in it, and starts its writer. What stands before that is read without haste afterwards.
+    /// Checks the log of `node` behind `snapshot`, the last entry in the snapshot that it starts from, notes the rulings in it,
+    /// and starts its writer. What stands before that is read without haste afterwards.
     pub(crate) fn open(
         database: Arc<DB>,
         data: &Path,
         snapshot: Option<LogId>,
+        node: u64,
         failure: &Failure,
     ) -> Result<(LogStore, Compensations, JoinHandle<()>), StartError> {
-        let (log, compensations, checked) = Log::open(&*database, snapshot)?;
+        let (log, compensations, checked) = Log::open(&*database, snapshot, node)?;
         let mark = match DurableMark::open(data)? {
             Some(mark) => mark,
             None if log.last.is_none() => DurableMark::create(data)?,
@@ -82,14 +84,13 @@ impl LogStore {
         counters.last_index.store(end.saturating_sub(1), Ordering::Relaxed);
         if let Some(upto) = log.purged.filter(|_| log.is_superseded) {
             tracing::warn!(
-                "the log in {} is not that of the snapshot at entry {}, which stands",
+                "the log in {} has another entry than the snapshot at {}: it starts anew behind the snapshot",
                 disk.place(),
                 upto.index
             );
             // First in the queue, so that what is appended stands behind it.
             for job in [Job::Truncate { from: end }, Job::Purge { upto, link: log.purged_link }] {
-                let queued = jobs.try_send(job);
-                debug_assert!(queued.is_ok(), "nothing else is in the queue, and it is read");
+                jobs.try_send(job).expect("nothing else is in the queue yet");
             }
             runtime::handed_over();
         }
@@ -365,6 +366,9 @@ mod tests {
     use crate::format::LOG;
     use crate::opening::open_database;
 
+    /// The node whose log it is; node 1 leads.
+    const NODE: u64 = 7;
+
     fn log_id(index: u64) -> LogId {
         log_id_of(1, index)
     }
@@ -393,7 +397,7 @@ mod tests {
     }
 
     fn start_behind(data: &Path, snapshot: Option<LogId>) -> Result<(LogStore, JoinHandle<()>), StartError> {
-        let (store, _, thread) = LogStore::open(open_database(data)?, data, snapshot, &Failure::new())?;
+        let (store, _, thread) = LogStore::open(open_database(data)?, data, snapshot, NODE, &Failure::new())?;
         Ok((store, thread))
     }
 
@@ -500,11 +504,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_of_a_later_leader_than_the_snapshot_knows_is_damage() {
+    async fn a_log_of_a_later_leader_than_that_of_the_snapshot_is_damage() {
         let folder = written(9).await;
         let error = start_behind(folder.path(), Some(log_id_of(0, 5))).err().unwrap().to_string();
         assert!(error.contains("entry 5 of column family `log`"), "{error}");
-        assert!(error.contains("of a later leader"), "{error}");
+        assert!(error.contains("no later leader can have sent that"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_log_that_a_snapshot_of_the_node_s_own_contradicts_is_damage() {
+        let folder = written(9).await;
+        let own = LogId { leader_id: LeaderIdOf::<TypeConfig> { term: 2, node_id: NODE }, index: 5 };
+        let error = start_behind(folder.path(), Some(own)).err().unwrap().to_string();
+        assert!(error.contains("entry 5 of column family `log`"), "{error}");
+        assert!(error.contains("no later leader can have sent that"), "{error}");
     }
 
     #[tokio::test]

@@ -204,8 +204,8 @@ impl Node {
         cluster.check().map_err(StartError::Failed)?;
         let failure = Failure::new();
         let opened = {
-            let (config, failure) = (config.clone(), failure.clone());
-            let open = runtime::blocking(move || Opened::open(&config, &failure));
+            let (config, node, failure) = (config.clone(), cluster.node, failure.clone());
+            let open = runtime::blocking(move || Opened::open(&config, node, &failure));
             open.await.map_err(|error| StartError::Failed(error.to_string()))??
         };
         Node::run(config, cluster, opened, transport, failure, start_engine).await
@@ -610,7 +610,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// Opens and checks everything on disk that the node will stand on: the newest snapshot, and the log behind it.
-    fn open(config: &NodeConfig, failure: &Failure) -> Result<Opened, StartError> {
+    fn open(config: &NodeConfig, node: u64, failure: &Failure) -> Result<Opened, StartError> {
         let data = &config.data;
         std::fs::create_dir_all(data).map_err(|error| StartError::disk(data, error))?;
         let room = make_room(data, config.space);
@@ -628,7 +628,7 @@ impl Opened {
             None => (Engine::new(), SnapshotMeta::default(), Origins::default()),
         };
         let loading = watch.lap();
-        let (log, compensations, log_thread) = LogStore::open(database.clone(), data, meta.last_log_id, failure)?;
+        let (log, compensations, log_thread) = LogStore::open(database.clone(), data, meta.last_log_id, node, failure)?;
         let checking = watch.lap();
         let (snapshot, replaying) = (engine.sequence(), Duration::ZERO);
         let recovery = Recovery { snapshot, reached: snapshot, opening, loading, checking, replaying };
@@ -722,7 +722,7 @@ mod tests {
         async fn build(&self) -> Result<(Guard, LogStore, StateMachine), openraft::StorageError<TypeConfig>> {
             let folder = tempfile::tempdir().unwrap();
             let failure = Failure::new();
-            let opened = Opened::open(&NodeConfig::new(folder.path()), &failure).unwrap();
+            let opened = Opened::open(&NodeConfig::new(folder.path()), NODE_ID, &failure).unwrap();
             let (published, receiver) = crossbeam_channel::unbounded();
             let engine_thread = EngineThread {
                 engine: opened.engine,

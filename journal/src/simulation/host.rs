@@ -115,7 +115,7 @@ impl Host {
             }
             None => (Engine::new(), SnapshotMeta::default(), Default::default()),
         };
-        let (log, compensations, _) = Log::open(&**disk, meta.last_log_id)?;
+        let (log, compensations, _) = Log::open(&**disk, meta.last_log_id, self.node)?;
         let mark = disk.mark();
         log.reaches(&**disk, mark.entries())?;
         let (jobs, queue) = crossbeam_channel::unbounded();
