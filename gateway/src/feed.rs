@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 use engine::symbol::Symbol;
 use engine::{Event, Sequence, Time};
-use journal::{Answering, Applied, Caller, History, HistoryError, Published, Restored, Road};
+use journal::{Answering, Applied, Caller, History, HistoryError, Published, Receiver, Restored, Road};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 

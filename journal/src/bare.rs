@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender};
 use engine::{Command, Time};
 
 use crate::engine_thread::{EngineThread, Job};
 use crate::failure::StartError;
 use crate::node::{Node, NodeConfig};
+use crate::queue::{Receiver, Sender};
 use crate::record::{Entry, Origin, Proposal, Published};
 use crate::runtime;
 use crate::transport::Tcp;

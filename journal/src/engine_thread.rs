@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -20,6 +19,7 @@ use crate::compensation::Compensations;
 use crate::failure::Failure;
 use crate::history_writer::HistoryWriter;
 use crate::origins::{Origins, is_gateway};
+use crate::queue::{self, Receiver, Sender};
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
 use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
@@ -212,7 +212,7 @@ pub(crate) struct EngineThread {
 impl EngineThread {
     /// Where its jobs wait.
     pub(crate) fn queue() -> (Sender<Job>, Receiver<Job>) {
-        crossbeam_channel::bounded(JOBS_MAX)
+        queue::bounded(JOBS_MAX)
     }
 
     /// Publishes the state as it is, then runs until it is stopped.

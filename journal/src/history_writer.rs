@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::RecvTimeoutError;
 use engine::event::Event;
 use engine::{Order, Sequence, Snapshot, SymbolId};
 use rocksdb::DB;
@@ -27,6 +27,7 @@ use crate::history_batch::Batch;
 use crate::history_source::OwnRows;
 use crate::history_tables::HistoryTables;
 use crate::open_orders::{KnownOrder, NumberHasher, OpenOrders, symbol_of};
+use crate::queue::{self, Receiver, Sender};
 use crate::record::{Applied, MarketTrade, execution_id};
 use crate::row_buffer::SortedRows;
 use crate::runtime;
@@ -73,7 +74,7 @@ impl HistoryWriter {
     ) -> Result<(HistoryWriter, JoinHandle<()>), StartError> {
         let watermark = watermark(&database)?;
         // Bounded by the backlog.
-        let (messages, queue) = crossbeam_channel::unbounded();
+        let (messages, queue) = queue::unbounded();
         let backlog = Backlog::default();
         let (announced, settled) = (watch::Sender::new(watermark), watch::Sender::new(None));
         let (tables, writing) = HistoryTables::start(database.clone(), failure);
@@ -109,7 +110,7 @@ impl HistoryWriter {
     /// One that files nothing, and says that it has: history follows from the log, and is not what is being tested.
     #[cfg(test)]
     pub(crate) fn filing_nothing(database: &Arc<DB>, failure: &Failure) -> HistoryWriter {
-        let (messages, queue) = crossbeam_channel::unbounded();
+        let (messages, queue) = queue::unbounded();
         let backlog = Backlog::default();
         let taken = backlog.clone();
         runtime::thread(failure, "history", String::new, queue, move |message| {

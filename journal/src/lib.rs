@@ -74,7 +74,9 @@ pub mod candle_reading;
 mod sweeper;
 mod observer;
 mod failure;
+mod queue;
 mod runtime;
+mod task_thread;
 #[cfg(test)]
 mod simulation;
 pub mod recovery;
@@ -98,6 +100,7 @@ pub use node::{Node, NodeConfig, Recovery};
 pub use nodes::{NodeSeen, NodesConfig};
 pub use observer::{Observer, ObserverConfig};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
+pub use queue::Receiver;
 pub use record::{
     Answer, Applied, Caller, Compensation, Entry, MarketTrade, Origin, Published, Restored, execution_id,
 };

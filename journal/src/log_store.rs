@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use futures_util::{Stream, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -27,6 +27,7 @@ use crate::log_disk::LogDisk;
 use crate::log_memory::{Log, TailEntry, Unchecked};
 pub(crate) use crate::log_writer::LogCounters;
 use crate::log_writer::{DatabaseWriter, Job, Writer};
+use crate::queue::{self, Sender};
 use crate::record::{LogId, RaftEntry, TypeConfig, Vote};
 use crate::runtime;
 use crate::stats::QueueDepth;
@@ -64,7 +65,7 @@ impl LogStore {
             None => return Err(StartError::damaged(data.join("durable").display().to_string(), "it is missing")),
         };
         log.reaches(&*database, mark.entries())?;
-        let (jobs, queue) = crossbeam_channel::bounded(JOBS_MAX);
+        let (jobs, queue) = queue::bounded(JOBS_MAX);
         let (store, writer) = LogStore::over(database.clone(), log, jobs, Box::new(mark), failure);
         let thread = failure.spawn("log-writer", move || DatabaseWriter::new(database, writer, queue).run());
         store.scrub(checked);

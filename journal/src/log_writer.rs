@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use rocksdb::{DB, WriteBatch};
@@ -20,6 +20,7 @@ use crate::durable_mark::Mark;
 use crate::failure::Failure;
 use crate::format::{LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, log_key, seal};
 use crate::log_memory::Log;
+use crate::queue::Receiver;
 use crate::record::{LogId, TypeConfig};
 use crate::timings::Timings;
 

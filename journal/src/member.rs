@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use engine::Sequence;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
@@ -21,6 +20,7 @@ use crate::fence::Fence;
 use crate::leader::{Leader, Leads};
 use crate::log_store::{LogCounters, hand_over};
 use crate::message::{Reply, Request};
+use crate::queue::Sender;
 use crate::record::TypeConfig;
 use crate::space::Space;
 use crate::standing::{Standing, Standings};

@@ -19,6 +19,7 @@ use openraft::raft::{
 };
 use openraft::{AnyError, BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::link::{Caller, Link};
 use crate::message::{AppendBytes, Appended, Reply, Request, VoteAsked};
@@ -39,15 +40,19 @@ pub(crate) struct Network {
     /// For all that is said seldom: votes, forwarded commands, questions. Entries go over links of their own.
     links: Arc<Mutex<BTreeMap<(u64, String), Link>>>,
     sending: Sending,
+    /// Where they run, whoever is the first to need one.
+    runtime: Handle,
 }
 
 impl Network {
+    /// In the runtime that this is called in.
     pub(crate) fn new(caller: Arc<Caller>, sending: Sending) -> Network {
-        Network { caller, links: Arc::default(), sending }
+        Network { caller, links: Arc::default(), sending, runtime: Handle::current() }
     }
 
     /// The link for what is said seldom.
     pub(crate) fn link(&self, node: u64, address: &str) -> Link {
+        let _entered = self.runtime.enter();
         let mut links = self.links.lock();
         let new = || Link::new(self.caller.clone(), node, address.to_owned());
         links.entry((node, address.to_owned())).or_insert_with(new).clone()

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use engine::{Engine, Sequence, Time};
 use openraft::{Config, Raft, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -37,6 +36,7 @@ use crate::opening::{open_database, upgrade};
 use crate::origins::Origins;
 use crate::peer_server::{PeerServer, Refusals};
 use crate::proposer::Proposer;
+use crate::queue::{self, Receiver, Sender};
 use crate::record::{Published, TypeConfig};
 use crate::runtime;
 use crate::sequencer::{Door, Sequencer, SequencerTask};
@@ -49,6 +49,7 @@ use crate::state_hash::StateHash;
 use crate::state_machine::StateMachine;
 use crate::stats::{QueueDepth, Queues, Stats};
 use crate::sweeper::HistoryDays;
+use crate::task_thread::TaskThread;
 use crate::timings::Timings;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
@@ -167,6 +168,8 @@ pub struct Node {
     stop_peers: watch::Sender<bool>,
     /// What runs beside, and ends when it is told to.
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Where all of that runs; none in a simulation, which has one thread for all nodes.
+    task_thread: Option<TaskThread>,
     acquaintances: Acquaintances,
     receiving: Receiving,
     space: Space,
@@ -202,13 +205,22 @@ impl Node {
         let alone = || ClusterConfig::new(NODE_ID, BTreeMap::from([(NODE_ID, String::new())]));
         let cluster = config.cluster.clone().unwrap_or_else(alone);
         cluster.check().map_err(StartError::Failed)?;
-        let failure = Failure::new();
-        let opened = {
-            let (config, node, failure) = (config.clone(), cluster.node, failure.clone());
-            let open = runtime::blocking(move || Opened::open(&config, node, &failure));
-            open.await.map_err(|error| StartError::Failed(error.to_string()))??
-        };
-        Node::run(config, cluster, opened, transport, failure, start_engine).await
+        let task_thread = TaskThread::start().map_err(failed)?;
+        let started = task_thread.run(async move {
+            let failure = Failure::new();
+            let opened = {
+                let (config, node, failure) = (config.clone(), cluster.node, failure.clone());
+                runtime::blocking(move || Opened::open(&config, node, &failure)).await.map_err(failed)??
+            };
+            Node::run(config, cluster, opened, transport, failure, start_engine).await
+        });
+        match started.await {
+            Ok((node, published)) => Ok((Node { task_thread: Some(task_thread), ..node }, published)),
+            Err(error) => {
+                task_thread.end().await;
+                Err(error)
+            }
+        }
     }
 
     /// Starts what runs, over what was opened. `start_engine` is what is done with the engine's thread (bare.rs does another thing).
@@ -225,7 +237,7 @@ impl Node {
         let Opened { origins, snapshots, recovery, mut threads, .. } = opened;
 
         // 1. The engine thread, which publishes the state it starts from.
-        let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
+        let (published, receiver) = queue::bounded(config.published_capacity.max(1));
         let waiting = Arc::new(Waiting::default());
         let log_counters = log.counters();
         let timings = log_counters.timings.clone();
@@ -394,6 +406,7 @@ impl Node {
             sequencing,
             stop_peers,
             tasks,
+            task_thread: None,
             acquaintances,
             receiving,
             space,
@@ -559,6 +572,9 @@ impl Node {
         let _ = runtime::blocking(flush).await;
         drop(self.raft);
         close(self.database).await;
+        if let Some(task_thread) = self.task_thread {
+            task_thread.end().await;
+        }
     }
 }
 
@@ -708,7 +724,7 @@ mod tests {
     /// Keeps the folder, and the channel that nobody reads, until the threads have ended.
     struct Guard {
         threads: Vec<JoinHandle<()>>,
-        _receiver: Receiver<Published>,
+        _receiver: Mutex<Receiver<Published>>,
         _folder: TempDir,
     }
 
@@ -723,7 +739,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let failure = Failure::new();
             let opened = Opened::open(&NodeConfig::new(folder.path()), NODE_ID, &failure).unwrap();
-            let (published, receiver) = crossbeam_channel::unbounded();
+            let (published, receiver) = queue::unbounded();
             let engine_thread = EngineThread {
                 engine: opened.engine,
                 meta: opened.meta.clone(),
@@ -756,7 +772,7 @@ mod tests {
                 progress: Arc::new(SnapshotProgress::from(Sequence(0))),
             };
             let state_machine = StateMachine::new(jobs, opened.meta, keeping, Acquaintances::new(opened.database));
-            Ok((Guard { threads, _receiver: receiver, _folder: folder }, opened.log, state_machine))
+            Ok((Guard { threads, _receiver: Mutex::new(receiver), _folder: folder }, opened.log, state_machine))
         }
     }
 

@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -88,6 +89,8 @@ pub(crate) struct Nodes {
     turn: AtomicU64,
     leader: watch::Sender<Leader>,
     heard: Mutex<Option<(ClusterStatus, Instant)>>,
+    /// Where the links to them run, whoever makes them known.
+    runtime: Handle,
 }
 
 /// One of them.
@@ -132,6 +135,7 @@ impl Known {
 }
 
 impl Nodes {
+    /// In the runtime that this is called in.
     pub(crate) fn new(caller: Arc<Caller>, config: NodesConfig) -> (Arc<Nodes>, watch::Receiver<Leader>) {
         let (leader, follows) = watch::channel(Leader::Unknown);
         let nodes = Nodes {
@@ -141,6 +145,7 @@ impl Nodes {
             turn: AtomicU64::new(rand::random()),
             leader,
             heard: Mutex::default(),
+            runtime: Handle::current(),
         };
         nodes.configure(config);
         (Arc::new(nodes), follows)
@@ -165,6 +170,7 @@ impl Nodes {
     /// Those that were told of, and the members of the cluster, are known; others no more.
     fn know(&self, status: Option<&ClusterStatus>) {
         let config = self.config();
+        let _entered = self.runtime.enter();
         let mut known = self.by_address.lock();
         for address in &config.addresses {
             known.entry(address.clone()).or_insert_with(|| Arc::new(Known::new(&self.caller, address)));

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
 use engine::{Engine, Sequence};
 use openraft::EntryPayload;
 use parking_lot::Mutex;
@@ -29,6 +28,7 @@ use crate::log_store::hand_over;
 use crate::message::{Observe, Observed, Reply, Request, unpack_entries};
 use crate::nodes::{Known, NodeSeen, Nodes, NodesConfig};
 use crate::origins::{GATEWAYS_FROM, Origins};
+use crate::queue::{self, Receiver, Sender};
 use crate::record::{Proposal, Published, RaftEntry, StoredMembership};
 use crate::remote_history::RemoteHistory;
 use crate::runtime;
@@ -37,6 +37,7 @@ use crate::snapshot_file::{FoundSnapshot, SnapshotMeta, read_bytes};
 use crate::space::Space;
 use crate::state_hash::{Checkpoint, StateHash};
 use crate::stats::{QueueDepth, Queues, Stats};
+use crate::task_thread::TaskThread;
 use crate::timings::Timings;
 use crate::tls::Tls;
 use crate::transport::{Tcp, Transport};
@@ -110,6 +111,8 @@ pub struct Observer {
     sequencing: tokio::task::JoinHandle<()>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     thread: JoinHandle<()>,
+    /// Where the tasks run.
+    task_thread: TaskThread,
 }
 
 /// How far it is, for all of its tasks to see.
@@ -141,10 +144,12 @@ impl Observer {
         };
         let caller = Caller { transport, from: None, secret: config.secret.clone(), acquaintances: None };
         let failure = Failure::new();
+        let task_thread = TaskThread::start().map_err(|error| StartError::Failed(error.to_string()))?;
+        let entered = task_thread.enter();
         let (nodes, leader) = Nodes::new(Arc::new(caller), config.nodes.clone());
 
         // 1. The engine thread, as on a node.
-        let (published, receiver) = crossbeam_channel::bounded(config.published_capacity.max(1));
+        let (published, receiver) = queue::bounded(config.published_capacity.max(1));
         let (waiting, lost) = (Arc::new(Waiting::default()), Arc::new(Lost::default()));
         let next_deadline = Arc::new(NextDeadline::none());
         let number = GATEWAYS_FROM | rand::random::<u64>();
@@ -208,6 +213,7 @@ impl Observer {
             entries_in_flight: config.entries_in_flight.max(1),
         };
         let (sequencer, sequencing) = task.start(config.queue_commands.max(1), Space::default(), stop);
+        drop(entered);
         let history = History::remote(RemoteHistory::new(nodes.clone(), shared.applied.clone()));
         let (behind_max, feed_bound) = (config.behind_max, config.published_capacity.max(1) as u64);
         let observer = Observer {
@@ -227,6 +233,7 @@ impl Observer {
             sequencing,
             tasks,
             thread,
+            task_thread,
         };
         Ok((observer, receiver))
     }
@@ -365,6 +372,7 @@ impl Observer {
         let _ = hand_over(&self.jobs, Job::Stop).await;
         let thread = self.thread;
         let _ = runtime::blocking(move || thread.join()).await;
+        self.task_thread.end().await;
     }
 }
 
@@ -617,7 +625,7 @@ mod tests {
     fn drain(published: Receiver<Published>) -> JoinHandle<(usize, usize)> {
         std::thread::spawn(move || {
             let (mut listed, mut refused) = (0, 0);
-            for published in published {
+            for published in published.iter() {
                 let Published::Applied { applied, callers, road } = published else { continue };
                 listed += applied.events.iter().filter(|event| matches!(event, Event::AssetAdded { .. })).count();
                 refused += applied.events.iter().filter(|event| matches!(event, Event::Rejected(_))).count();

@@ -5,13 +5,13 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender};
 use engine::Time;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task;
 
 use crate::failure::Failure;
+use crate::queue::{Receiver, Sender};
 #[cfg(test)]
 use crate::simulation::Life;
 

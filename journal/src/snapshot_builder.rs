@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
 use engine::{Engine, Sequence, Snapshot};
 use openraft::EntryPayload;
 use openraft::alias::SnapshotOf;
@@ -24,6 +23,7 @@ use crate::engine_thread::Job;
 use crate::history_writer::HistoryWriter;
 use crate::log_store::{LogStore, hand_over};
 use crate::origins::Origins;
+use crate::queue::Sender;
 use crate::record::{Proposal, TypeConfig};
 use crate::runtime;
 use crate::snapshot_file::{SnapshotDirectory, SnapshotError, SnapshotMeta};

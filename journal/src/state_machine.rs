@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 
-use crossbeam_channel::Sender;
 use futures_util::{Stream, TryStreamExt};
 use openraft::alias::SnapshotOf;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -13,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::acquaintance::Acquaintances;
 use crate::engine_thread::Job;
 use crate::log_store::hand_over;
+use crate::queue::Sender;
 use crate::record::{LogId, Proposal, StoredMembership, TypeConfig};
 use crate::runtime;
 use crate::snapshot_builder::{SnapshotBuilder, SnapshotKeeping};

@@ -475,7 +475,7 @@ async fn start(data: &Path) -> Result<(Node, std::thread::JoinHandle<()>), Strin
     let started = tokio::spawn(Node::start(config)).await.map_err(|error| format!("PANIC: {error}"))?;
     let (node, published) = started.map_err(|error| error.to_string())?;
     let drain = std::thread::spawn(move || {
-        for published in published {
+        for published in published.iter() {
             if let Published::Applied { callers, .. } = published {
                 assert!(callers.is_empty(), "nobody asked");
             }

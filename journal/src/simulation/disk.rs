@@ -6,7 +6,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -18,6 +17,7 @@ use crate::format::{LOG, VOTE_KEY, check_log_entry, log_key};
 use crate::log_chain::log_start;
 use crate::log_disk::{LogDisk, Row};
 use crate::log_writer::{Change, Job, MARK_INTERVAL, Writer};
+use crate::queue::Receiver;
 use crate::record::LogId;
 
 /// What stands there survives its node.

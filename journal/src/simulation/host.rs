@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
 use engine::{Engine, Sequence};
 use parking_lot::Mutex;
 use rocksdb::DB;
@@ -26,6 +25,7 @@ use crate::log_chain::log_start;
 use crate::log_memory::Log;
 use crate::log_store::LogStore;
 use crate::node::{Node, NodeConfig, Opened, Recovery};
+use crate::queue::{self, Receiver};
 use crate::record::Published;
 use crate::sequencer::Sequencer;
 use crate::snapshot_file::{SnapshotDirectory, SnapshotMeta};
@@ -118,7 +118,7 @@ impl Host {
         let (log, compensations, _) = Log::open(&**disk, meta.last_log_id, self.node)?;
         let mark = disk.mark();
         log.reaches(&**disk, mark.entries())?;
-        let (jobs, queue) = crossbeam_channel::unbounded();
+        let (jobs, queue) = queue::unbounded();
         let (log, writer) = LogStore::over(disk.clone(), log, jobs, mark, failure);
         life.spawn(write_to(disk.clone(), writer, queue, life.clone()));
         let sequence = engine.sequence();

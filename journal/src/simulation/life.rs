@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::TrySendError;
 use engine::Time;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
@@ -21,6 +21,7 @@ use super::dice::Dice;
 use super::faults::Bug;
 use super::witness::Witness;
 use crate::engine_thread::Job;
+use crate::queue::{Receiver, Sender};
 use crate::record::{Applied, Entry, LogId, Origin, Published};
 use crate::runtime;
 
