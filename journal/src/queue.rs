@@ -2,6 +2,7 @@
 //! another; a crossbeam receiver spins and yields before it sleeps (crossbeam issue 821), which takes the core from the one that
 //! is about to send. Else these are crossbeam's channels.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};
@@ -21,19 +22,18 @@ fn over<T>(
     (sender, receiver): (crossbeam_channel::Sender<T>, crossbeam_channel::Receiver<T>),
 ) -> (Sender<T>, Receiver<T>) {
     let parker = Parker::new();
-    let reader = Reader(parker.unparker().clone());
+    let reader = Arc::new(Reader(parker.unparker().clone()));
     (Sender { queue: sender, reader }, Receiver { queue: receiver, parker })
 }
 
 /// The way in. Cheap to clone.
 pub(crate) struct Sender<T> {
-    // Goes before `reader`, which then tells that it has gone.
+    // Dropped before `reader`: when the last of those goes, all of these have gone.
     queue: crossbeam_channel::Sender<T>,
-    reader: Reader,
+    reader: Arc<Reader>,
 }
 
-/// Wakes the thread that reads.
-#[derive(Clone)]
+/// Wakes the thread that reads, also when nobody is left to send.
 struct Reader(Unparker);
 
 impl Drop for Reader {
