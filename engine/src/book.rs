@@ -29,11 +29,6 @@ pub use restore::PlainOrder;
 pub struct Slot(u32);
 
 impl Slot {
-    /// The one at that place among all slots.
-    pub fn at_place(place: u32) -> Slot {
-        Slot(place)
-    }
-
     /// Its place among all slots.
     pub fn place(self) -> usize {
         self.0 as usize
