@@ -53,6 +53,8 @@ struct NewGuess {
     trader: Option<u32>,
     side: Side,
     goal: Goal,
+    /// Whether it seems to trade at once.
+    takes: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +78,7 @@ impl Engine {
     /// holds a batch: called before each [`Engine::apply`]. Leaves no trace but in the processor's caches.
     #[inline]
     pub fn foresee(&mut self, upcoming: &[Command]) {
-        if self.is_large {
+        if self.floor.is_large {
             self.look_ahead(upcoming);
         }
         if self.uses.len() > FEW_USES
@@ -91,7 +93,7 @@ impl Engine {
     pub(crate) fn measure(&mut self) {
         if self.sequence.0.is_multiple_of(INTERVAL) {
             let orders: usize = self.markets.iter().map(|market| market.book.len()).sum();
-            self.is_large = orders + self.floor.accounts.count() / BALANCES_OF_ORDER > SMALL;
+            self.floor.is_large = orders + self.floor.accounts.count() / BALANCES_OF_ORDER > SMALL;
         }
     }
 
@@ -153,7 +155,9 @@ impl Guess {
         let Some(market) = markets.get(at) else { return Guess::Nothing };
         market.book.traders.prefetch_index(uid);
         market.book.prefetch_name(uid, place.client_order_id);
-        Guess::New(NewGuess { market: at, uid, trader: None, side, goal: market.goal(Some(place.price)) })
+        let goal = market.goal(Some(place.price));
+        let takes = place.order_type.is_market() || goal.price.is_some_and(|price| market.crosses(side, price));
+        Guess::New(NewGuess { market: at, uid, trader: None, side, goal, takes })
     }
 }
 
@@ -168,6 +172,9 @@ impl Market {
                 if guess.trader.is_none() {
                     accounts.prefetch_index(guess.uid);
                 }
+                if let Some(maker) = self.maker(guess) {
+                    book.prefetch(maker);
+                }
             }
             2 => {
                 match guess.trader {
@@ -176,11 +183,22 @@ impl Market {
                         let trader = book.traders.at(TraderIndex(trader));
                         accounts.prefetch(trader.pays_from(guess.side));
                         book.prefetch_order(trader.last_order);
+                        if guess.takes {
+                            accounts.prefetch(trader.receives_to(guess.side));
+                        }
                     }
                 }
                 self.foresee_level(ladder, &mut guess.goal);
+                if let Some(maker) = self.maker(guess) {
+                    book.prefetch_around(maker);
+                }
             }
-            3 => self.foresee_end(&guess.goal),
+            3 => {
+                self.foresee_end(&guess.goal);
+                if let Some(maker) = self.maker(guess) {
+                    self.foresee_balances(maker, accounts);
+                }
+            }
             _ => {}
         }
     }
@@ -206,6 +224,24 @@ impl Market {
             }
             _ => self.foresee_end(&guess.goal),
         }
+    }
+
+    /// The first that an order which trades at once would meet now.
+    #[inline(always)]
+    fn maker(&self, guess: &NewGuess) -> Option<Slot> {
+        if !guess.takes {
+            return None;
+        }
+        let best = self.book.best(Ladder::of(guess.side.opposite()))?;
+        Some(self.book.first_at(best))
+    }
+
+    /// Where a maker pays from and receives to.
+    #[inline]
+    pub(crate) fn foresee_balances(&self, maker: Slot, accounts: &Accounts) {
+        let trader = self.book.traders.at(self.book.trader_of(maker));
+        accounts.prefetch(trader.base);
+        accounts.prefetch(trader.quote);
     }
 
     #[inline(always)]

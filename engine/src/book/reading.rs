@@ -67,6 +67,13 @@ impl Book {
         std::iter::successors(slot(level.first), move |&at| slot(self.link(at).next))
     }
 
+    /// The order behind another one in its queue.
+    #[inline]
+    pub fn behind(&self, slot: Slot) -> Option<Slot> {
+        let next = self.link(slot).next;
+        (next != NONE).then_some(Slot(next))
+    }
+
     // Finding orders.
 
     /// The open order of that number.
