@@ -29,11 +29,6 @@ pub use restore::PlainOrder;
 pub struct Slot(u32);
 
 impl Slot {
-    /// The one at that place among all slots.
-    pub fn at_place(place: u32) -> Slot {
-        Slot(place)
-    }
-
     /// Its place among all slots.
     pub fn place(self) -> usize {
         self.0 as usize
@@ -89,20 +84,21 @@ pub struct Level {
     pub ladder: Ladder,
 }
 
-/// An open order, but for what few orders have. 80 bytes.
+/// An open order, but for what few orders have. 80 bytes, of which the links come first: where a neighbour goes, they alone are
+/// touched, and they never straddle two cache lines.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(16))]
 struct OpenOrder {
+    previous: u32,
+    /// The next in the queue; of a vacant slot the next vacant one.
+    next: u32,
+    trader_previous: u32,
+    trader_next: u32,
     /// All that can still trade, hidden too. Without a note it is also all that was asked.
     open: Quantity,
     /// The level in whose queue it stands; none for a pending order, and a stop that is tracking or being triggered.
     level: u32,
-    previous: u32,
-    /// The next in the queue; of a vacant slot the next vacant one.
-    next: u32,
     trader: TraderIndex,
-    trader_previous: u32,
-    trader_next: u32,
     note: u32,
     /// Of trader and name together.
     name_hash: u32,

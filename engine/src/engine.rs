@@ -61,8 +61,7 @@ pub struct Engine {
     pub(crate) timers: Timers<Deadline>,
     /// What the names that clients gave to new orders were used for lately.
     pub(crate) uses: Uses,
-    /// Whether looking ahead pays, and what it has seen (foresight.rs).
-    pub(crate) is_large: bool,
+    /// What looking ahead has seen (foresight.rs).
     pub(crate) guesses: Guesses,
 }
 
@@ -80,7 +79,6 @@ impl Engine {
             countdowns: BTreeMap::new(),
             timers: Timers::new(Time(0)),
             uses: Uses::default(),
-            is_large: false,
             guesses: Guesses::default(),
         }
     }

@@ -2,8 +2,9 @@
 //! present one. In a large exchange nearly all of a command's time is spent waiting for memory, one line after the other,
 //! because each tells where the next one is; a batch can wait for the lines of several commands at once.
 //!
-//! A command is looked at four times, a few commands apart, each time one step further along its chain: by then the line
-//! of the step before has come. Nothing here changes or decides anything, and a wrong guess costs a line that is not used.
+//! A command is looked at five times, a few commands apart, each time one step further along its chains: by then the lines of
+//! the step before have come. What it asks is taken apart once. Nothing here changes or decides anything, and a wrong guess costs
+//! a line that is not used.
 
 use crate::account::Accounts;
 use crate::book::{Ladder, Slot};
@@ -12,10 +13,12 @@ use crate::engine::Engine;
 use crate::market::Market;
 use crate::order::Side;
 use crate::trader::TraderIndex;
-use crate::units::{Amount, OrderId, SymbolId};
+use crate::units::{Amount, OrderId, Price, Uid};
 
 /// How many commands before its turn a command is looked at for each step.
-const STEPS: [usize; 4] = [12, 9, 6, 3];
+const STEPS: [usize; 5] = [15, 12, 9, 6, 3];
+/// More than the highest step, and a power of two.
+const GUESSES: usize = 16;
 
 /// Up to so many open orders a processor keeps near by itself, and looking ahead would only cost.
 const SMALL: usize = 8_000;
@@ -27,27 +30,47 @@ const FEW_USES: usize = 8 * SMALL;
 const INTERVAL: u64 = 1_024;
 
 /// What is known by now of commands that come soon. A place is a command's by how many come after it, so it is the same at every
-/// step; what stands there from before is told by its key.
+/// step.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Guesses([Guess; GUESSES]);
 
-/// More than the highest step, and a power of two.
-const GUESSES: usize = 16;
-
+/// What a command will touch, as far as is known by now.
 #[derive(Clone, Copy, Debug, Default)]
-struct Guess {
-    /// Where, and the uid of a new order, the number of an open one: the guess is of no other command.
-    key: (SymbolId, u64),
-    /// The place of the trader or the order in that book, if it is known there.
-    place: Option<u32>,
+enum Guess {
+    /// That is not asked, or all of it is on its way.
+    #[default]
+    Nothing,
+    /// What a new order does.
+    New(NewGuess),
+    /// What a command to an open order does.
+    Open(OpenGuess),
 }
 
-/// What a command will touch.
-enum Target<'a> {
-    /// What a new order does.
-    New(&'a PlaceOrder),
-    /// One open order, and the price it goes to.
-    Open(OrderId, Option<Amount>),
+#[derive(Clone, Copy, Debug)]
+struct NewGuess {
+    market: usize,
+    uid: Uid,
+    trader: Option<u32>,
+    side: Side,
+    goal: Goal,
+    /// Whether it seems to trade at once.
+    takes: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OpenGuess {
+    market: usize,
+    order_id: OrderId,
+    slot: Option<Slot>,
+    goal: Goal,
+}
+
+/// The end of the queue that an order goes to.
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    price: Option<Price>,
+    /// The place of the level there, once it is known.
+    level: Option<u32>,
 }
 
 impl Engine {
@@ -55,7 +78,7 @@ impl Engine {
     /// holds a batch: called before each [`Engine::apply`]. Leaves no trace but in the processor's caches.
     #[inline]
     pub fn foresee(&mut self, upcoming: &[Command]) {
-        if self.is_large {
+        if self.floor.is_large {
             self.look_ahead(upcoming);
         }
         if self.uses.len() > FEW_USES
@@ -70,121 +93,171 @@ impl Engine {
     pub(crate) fn measure(&mut self) {
         if self.sequence.0.is_multiple_of(INTERVAL) {
             let orders: usize = self.markets.iter().map(|market| market.book.len()).sum();
-            self.is_large = orders + self.floor.accounts.count() / BALANCES_OF_ORDER > SMALL;
+            self.floor.is_large = orders + self.floor.accounts.count() / BALANCES_OF_ORDER > SMALL;
         }
     }
 
     fn look_ahead(&mut self, upcoming: &[Command]) {
-        self.look::<0>(upcoming);
-        self.look::<1>(upcoming);
-        self.look::<2>(upcoming);
-        self.look::<3>(upcoming);
+        if let Some(command) = upcoming.get(STEPS[0]) {
+            self.guesses.0[(upcoming.len() - STEPS[0]) % GUESSES] = Guess::of(command, &self.markets);
+        }
+        self.look::<1>(upcoming.len());
+        self.look::<2>(upcoming.len());
+        self.look::<3>(upcoming.len());
+        self.look::<4>(upcoming.len());
     }
 
+    /// One more step of the command whose turn for it is come; `left` commands are to be applied.
     #[inline(always)]
-    fn look<const STEP: usize>(&mut self, upcoming: &[Command]) {
+    fn look<const STEP: usize>(&mut self, left: usize) {
         let Engine { markets, floor, guesses, .. } = self;
-        let ahead = STEPS[STEP];
-        let Some((symbol, target)) = upcoming.get(ahead).and_then(target) else { return };
-        let Some(market) = markets.get(symbol.0 as usize) else { return };
-        let guess = &mut guesses.0[(upcoming.len() - ahead) % GUESSES];
-        match target {
-            Target::New(place) => market.foresee_new::<STEP>(place, guess, &floor.accounts),
-            Target::Open(order_id, price) => market.foresee_open::<STEP>(order_id, price, guess, &floor.accounts),
+        let Some(place) = left.checked_sub(STEPS[STEP]) else { return };
+        let guess = &mut guesses.0[place % GUESSES];
+        match guess {
+            Guess::Nothing => {}
+            Guess::New(new) => markets[new.market].foresee_new::<STEP>(new, &floor.accounts),
+            Guess::Open(open) => markets[open.market].foresee_open::<STEP>(open, &floor.accounts),
+        }
+        if STEP + 1 == STEPS.len() {
+            *guess = Guess::Nothing;
         }
     }
 }
+impl Guess {
+    /// The first step: which command it is, and what is found by the numbers that stand in it. Rare commands are not looked at.
+    #[inline(always)]
+    fn of(command: &Command, markets: &[Market]) -> Guess {
+        let mut price = None;
+        let (symbol, order) = match command {
+            Command::PlaceOrder(place) => return Guess::of_new(place, markets),
+            Command::Once(once) => match &once.placing {
+                Placing::Order(place) => return Guess::of_new(place, markets),
+                _ => return Guess::Nothing,
+            },
+            Command::CancelOrder(cancel) => (cancel.symbol, cancel.order),
+            Command::AmendOrder(amend) => (amend.symbol, amend.order),
+            Command::ReduceOrder { symbol, order, .. } => (*symbol, *order),
+            Command::ReplaceOrder(replace) => {
+                price = replace.price;
+                (replace.symbol, replace.order)
+            }
+            _ => return Guess::Nothing,
+        };
+        let at = symbol.0 as usize;
+        let (Some(order_id), Some(market)) = (order.order_id, markets.get(at)) else { return Guess::Nothing };
+        market.book.prefetch_number(order_id);
+        Guess::Open(OpenGuess { market: at, order_id, slot: None, goal: market.goal(price) })
+    }
 
-/// What a command will touch, where that can be told beforehand; of rare commands it is not asked.
-#[inline(always)]
-fn target(command: &Command) -> Option<(SymbolId, Target<'_>)> {
-    let mut price = None;
-    let (symbol, order) = match command {
-        Command::PlaceOrder(place) => return Some((place.symbol, Target::New(place))),
-        Command::Once(once) => {
-            let Placing::Order(place) = &once.placing else { return None };
-            return Some((place.symbol, Target::New(place)));
-        }
-        Command::CancelOrder(cancel) => (cancel.symbol, cancel.order),
-        Command::AmendOrder(amend) => (amend.symbol, amend.order),
-        Command::ReduceOrder { symbol, order, .. } => (*symbol, *order),
-        Command::ReplaceOrder(replace) => {
-            price = replace.price;
-            (replace.symbol, replace.order)
-        }
-        _ => return None,
-    };
-    order.order_id.map(|order_id| (symbol, Target::Open(order_id, price)))
+    #[inline(always)]
+    fn of_new(place: &PlaceOrder, markets: &[Market]) -> Guess {
+        let (uid, side, at) = (place.uid, place.side, place.symbol.0 as usize);
+        let Some(market) = markets.get(at) else { return Guess::Nothing };
+        market.book.traders.prefetch_index(uid);
+        market.book.prefetch_name(uid, place.client_order_id);
+        let goal = market.goal(Some(place.price));
+        let takes = place.order_type.is_market() || goal.price.is_some_and(|price| market.crosses(side, price));
+        Guess::New(NewGuess { market: at, uid, trader: None, side, goal, takes })
+    }
 }
 
 impl Market {
-    /// One step along the chain of what a new order will touch.
+    /// One more step along the chain of what a new order will touch.
     #[inline(always)]
-    fn foresee_new<const STEP: usize>(&self, place: &PlaceOrder, guess: &mut Guess, accounts: &Accounts) {
-        let (book, uid) = (&self.book, place.uid);
+    fn foresee_new<const STEP: usize>(&self, guess: &mut NewGuess, accounts: &Accounts) {
+        let (book, ladder) = (&self.book, Ladder::of(guess.side));
         match STEP {
-            0 => {
-                book.traders.prefetch_index(uid);
-                book.prefetch_name(uid, place.client_order_id);
-            }
             1 => {
-                *guess = Guess { key: (place.symbol, uid.0), place: book.traders.prefetch(uid) };
-                if guess.place.is_none() {
-                    accounts.prefetch_index(uid);
+                guess.trader = book.traders.prefetch(guess.uid);
+                if guess.trader.is_none() {
+                    accounts.prefetch_index(guess.uid);
+                }
+                if let Some(maker) = self.maker(guess) {
+                    book.prefetch(maker);
                 }
             }
-            2 if guess.key == (place.symbol, uid.0) => match guess.place {
-                None => accounts.prefetch_account(uid),
-                Some(trader) => {
-                    let trader = book.traders.at(TraderIndex(trader));
-                    accounts.prefetch(trader.pays_from(place.side));
-                    book.prefetch_order(trader.last_order);
+            2 => {
+                match guess.trader {
+                    None => accounts.prefetch_account(guess.uid),
+                    Some(trader) => {
+                        let trader = book.traders.at(TraderIndex(trader));
+                        accounts.prefetch(trader.pays_from(guess.side));
+                        book.prefetch_order(trader.last_order);
+                        if guess.takes {
+                            accounts.prefetch(trader.receives_to(guess.side));
+                        }
+                    }
                 }
-            },
-            3 => self.foresee_level(place.side, place.price),
+                self.foresee_level(ladder, &mut guess.goal);
+                if let Some(maker) = self.maker(guess) {
+                    book.prefetch_around(maker);
+                }
+            }
+            3 => {
+                self.foresee_end(&guess.goal);
+                if let Some(maker) = self.maker(guess) {
+                    self.foresee_balances(maker, accounts);
+                }
+            }
             _ => {}
         }
     }
 
-    /// The same of an open order.
+    /// The same of an open order. What stands at its place by now may be another one, or none: a line that is not used, no more.
     #[inline(always)]
-    fn foresee_open<const STEP: usize>(
-        &self,
-        order_id: OrderId,
-        price: Option<Amount>,
-        guess: &mut Guess,
-        accounts: &Accounts,
-    ) {
+    fn foresee_open<const STEP: usize>(&self, guess: &mut OpenGuess, accounts: &Accounts) {
         let book = &self.book;
-        if STEP == 0 {
-            return book.prefetch_number(order_id);
-        }
         if STEP == 1 {
-            let slot = book.by_number(order_id);
-            *guess = Guess { key: (self.symbol.id, order_id.0), place: slot.map(|slot| slot.place() as u32) };
-            if let Some(slot) = slot {
+            guess.slot = book.by_number(guess.order_id);
+            if let Some(slot) = guess.slot {
                 book.prefetch(slot);
             }
             return;
         }
-        // What stands at the place by now may be another order, or none: a line that is not used, no more.
-        let Some(slot) = guess.place.filter(|_| guess.key == (self.symbol.id, order_id.0)).map(Slot::at_place) else {
-            return;
-        };
-        if STEP == 2 {
-            return book.prefetch_around(slot);
-        }
+        let Some(slot) = guess.slot else { return };
         let side = book.side(slot);
-        accounts.prefetch(book.traders.at(book.trader_of(slot)).pays_from(side));
-        if let Some(price) = price {
-            self.foresee_level(side, price);
+        match STEP {
+            2 => book.prefetch_around(slot),
+            3 => {
+                accounts.prefetch(book.traders.at(book.trader_of(slot)).pays_from(side));
+                self.foresee_level(Ladder::of(side), &mut guess.goal);
+            }
+            _ => self.foresee_end(&guess.goal),
         }
     }
 
+    /// The first that an order which trades at once would meet now.
+    #[inline(always)]
+    fn maker(&self, guess: &NewGuess) -> Option<Slot> {
+        if !guess.takes {
+            return None;
+        }
+        let best = self.book.best(Ladder::of(guess.side.opposite()))?;
+        Some(self.book.first_at(best))
+    }
+
+    /// Where a maker pays from and receives to.
     #[inline]
-    fn foresee_level(&self, side: Side, price: Amount) {
-        if let Some(price) = self.gate.price(price) {
-            self.book.prefetch_last_at(Ladder::of(side), price);
+    pub(crate) fn foresee_balances(&self, maker: Slot, accounts: &Accounts) {
+        let trader = self.book.traders.at(self.book.trader_of(maker));
+        accounts.prefetch(trader.base);
+        accounts.prefetch(trader.quote);
+    }
+
+    #[inline(always)]
+    fn goal(&self, price: Option<Amount>) -> Goal {
+        Goal { price: price.and_then(|price| self.gate.price(price)), level: None }
+    }
+
+    #[inline(always)]
+    fn foresee_level(&self, ladder: Ladder, goal: &mut Goal) {
+        goal.level = goal.price.and_then(|price| self.book.prefetch_level(ladder, price));
+    }
+
+    #[inline(always)]
+    fn foresee_end(&self, goal: &Goal) {
+        if let Some(level) = goal.level {
+            self.book.prefetch_last_at(level);
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Floor {
     pub elsewhere: Opening,
     /// The lists it has open there.
     pub elsewhere_lists: u32,
+    /// Whether the exchange is so large that looking ahead pays (foresight.rs).
+    pub(crate) is_large: bool,
 }
 
 /// The last numbers given in a symbol; zero before the first.

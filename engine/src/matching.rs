@@ -144,9 +144,17 @@ impl Market {
                         self.counters.aggregate += 1;
                     }
                     changed = true;
+                    // In a large exchange the next maker's lines are fetched while this one trades.
+                    let next = if floor.is_large { self.book.behind(maker) } else { None };
+                    if let Some(next) = next {
+                        self.book.prefetch_around(next);
+                    }
                     if !self.sweep_order(taker, maker, price, sweep, floor, events) {
                         self.finish_sweep(taker, sweep, floor);
                         self.trade(taker, maker, price, floor, events);
+                    }
+                    if let Some(next) = next {
+                        self.foresee_balances(next, &floor.accounts);
                     }
                 }
                 mode => {

@@ -67,6 +67,13 @@ impl Book {
         std::iter::successors(slot(level.first), move |&at| slot(self.link(at).next))
     }
 
+    /// The order behind another one in its queue.
+    #[inline]
+    pub fn behind(&self, slot: Slot) -> Option<Slot> {
+        let next = self.link(slot).next;
+        (next != NONE).then_some(Slot(next))
+    }
+
     // Finding orders.
 
     /// The open order of that number.
@@ -153,11 +160,18 @@ impl Book {
         }
     }
 
-    /// The last order at a price, after which the next is linked.
-    pub fn prefetch_last_at(&self, ladder: Ladder, price: Price) {
-        if let Some(level) = self.level(ladder, price) {
-            prefetch(&self.open_orders[level.last]);
-        }
+    /// The level at a price, and its place.
+    #[inline]
+    pub fn prefetch_level(&self, ladder: Ladder, price: Price) -> Option<u32> {
+        let at = self.rungs[ladder as usize].by_price.get(price.0)?;
+        prefetch(&self.levels[at as usize]);
+        Some(at)
+    }
+
+    /// The last order at the level of that place, after which the next is linked.
+    #[inline]
+    pub fn prefetch_last_at(&self, level: u32) {
+        self.prefetch_order(self.levels[level as usize].last);
     }
 
     // One order.
