@@ -123,6 +123,7 @@ impl Engine {
         }
     }
 }
+
 impl Guess {
     /// The first step: which command it is, and what is found by the numbers that stand in it. Rare commands are not looked at.
     #[inline(always)]

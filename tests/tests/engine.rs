@@ -367,6 +367,40 @@ fn a_snapshot_of_another_version_or_cut_short_is_refused() {
     assert!(Snapshot::decode(&bytes).unwrap_err().to_string().contains("snapshot format"));
 }
 
+/// The engine looks ahead in large exchanges alone (foresight.rs), so there is a crowd with a balance each.
+#[test]
+fn looking_ahead_at_what_comes_changes_nothing() {
+    const CROWD: u64 = 33_000;
+    const BATCHES: [usize; 5] = [1, 3, 16, 17, 400];
+    for seed in seeds(3) {
+        let mut log = log_of(seed, 20_000);
+        let listed = log.iter().position(|(_, command)| matches!(command, Command::AddAsset(_)));
+        let begin = 1 + listed.expect("a flow begins with what it lists");
+        let time = log[begin].0;
+        let crowd = (1_000..1_000 + CROWD).map(Uid).flat_map(|uid| {
+            let deposit = Transfer { uid, asset: AssetId(0), amount: Amount(1), external_id: "crowd".to_owned() };
+            [Command::OpenAccount { uid }, Command::Deposit(deposit)]
+        });
+        log.splice(begin..begin, crowd.map(|command| (time, command)));
+        let (blind, blind_events) = replay(Engine::new(), &log);
+
+        let (times, commands): (Vec<_>, Vec<_>) = log.into_iter().unzip();
+        let (mut seeing, mut seeing_events) = (Engine::new(), Vec::new());
+        let (mut begin, mut batches) = (0, BATCHES.into_iter().cycle());
+        while begin < commands.len() {
+            let end = commands.len().min(begin + batches.next().expect("it goes round"));
+            for at in begin..end {
+                seeing.foresee(&commands[at..end]);
+                seeing.apply(times[at], &commands[at], &mut seeing_events);
+            }
+            begin = end;
+        }
+        seeing.validate();
+        assert_eq!(blind.state_hash(), seeing.state_hash(), "seed {seed}");
+        assert!(blind_events == seeing_events, "seed {seed}: other events");
+    }
+}
+
 /// The first commands of a flow that hears what became of them.
 fn log_of(seed: u64, count: usize) -> Vec<(Time, Command)> {
     log_of_flow(OrderFlow::new(seed), count)
