@@ -46,6 +46,8 @@ pub(crate) struct LogStore {
     log: Arc<Mutex<Log>>,
     jobs: Sender<Job>,
     counters: Arc<LogCounters>,
+    /// Who appends may write with this.
+    writer: Option<DatabaseWriter>,
 }
 
 impl LogStore {
@@ -66,8 +68,10 @@ impl LogStore {
         };
         log.reaches(&*database, mark.entries())?;
         let (jobs, queue) = queue::bounded(JOBS_MAX);
-        let (store, writer) = LogStore::over(database.clone(), log, jobs, Box::new(mark), failure);
-        let thread = failure.spawn("log-writer", move || DatabaseWriter::new(database, writer, queue).run());
+        let (mut store, writer) = LogStore::over(database.clone(), log, jobs, Box::new(mark), failure);
+        let writer = DatabaseWriter::new(database, writer);
+        store.writer = Some(writer.clone());
+        let thread = failure.spawn("log-writer", move || writer.run(&queue));
         store.scrub(checked);
         Ok((store, compensations, thread))
     }
@@ -97,7 +101,12 @@ impl LogStore {
         }
         let log = Arc::new(Mutex::new(log));
         let writer = Writer::new(log.clone(), end, mark, failure.clone(), counters.clone());
-        (LogStore { disk, log, jobs, counters }, writer)
+        (LogStore { disk, log, jobs, counters, writer: None }, writer)
+    }
+
+    /// Who appends has other work, so that the writer alone writes.
+    pub(crate) fn writes_aside(&mut self) {
+        self.writer = None;
     }
 
     /// Reads the log that was not checked at the start, on a thread of its own. Damage there does not touch what the node does,
@@ -324,7 +333,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             let mut log = self.log.lock();
             entries.into_iter().map(|entry| log.append(entry)).collect()
         };
-        self.submit(Job::Append { frames, flushed: callback }).await
+        let job = Job::Append { frames, flushed: callback };
+        let job = match &self.writer {
+            Some(writer) => writer.write_at_once(job, &self.jobs).err(),
+            None => Some(job),
+        };
+        match job {
+            Some(job) => self.submit(job).await,
+            None => Ok(()),
+        }
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
@@ -391,6 +408,57 @@ mod tests {
         drop(store);
         thread.join().unwrap();
         folder
+    }
+
+    #[tokio::test]
+    async fn what_is_written_at_once_and_what_is_written_aside_keep_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut at_once, thread) = start(folder.path()).unwrap();
+        let mut aside = at_once.clone();
+        aside.writes_aside();
+        let mut all = Vec::new();
+        for index in 0..2_000 {
+            let (done, flushed) = TypeConfig::oneshot();
+            let entry = RaftEntry { log_id: log_id(index), payload: EntryPayload::Blank };
+            // Behind one that waits in the queue, nobody writes at once.
+            let store = if index % 3 == 0 { &mut aside } else { &mut at_once };
+            store.append([entry], IOFlushed::signal(done)).await.unwrap();
+            if index % 7 == 0 {
+                flushed.await.unwrap().unwrap();
+            } else {
+                all.push(flushed);
+            }
+        }
+        for flushed in all {
+            flushed.await.unwrap().unwrap();
+        }
+        drop((at_once, aside));
+        thread.join().unwrap();
+        let (mut store, thread) = start(folder.path()).unwrap();
+        assert_eq!(store.try_get_log_entries(..).await.unwrap().len(), 2_000);
+        drop(store);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_mark_follows_what_is_written_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, thread) = start(folder.path()).unwrap();
+        for index in 0..3 {
+            let (done, flushed) = TypeConfig::oneshot();
+            let entry = RaftEntry { log_id: log_id(index), payload: EntryPayload::Blank };
+            store.append([entry], IOFlushed::signal(done)).await.unwrap();
+            flushed.await.unwrap().unwrap();
+        }
+        let mark = || DurableMark::open(folder.path()).unwrap().unwrap().entries();
+        let followed = async {
+            while mark() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), followed).await.expect("it follows");
+        drop(store);
+        thread.join().unwrap();
     }
 
     fn start(data: &Path) -> Result<(LogStore, JoinHandle<()>), StartError> {

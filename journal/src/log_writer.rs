@@ -2,14 +2,15 @@
 //! that they are done: while the disk works, the next batch gathers. What a failed write left on the disk is unknown, so it
 //! is never tried again.
 //!
-//! [`Writer`] decides all that; [`DatabaseWriter`] is the thread that does it with RocksDB.
+//! [`Writer`] decides all that; [`DatabaseWriter`] does it with RocksDB, on a thread of its own. An entry so small that nothing
+//! is gained by preparing the next one meanwhile is written by who appends it, where that is asked for: two threads less are woken.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::TryRecvError;
 use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use rocksdb::{DB, WriteBatch};
@@ -20,12 +21,14 @@ use crate::durable_mark::Mark;
 use crate::failure::Failure;
 use crate::format::{LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, log_key, seal};
 use crate::log_memory::Log;
-use crate::queue::Receiver;
+use crate::queue::{Receiver, Sender};
 use crate::record::{LogId, TypeConfig};
 use crate::timings::Timings;
 
 /// A batch is closed at this size; what waits then goes into the next one.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Who appends writes no more than this, a few commands.
+const BYTES_WRITTEN_AT_ONCE_MAX: usize = 400;
 /// How far the durable mark may lag behind.
 pub(crate) const MARK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -209,48 +212,69 @@ impl Writer {
     }
 }
 
-/// The thread that writes to RocksDB.
-pub(crate) struct DatabaseWriter {
+/// Writes to RocksDB. Shared by its thread and who appends: a job is taken from the queue by who has this, so one who has it and
+/// finds nothing queued is next.
+#[derive(Clone)]
+pub(crate) struct DatabaseWriter(Arc<Mutex<Writing>>);
+
+struct Writing {
     database: Arc<DB>,
     writer: Writer,
-    queue: Receiver<Job>,
     mark_at: Instant,
 }
 
 impl DatabaseWriter {
-    /// To run on a thread of its own.
-    pub(crate) fn new(database: Arc<DB>, writer: Writer, queue: Receiver<Job>) -> DatabaseWriter {
-        DatabaseWriter { database, writer, queue, mark_at: Instant::now() }
+    pub(crate) fn new(database: Arc<DB>, writer: Writer) -> DatabaseWriter {
+        DatabaseWriter(Arc::new(Mutex::new(Writing { database, writer, mark_at: Instant::now() })))
     }
 
-    /// Until it is told to stop, or nobody is left to tell it.
-    pub(crate) fn run(mut self) {
+    /// Writes what is queued until it is told to stop, or nobody is left to tell it. For a thread of its own.
+    pub(crate) fn run(self, queue: &Receiver<Job>) {
         loop {
-            let group = match self.next_job() {
-                Ok(job) => self.writer.gather(job, &self.queue),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.save_mark();
-                    continue;
+            let mut writing = self.0.lock();
+            match queue.try_recv() {
+                Ok(job) => {
+                    let group = writing.writer.gather(job, queue);
+                    let stop = group.stop;
+                    writing.write(group);
+                    writing.save_mark_in_time();
+                    if stop {
+                        break;
+                    }
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            let stop = group.stop;
-            self.write(group);
-            if stop {
-                break;
+                Err(TryRecvError::Empty) => {
+                    writing.save_mark_in_time();
+                    let due = writing.writer.mark_lags().then(|| writing.mark_at + MARK_INTERVAL);
+                    drop(writing);
+                    queue.wait(due);
+                }
+                Err(TryRecvError::Disconnected) => break,
             }
         }
-        self.save_mark();
+        self.0.lock().writer.save_mark();
     }
 
-    /// The next job; while the mark lags, only for so long.
-    fn next_job(&self) -> Result<Job, RecvTimeoutError> {
-        if self.writer.mark_lags() {
-            return self.queue.recv_deadline(self.mark_at + MARK_INTERVAL);
+    /// Writes a small entry at once if nothing is being written or queued; else gives it back.
+    pub(crate) fn write_at_once(&self, job: Job, queue: &Sender<Job>) -> Result<(), Job> {
+        let Job::Append { frames, .. } = &job else { return Err(job) };
+        if frames.iter().map(|(_, frame)| frame.len()).sum::<usize>() > BYTES_WRITTEN_AT_ONCE_MAX {
+            return Err(job);
         }
-        self.queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        let Some(mut writing) = self.0.try_lock().filter(|_| queue.len() == 0) else { return Err(job) };
+        let lagged = writing.writer.mark_lags();
+        let mut group = Group::default();
+        writing.writer.add(&mut group, job);
+        writing.write(group);
+        drop(writing);
+        if !lagged {
+            // The thread has the mark to look after from now on.
+            queue.wake();
+        }
+        Ok(())
     }
+}
 
+impl Writing {
     fn write(&mut self, mut group: Group) {
         let changes = std::mem::take(&mut group.changes);
         let result = self.writer.before(&group).and_then(|()| self.commit(changes));
@@ -260,9 +284,6 @@ impl DatabaseWriter {
             self.drop_files(purged);
         }
         self.writer.after(group, result);
-        if self.mark_at.elapsed() >= MARK_INTERVAL {
-            self.save_mark();
-        }
     }
 
     /// One batch, one sync.
@@ -298,8 +319,11 @@ impl DatabaseWriter {
         }
     }
 
-    fn save_mark(&mut self) {
-        self.mark_at = Instant::now();
-        self.writer.save_mark();
+    /// Once in so long.
+    fn save_mark_in_time(&mut self) {
+        if self.mark_at.elapsed() >= MARK_INTERVAL {
+            self.mark_at = Instant::now();
+            self.writer.save_mark();
+        }
     }
 }

@@ -233,8 +233,14 @@ impl Node {
         start_engine: StartEngine,
     ) -> Result<(Node, Receiver<Published>), StartError> {
         let address = cluster.members[&cluster.node].clone();
-        let Opened { database, incarnation, boot: own_boot, log, compensations, history, engine, meta, .. } = opened;
+        let Opened { database, incarnation, boot: own_boot, mut log, compensations, history, engine, meta, .. } =
+            opened;
         let Opened { origins, snapshots, recovery, mut threads, .. } = opened;
+
+        if !address.is_empty() {
+            // The other nodes need the entry while the disk takes it, and hear from this one meanwhile.
+            log.writes_aside();
+        }
 
         // 1. The engine thread, which publishes the state it starts from.
         let (published, receiver) = queue::bounded(config.published_capacity.max(1));

@@ -67,6 +67,11 @@ impl<T> Sender<T> {
     pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
+
+    /// Ends the next [`Receiver::wait`], though nothing was sent.
+    pub(crate) fn wake(&self) {
+        self.reader.0.unpark();
+    }
 }
 
 /// The way out.
@@ -96,6 +101,14 @@ impl<T> Receiver<T> {
                 Err(TryRecvError::Empty) => self.parker.park_deadline(deadline),
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
             }
+        }
+    }
+
+    /// Until there may be one, nobody is left to send, somebody says so, or `deadline` comes.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => self.parker.park_deadline(deadline),
+            None => self.parker.park(),
         }
     }
 

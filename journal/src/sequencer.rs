@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::Command;
@@ -102,11 +102,11 @@ impl Sequencer {
         following: Vec<Command>,
         caller: Option<Caller>,
     ) -> Result<std::time::Instant, SubmitError> {
-        self.door.check()?;
+        let at = Instant::now();
+        self.door.check(at)?;
         if !std::iter::once(&command).chain(&following).all(|command| self.space.admits(command)) {
             return Err(SubmitError::NoSpace);
         }
-        let at = Instant::now();
         let queued = Queued { command, following, caller, at };
         self.queue.try_send(queued).map(|()| at.into_std()).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
@@ -116,7 +116,7 @@ impl Sequencer {
 
     /// Whether commands are taken; why not, otherwise.
     pub fn check(&self) -> Result<(), SubmitError> {
-        self.door.check()
+        self.door.check(Instant::now())
     }
 
     /// How many commands wait in the queue.
@@ -134,42 +134,53 @@ struct Queued {
     at: Instant,
 }
 
-const SHUT: u8 = 0;
-const OPEN: u8 = 1;
-const STOPPING: u8 = 2;
+/// Shut before it was ever open.
+const SHUT: u64 = 0;
+/// Shut for good.
+const STOPPING: u64 = u64::MAX;
 
-/// Whether commands are taken.
+/// Whether commands are taken. It shuts by itself unless it is held open, so it also does where the thread that looks after it
+/// waits for the disk.
 pub(crate) struct Door {
-    state: AtomicU8,
+    made_at: Instant,
+    /// Until when it is open, in microseconds since it was made; or one of the above.
+    open_until: AtomicU64,
 }
 
 impl Door {
     pub(crate) fn shut() -> Door {
-        Door { state: AtomicU8::new(SHUT) }
+        Door { made_at: Instant::now(), open_until: AtomicU64::new(SHUT) }
     }
 
-    /// Opens it on a node that has recovered and knows a leader.
+    /// Opens it for a while on a node that has recovered and knows a leader.
     pub(crate) fn open(&self) {
+        self.hold_open(Instant::now() + STALLED_MAX);
+    }
+
+    /// It shuts then and not before.
+    fn hold_open(&self, until: Instant) {
+        let until = self.since_made(until);
         // A door that stops stays so.
-        let _ = self.state.compare_exchange(SHUT, OPEN, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self
+            .open_until
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |found| (found != STOPPING).then_some(until));
     }
 
-    /// Closes it on a node from which nothing gets through.
-    pub(crate) fn close(&self) {
-        let _ = self.state.compare_exchange(OPEN, SHUT, Ordering::AcqRel, Ordering::Relaxed);
-    }
-
-    /// Closes it for good.
+    /// Shuts it for good.
     pub(crate) fn stop(&self) {
-        self.state.store(STOPPING, Ordering::Release);
+        self.open_until.store(STOPPING, Ordering::Release);
     }
 
-    fn check(&self) -> Result<(), SubmitError> {
-        match self.state.load(Ordering::Acquire) {
-            OPEN => Ok(()),
-            SHUT => Err(SubmitError::NoLeader),
-            _ => Err(SubmitError::Stopping),
+    fn check(&self, now: Instant) -> Result<(), SubmitError> {
+        match self.open_until.load(Ordering::Acquire) {
+            STOPPING => Err(SubmitError::Stopping),
+            until if self.since_made(now) < until => Ok(()),
+            _ => Err(SubmitError::NoLeader),
         }
+    }
+
+    fn since_made(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.made_at).as_micros() as u64
     }
 }
 
@@ -425,16 +436,16 @@ impl Sending {
         self.unsent = self.unsent.min(self.kept.len());
     }
 
-    /// Shuts the door when nothing gets through any more, and opens it when something does.
+    /// Holds the door open as long as something gets through; opens it when something does again.
     fn look(&mut self, queue: &mpsc::Receiver<Queued>) {
         let knows_leader = self.task.leader.borrow().is_known();
+        let now = Instant::now();
         if self.kept.is_empty() && (knows_leader || queue.is_empty()) {
-            self.moved_at = Instant::now();
+            self.moved_at = now;
         }
-        if self.moved_at.elapsed() > STALLED_MAX {
-            self.task.door.close();
-        } else if knows_leader && self.task.boot.load(Ordering::Acquire) > 0 {
-            self.task.door.open();
+        let opens = knows_leader && self.task.boot.load(Ordering::Acquire) > 0;
+        if opens || self.task.door.check(now).is_ok() {
+            self.task.door.hold_open(self.moved_at + STALLED_MAX);
         }
     }
 }
@@ -455,6 +466,17 @@ mod tests {
         let door = Door::shut();
         door.stop();
         door.open();
-        assert_eq!(door.check(), Err(SubmitError::Stopping));
+        assert_eq!(door.check(Instant::now()), Err(SubmitError::Stopping));
+    }
+
+    #[test]
+    fn a_door_that_nobody_holds_open_shuts() {
+        let (door, now) = (Door::shut(), Instant::now());
+        assert_eq!(door.check(now), Err(SubmitError::NoLeader));
+        door.hold_open(now + STALLED_MAX);
+        assert_eq!(door.check(now), Ok(()));
+        assert_eq!(door.check(now + STALLED_MAX), Err(SubmitError::NoLeader));
+        door.hold_open(now + 2 * STALLED_MAX);
+        assert_eq!(door.check(now + STALLED_MAX), Ok(()));
     }
 }
