@@ -13,6 +13,8 @@ pub mod timings;
 mod format;
 mod database;
 mod opening;
+mod record_file;
+mod database_manifest;
 mod write_ahead_log;
 pub mod cluster;
 mod stats;

@@ -16,7 +16,7 @@ use crate::failure::StartError;
 use crate::format::{DATA_FORMAT, FORMAT_KEY, LOG, VOTE_KEY, VoteBytes};
 use crate::history_upgrade;
 use crate::log_chain::log_start;
-use crate::write_ahead_log;
+use crate::{database_manifest, write_ahead_log};
 
 /// The number of the column family of the log: RocksDB counts them from the default one, in the order of [`families`].
 const LOG_FAMILY: u32 = 1;
@@ -85,6 +85,7 @@ fn look_before(data: &Path, path: &Path) -> Result<(), StartError> {
             Err(error) => return Err(StartError::disk(&lock, error)),
         }
     }
+    database_manifest::check(path)?;
     let found = write_ahead_log::look(path, LOG_FAMILY)?;
     let mut end = found.last_index.map_or(0, |last| last.saturating_add(1));
     if end < mark {

@@ -10,15 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::failure::StartError;
-
-// The format of RocksDB's log files (its wiki, "Write Ahead Log File Format"): blocks of 32 KiB; in them records with a head
-// of checksum, length and type; a logical record is one Full or a First, Middles and a Last, none of which spans two blocks.
-const BLOCK: usize = 32 << 10;
-const HEAD: usize = 7;
-const FULL: u8 = 1;
-const FIRST: u8 = 2;
-const MIDDLE: u8 = 3;
-const LAST: u8 = 4;
+use crate::record_file::{has_record_behind, keeps_reader, scan};
 
 /// What the files say, all of which are whole up to a torn tail at most.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -68,6 +60,19 @@ impl Found {
     }
 }
 
+/// Refuses what would keep RocksDB's reader busy for ever, where nothing may be changed.
+pub(crate) fn check_readable(db: &Path) -> Result<(), StartError> {
+    for path in list(db).map_err(|error| StartError::disk(db, error))? {
+        let bytes = fs::read(&path).map_err(|error| StartError::disk(&path, error))?;
+        let whole = scan(&bytes, 0, |_| {});
+        if keeps_reader(&bytes, whole) {
+            let what = format!("the record at byte {whole} is broken; if that is all, a start of the node mends it");
+            return Err(StartError::damaged(path.display().to_string(), what));
+        }
+    }
+    Ok(())
+}
+
 /// The write-ahead logs, oldest first.
 fn list(db: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
@@ -87,77 +92,6 @@ fn list(db: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort_unstable();
     Ok(files.into_iter().map(|(_, path)| path).collect())
-}
-
-/// Shows `visit` each whole logical record from `start`, the beginning of a record, on; where the last of them ends.
-fn scan(bytes: &[u8], start: usize, mut visit: impl FnMut(&[u8])) -> usize {
-    let (mut at, mut whole) = (start, start);
-    let mut record: Option<Vec<u8>> = None;
-    loop {
-        let room = BLOCK - at % BLOCK;
-        if room < HEAD {
-            // Too short for a head; filled with zeros.
-            if bytes.len() < at + room || bytes[at..at + room].iter().any(|byte| *byte != 0) {
-                return whole;
-            }
-            at += room;
-            if record.is_none() {
-                whole = at;
-            }
-            continue;
-        }
-        let Some((kind, payload)) = physical(bytes, at) else { return whole };
-        at += HEAD + payload.len();
-        match (kind, record.take()) {
-            (FULL, None) => visit(payload),
-            (FIRST, None) => record = Some(payload.to_vec()),
-            (MIDDLE, Some(mut begun)) => {
-                begun.extend_from_slice(payload);
-                record = Some(begun);
-            }
-            (LAST, Some(mut begun)) => {
-                begun.extend_from_slice(payload);
-                visit(&begun);
-            }
-            _ => return whole,
-        }
-        if record.is_none() {
-            whole = at;
-        }
-    }
-}
-
-/// The type and content of the physical record at `at`, if it is one.
-fn physical(bytes: &[u8], at: usize) -> Option<(u8, &[u8])> {
-    let (checksum, rest) = bytes.get(at..)?.split_first_chunk::<4>()?;
-    let (length, rest) = rest.split_first_chunk::<2>()?;
-    let length = usize::from(u16::from_le_bytes(*length));
-    let kind = *rest.first()?;
-    if !(FULL..=LAST).contains(&kind) || at % BLOCK + HEAD + length > BLOCK {
-        return None;
-    }
-    let covered = rest.get(..=length)?;
-    // RocksDB masks its checksums.
-    let masked = crc32c::crc32c(covered).rotate_right(15).wrapping_add(0xa282_ead8);
-    (masked == u32::from_le_bytes(*checksum)).then_some((kind, &covered[1..]))
-}
-
-/// Whether a whole logical record begins anywhere behind `at`: in the rest of its block at any byte, then at the beginning of
-/// any block.
-fn has_record_behind(bytes: &[u8], at: usize) -> bool {
-    let block_end = (at / BLOCK + 1) * BLOCK;
-    let in_block = at + 1..block_end.min(bytes.len());
-    let blocks = (block_end..bytes.len()).step_by(BLOCK);
-    in_block.chain(blocks).any(|start| {
-        // A block may begin with the rest of a record that began before.
-        let mut start = start;
-        while let Some((MIDDLE | LAST, payload)) = physical(bytes, start) {
-            start += HEAD + payload.len();
-        }
-        let mut any = false;
-        scan(bytes, start, |_| any = true);
-        any
-    })
 }
 
 /// The highest key of eight bytes that a batch puts into the column family `log_family`.
@@ -275,6 +209,32 @@ mod tests {
         broken[20_000] ^= 1;
         let error = look_at(&broken).unwrap_err().to_string();
         assert!(error.contains("000004.log is damaged: the record at byte"), "{error}");
+    }
+
+    #[test]
+    fn a_type_that_would_keep_rocksdb_busy_for_ever_is_refused_where_nothing_may_be_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = crashed(folder.path(), &[10, 20, 40_000]);
+        let path = folder.path().join("000004.log");
+        fs::write(&path, &bytes).unwrap();
+        check_readable(folder.path()).unwrap();
+        let second = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+        let whole = bytes[second + 6];
+        for kind in [5, 6, 7, 8, 11, 131] {
+            bytes[second + 6] = kind;
+            fs::write(&path, &bytes).unwrap();
+            let error = check_readable(folder.path()).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("000004.log is damaged: the record at byte {second} is broken")),
+                "{error}"
+            );
+        }
+        bytes[second + 6] = whole;
+        // At the beginning of a block, behind a record that is only broken.
+        bytes[second + 8] ^= 1;
+        bytes[32_768 + 6] = 7;
+        fs::write(&path, &bytes).unwrap();
+        assert!(check_readable(folder.path()).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, VOTE_KEY, VoteBytes};
 use crate::log_chain::{Point, entry_place, log_start};
 use crate::opening::{open_alone, upgrade};
 use crate::record::Vote;
+use crate::{database_manifest, write_ahead_log};
 
 /// How often a directory that a node changes under our eyes is opened again.
 const ATTEMPTS: u32 = 5;
@@ -219,10 +220,13 @@ type Opened = (DB, Option<PathBuf>);
 
 /// Of a stopped node: nothing is written, not even what recovery would.
 fn open_to_read(data: &Path) -> Result<Opened, RecoveryError> {
+    let path = data.join("db");
+    database_manifest::check(&path)?;
+    write_ahead_log::check_readable(&path)?;
     let mut options = database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
-    let opened = DB::open_cf_descriptors_read_only(&options, data.join("db"), families(), false);
+    let opened = DB::open_cf_descriptors_read_only(&options, path, families(), false);
     opened.map(|database| (database, None)).map_err(|error| opening(data, error))
 }
 

@@ -1,0 +1,111 @@
+//! RocksDB's manifest, the list of the files that make up the database, looked at before RocksDB does: a bit flipped in it can
+//! keep RocksDB's reader busy for ever, or have it take what comes before that for the whole list.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::failure::StartError;
+use crate::record_file::{has_record_behind, is_cut_short, scan};
+
+/// Refuses a broken one in `db`; a last record that a crash cut short was never synced, and RocksDB drops it. What is not there or
+/// not readable is left for RocksDB to name.
+pub(crate) fn check(db: &Path) -> Result<(), StartError> {
+    let Ok(name) = fs::read_to_string(db.join("CURRENT")) else { return Ok(()) };
+    let path = db.join(name.trim_end());
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StartError::disk(&path, error)),
+    };
+    let whole = scan(&bytes, 0, |_| {});
+    if is_cut_short(&bytes, whole) && !has_record_behind(&bytes, whole) {
+        return Ok(());
+    }
+    Err(StartError::damaged(path.display().to_string(), format!("the record at byte {whole} is broken")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::database::family;
+    use crate::format::{LOG, META, log_key};
+    use crate::opening::open_database;
+
+    /// A database that was written to and closed a few times; its manifest.
+    fn made() -> (TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..3 {
+            let database = open_database(folder.path()).unwrap();
+            for index in 0..4 {
+                database.put_cf(family(&database, LOG), log_key(4 * round + index), b"entry").unwrap();
+                database.put_cf(family(&database, META), b"key", b"value").unwrap();
+                database.flush_cf(family(&database, LOG)).unwrap();
+                database.flush_cf(family(&database, META)).unwrap();
+            }
+        }
+        let db = folder.path().join("db");
+        let name = fs::read_to_string(db.join("CURRENT")).unwrap();
+        (folder, db.join(name.trim_end()))
+    }
+
+    fn heads(bytes: &[u8]) -> Vec<usize> {
+        let mut heads = vec![0];
+        while let Some(length) = bytes.get(heads[heads.len() - 1]..).filter(|rest| rest.len() >= 7) {
+            let length = usize::from(u16::from_le_bytes([length[4], length[5]]));
+            heads.push(heads[heads.len() - 1] + 7 + length);
+        }
+        assert_eq!(heads.pop(), Some(bytes.len()));
+        heads
+    }
+
+    #[test]
+    fn any_bit_flipped_is_named_before_rocksdb_reads_it() {
+        let (folder, path) = made();
+        let bytes = fs::read(&path).unwrap();
+        let db = folder.path().join("db");
+        check(&db).unwrap();
+        assert!(heads(&bytes).len() > 10, "{} records", heads(&bytes).len());
+        for bit in 0..8 * bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, flipped).unwrap();
+            let error = check(&db).expect_err(&format!("byte {}", bit / 8)).to_string();
+            assert!(error.contains("MANIFEST-") && error.contains("is broken"), "{error}");
+        }
+        fs::write(&path, &bytes).unwrap();
+        open_database(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_record_type_that_would_keep_rocksdb_busy_for_ever_is_refused() {
+        let (folder, path) = made();
+        let bytes = fs::read(&path).unwrap();
+        for head in heads(&bytes) {
+            let mut flipped = bytes.clone();
+            flipped[head + 6] ^= 4;
+            fs::write(&path, flipped).unwrap();
+            let error = open_database(folder.path()).err().unwrap().to_string();
+            assert!(error.contains(&format!("the record at byte {head} is broken")), "{error}");
+            assert!(error.contains("Restore the data directory from a backup"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_last_record_that_was_cut_short_is_none() {
+        let (folder, path) = made();
+        let bytes = fs::read(&path).unwrap();
+        let last = *heads(&bytes).last().unwrap();
+        for length in last..bytes.len() {
+            fs::write(&path, &bytes[..length]).unwrap();
+            check(&folder.path().join("db")).unwrap();
+        }
+        fs::write(&path, [&bytes[..], &[0; 4_096]].concat()).unwrap();
+        check(&folder.path().join("db")).unwrap();
+        open_database(folder.path()).unwrap();
+    }
+}
