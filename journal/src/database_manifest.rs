@@ -8,21 +8,34 @@ use std::path::Path;
 use crate::failure::StartError;
 use crate::record_file::{has_record_behind, is_cut_short, scan};
 
-/// Refuses a broken one in `db`; a last record that a crash cut short was never synced, and RocksDB drops it. What is not there or
-/// not readable is left for RocksDB to name.
+/// Refuses a broken one in `db`; a last record that a crash cut short was never synced, and RocksDB drops it. What is not there is
+/// left for RocksDB to name.
 pub(crate) fn check(db: &Path) -> Result<(), StartError> {
-    let Ok(name) = fs::read_to_string(db.join("CURRENT")) else { return Ok(()) };
-    let path = db.join(name.trim_end());
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StartError::disk(&path, error)),
+    let current = db.join("CURRENT");
+    let Some(name) = read_if_there(&current)? else { return Ok(()) };
+    let name = std::str::from_utf8(&name).ok().and_then(|name| name.strip_suffix('\n'));
+    let Some(name) = name.filter(|name| name.strip_prefix("MANIFEST-").is_some_and(is_number)) else {
+        return Err(StartError::damaged(current.display().to_string(), "it names no manifest"));
     };
+    let path = db.join(name);
+    let Some(bytes) = read_if_there(&path)? else { return Ok(()) };
     let whole = scan(&bytes, 0, |_| {});
     if is_cut_short(&bytes, whole) && !has_record_behind(&bytes, whole) {
         return Ok(());
     }
     Err(StartError::damaged(path.display().to_string(), format!("the record at byte {whole} is broken")))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StartError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StartError::disk(path, error)),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -93,6 +106,23 @@ mod tests {
             assert!(error.contains(&format!("the record at byte {head} is broken")), "{error}");
             assert!(error.contains("Restore the data directory from a backup"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_that_names_no_manifest_is_named() {
+        let (folder, path) = made();
+        let current = path.with_file_name("CURRENT");
+        for bytes in
+            [&b""[..], &[0; 16], b"MANIFEST-000005", b"MANIFEST-\n", b"MANIFEST-0x0005\n", b"../MANIFEST-000005\n"]
+        {
+            fs::write(&current, bytes).unwrap();
+            let error = open_database(folder.path()).err().unwrap().to_string();
+            assert!(error.contains("CURRENT is damaged: it names no manifest"), "{error}");
+        }
+        // RocksDB names what is not there.
+        fs::write(&current, "MANIFEST-999999\n").unwrap();
+        let error = open_database(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("MANIFEST-999999"), "{error}");
     }
 
     #[test]
