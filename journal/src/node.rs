@@ -696,13 +696,14 @@ fn failed(error: impl std::fmt::Display) -> StartError {
 fn raft_config(config: &NodeConfig, cluster: &ClusterConfig) -> Result<Config, StartError> {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     let election = milliseconds(cluster.election_timeout);
-    // A node that nobody can reach has nobody to send a heartbeat to, and elects itself (leadership.rs).
+    // A node that nobody can reach has nobody to send a heartbeat to, and elects itself (leadership.rs): it needs no ticks.
     let has_others = cluster.members.values().any(|address| !address.is_empty());
     let config = Config {
         cluster_name: "rialto".into(),
         heartbeat_interval: milliseconds(cluster.heartbeat),
         election_timeout_min: election,
         election_timeout_max: 2 * election,
+        enable_tick: has_others,
         enable_heartbeat: has_others,
         enable_elect: has_others,
         // A node that was cut off and comes back must not unseat a leader that a majority follows.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -359,9 +360,12 @@ async fn run_bare(leader: &Bare, clients: usize, per_entry: f64, seconds: f64) -
 
 /// Three nodes that form a cluster over loopback.
 async fn three<N: Send + 'static>(folder: &Path, start: impl AsyncFn(NodeConfig) -> N) -> Vec<N> {
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let members: std::collections::BTreeMap<u64, String> =
-        (1..=3).map(|node| (node, free().expect("loopback has free ports").to_string())).collect();
+    let free = |_| TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    // Held together, or one may be given out twice.
+    let listeners = [1, 2, 3].map(free);
+    let addresses = listeners.each_ref().map(|listener| listener.local_addr().expect("it is bound").to_string());
+    drop(listeners);
+    let members: BTreeMap<u64, String> = (1..=3).zip(addresses).collect();
     let starts = members.keys().map(|number| {
         let cluster = journal::ClusterConfig::new(*number, members.clone());
         let data = folder.join(number.to_string());
