@@ -99,7 +99,11 @@ pub(crate) fn keeps_reader(bytes: &[u8], whole: usize) -> bool {
 /// Whether what follows the whole records, which end at `whole`, is one of which only the beginning was written, or room that was
 /// never written to.
 pub(crate) fn is_cut_short(bytes: &[u8], whole: usize) -> bool {
-    let rest = &bytes[whole..];
+    let mut at = whole;
+    while let Some((FIRST | MIDDLE, payload)) = physical(bytes, at) {
+        at += HEAD + payload.len();
+    }
+    let rest = &bytes[at..];
     if rest.len() < HEAD || rest.iter().all(|byte| *byte == 0) {
         return true;
     }
@@ -107,4 +111,51 @@ pub(crate) fn is_cut_short(bytes: &[u8], whole: usize) -> bool {
     let ends_beyond = (FULL..=LAST).contains(&rest[6]) && HEAD + length > rest.len();
     // Of one that is all there, the length is wrong.
     ends_beyond && !is_checksum(&rest[..4], &rest[6..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn physical_record(kind: u8, payload: &[u8]) -> Vec<u8> {
+        let covered = [&[kind], payload].concat();
+        let masked = crc32c::crc32c(&covered).rotate_right(15).wrapping_add(0xa282_ead8);
+        let length = u16::try_from(payload.len()).unwrap();
+        [&masked.to_le_bytes()[..], &length.to_le_bytes(), &covered].concat()
+    }
+
+    /// A record of 100 bytes, then one that goes on in the next two blocks.
+    fn over_three_blocks() -> Vec<u8> {
+        let mut bytes = physical_record(FULL, &[1; 100]);
+        bytes.extend(physical_record(FIRST, &vec![2; BLOCK - bytes.len() - HEAD]));
+        bytes.extend(physical_record(MIDDLE, &[3; BLOCK - HEAD]));
+        bytes.extend(physical_record(LAST, &[4; 5_000]));
+        bytes
+    }
+
+    #[test]
+    fn wherever_a_record_is_cut_it_is_cut_short() {
+        let bytes = over_three_blocks();
+        let whole = HEAD + 100;
+        let (blocks, end) = (BLOCK..=2 * BLOCK, bytes.len());
+        for length in (whole..end).step_by(61).chain(blocks.step_by(BLOCK)).chain(end - 10..end) {
+            let cut = &bytes[..length];
+            assert_eq!(scan(cut, 0, |_| {}), whole);
+            assert!(is_cut_short(cut, whole) && !has_record_behind(cut, whole), "cut to {length}");
+        }
+        assert_eq!(scan(&bytes, 0, |_| {}), end);
+        assert!(is_cut_short(&bytes, end));
+    }
+
+    #[test]
+    fn a_record_that_is_broken_is_not_cut_short() {
+        let bytes = over_three_blocks();
+        for at in [HEAD + 110, BLOCK + 4, BLOCK + 5, BLOCK + 100, 2 * BLOCK + 4, 2 * BLOCK + 6, 2 * BLOCK + 4_000] {
+            let mut broken = bytes.clone();
+            broken[at] ^= 2;
+            let whole = scan(&broken, 0, |_| {});
+            assert_eq!(whole, HEAD + 100);
+            assert!(!is_cut_short(&broken, whole), "byte {at}");
+        }
+    }
 }
