@@ -28,7 +28,7 @@ use crate::timings::Timings;
 /// A batch is closed at this size; what waits then goes into the next one.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Who appends writes no more than this, a few commands.
-const BYTES_WRITTEN_AT_ONCE_MAX: usize = 400;
+const BYTES_WRITTEN_AT_ONCE_MAX: usize = 250;
 /// How far the durable mark may lag behind.
 pub(crate) const MARK_INTERVAL: Duration = Duration::from_millis(100);
 
