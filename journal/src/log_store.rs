@@ -46,7 +46,7 @@ pub(crate) struct LogStore {
     log: Arc<Mutex<Log>>,
     jobs: Sender<Job>,
     counters: Arc<LogCounters>,
-    /// Who appends may write with this.
+    /// With this, who appends writes what is small; none where that would keep it from other work.
     writer: Option<DatabaseWriter>,
 }
 
@@ -334,13 +334,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             entries.into_iter().map(|entry| log.append(entry)).collect()
         };
         let job = Job::Append { frames, flushed: callback };
-        let job = match &self.writer {
-            Some(writer) => writer.write_at_once(job, &self.jobs).err(),
-            None => Some(job),
+        let written = match &self.writer {
+            Some(writer) => writer.write_at_once(job, &self.jobs),
+            None => Err(job),
         };
-        match job {
-            Some(job) => self.submit(job).await,
-            None => Ok(()),
+        match written {
+            Ok(()) => Ok(()),
+            Err(job) => self.submit(job).await,
         }
     }
 

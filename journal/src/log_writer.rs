@@ -2,8 +2,9 @@
 //! that they are done: while the disk works, the next batch gathers. What a failed write left on the disk is unknown, so it
 //! is never tried again.
 //!
-//! [`Writer`] decides all that; [`DatabaseWriter`] does it with RocksDB, on a thread of its own. An entry so small that nothing
-//! is gained by preparing the next one meanwhile is written by who appends it, where that is asked for: two threads less are woken.
+//! [`Writer`] decides all that; [`DatabaseWriter`] does it with RocksDB, on a thread of its own. On a node without
+//! others, who appends an entry so small that nothing is gained by preparing the next one meanwhile writes it itself: two threads
+//! less are woken.
 
 use std::io;
 use std::sync::Arc;
