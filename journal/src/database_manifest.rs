@@ -1,29 +1,53 @@
 //! RocksDB's manifest, the list of the files that make up the database, looked at before RocksDB does: a bit flipped in it can
 //! keep RocksDB's reader busy for ever, or have it take what comes before that for the whole list.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use crate::failure::StartError;
-use crate::record_file::{has_record_behind, is_cut_short, scan};
+use crate::record_file::{has_record_behind, is_cut_short, scan, slice, varint};
+
+/// How long each file of the write-ahead log was when it had been closed and synced, by its number.
+pub(crate) type SyncedLengths = BTreeMap<u64, u64>;
 
 /// Refuses a broken one in `db`; a last record that a crash cut short was never synced, and RocksDB drops it. What is not there is
 /// left for RocksDB to name.
-pub(crate) fn check(db: &Path) -> Result<(), StartError> {
+pub(crate) fn check(db: &Path) -> Result<SyncedLengths, StartError> {
+    let mut synced = SyncedLengths::new();
     let current = db.join("CURRENT");
-    let Some(name) = read_if_there(&current)? else { return Ok(()) };
+    let Some(name) = read_if_there(&current)? else { return Ok(synced) };
     let name = std::str::from_utf8(&name).ok().and_then(|name| name.strip_suffix('\n'));
     let Some(name) = name.filter(|name| name.strip_prefix("MANIFEST-").is_some_and(is_number)) else {
         return Err(StartError::damaged(current.display().to_string(), "it names no manifest"));
     };
     let path = db.join(name);
-    let Some(bytes) = read_if_there(&path)? else { return Ok(()) };
-    let whole = scan(&bytes, 0, |_| {});
+    let Some(bytes) = read_if_there(&path)? else { return Ok(synced) };
+    let whole = scan(&bytes, 0, |record| synced.extend(synced_lengths_in(record)));
     if is_cut_short(&bytes, whole) && !has_record_behind(&bytes, whole) {
-        return Ok(());
+        return Ok(synced);
     }
     Err(StartError::damaged(path.display().to_string(), format!("the record at byte {whole} is broken")))
+}
+
+/// What a record says of files of the write-ahead log: first come numbers, then they (`VersionEdit::EncodeTo`, `WalAddition`).
+fn synced_lengths_in(mut record: &[u8]) -> SyncedLengths {
+    const NUMBERS: [u64; 5] = [2, 3, 4, 9, 10];
+    const ADDITION: u64 = (1 << 13) + 7;
+    const LENGTH: u64 = 2;
+    let mut found = SyncedLengths::new();
+    while let Some(tag) = varint(&mut record) {
+        if tag == ADDITION {
+            let Some(mut addition) = slice(&mut record) else { break };
+            let number = varint(&mut addition);
+            let length = (varint(&mut addition) == Some(LENGTH)).then(|| varint(&mut addition)).flatten();
+            found.extend(number.zip(length));
+        } else if !NUMBERS.contains(&tag) || varint(&mut record).is_none() {
+            break;
+        }
+    }
+    found
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StartError> {

@@ -26,6 +26,7 @@ mod identity;
 mod log_store;
 mod log_memory;
 mod log_writer;
+mod log_room;
 mod log_disk;
 mod log_chain;
 mod origins;

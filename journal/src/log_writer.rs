@@ -22,6 +22,7 @@ use crate::durable_mark::Mark;
 use crate::failure::Failure;
 use crate::format::{LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, log_key, seal};
 use crate::log_memory::Log;
+use crate::log_room::LogRoom;
 use crate::queue::{Receiver, Sender};
 use crate::record::{LogId, TypeConfig};
 use crate::timings::Timings;
@@ -222,11 +223,13 @@ struct Writing {
     database: Arc<DB>,
     writer: Writer,
     mark_at: Instant,
+    room: LogRoom,
 }
 
 impl DatabaseWriter {
     pub(crate) fn new(database: Arc<DB>, writer: Writer) -> DatabaseWriter {
-        DatabaseWriter(Arc::new(Mutex::new(Writing { database, writer, mark_at: Instant::now() })))
+        let room = LogRoom::new(database.path().to_owned());
+        DatabaseWriter(Arc::new(Mutex::new(Writing { database, writer, mark_at: Instant::now(), room })))
     }
 
     /// Writes what is queued until it is told to stop, or nobody is left to tell it. For a thread of its own.
@@ -301,6 +304,7 @@ impl Writing {
                 Change::Truncate(from) => batch.delete_range_cf(log, log_key(from), log_key(u64::MAX)),
             }
         }
+        self.room.make_for(batch.size_in_bytes());
         let started = Instant::now();
         let written = self.database.write_opt(batch, &synced());
         let counters = &self.writer.counters;

@@ -19,7 +19,7 @@ use crate::log_chain::log_start;
 use crate::{database_manifest, write_ahead_log};
 
 /// The number of the column family of the log: RocksDB counts them from the default one, in the order of [`families`].
-const LOG_FAMILY: u32 = 1;
+const LOG_FAMILY: u64 = 1;
 
 /// Opens the database in `data`, or makes it; it locks the directory against other processes. An open that RocksDB refuses
 /// half way may have changed the files already, so what can be looked at before is looked at before.
@@ -85,8 +85,8 @@ fn look_before(data: &Path, path: &Path) -> Result<(), StartError> {
             Err(error) => return Err(StartError::disk(&lock, error)),
         }
     }
-    database_manifest::check(path)?;
-    let found = write_ahead_log::look(path, LOG_FAMILY)?;
+    let synced = database_manifest::check(path)?;
+    let found = write_ahead_log::look(path, LOG_FAMILY, &synced)?;
     let mut end = found.last_index.map_or(0, |last| last.saturating_add(1));
     if end < mark {
         // The end may be in a table already.

@@ -113,6 +113,28 @@ pub(crate) fn is_cut_short(bytes: &[u8], whole: usize) -> bool {
     ends_beyond && !is_checksum(&rest[..4], &rest[6..])
 }
 
+/// A number in RocksDB's variable length, taken off the front of `bytes`.
+pub(crate) fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// Bytes behind their number, taken off the front of `bytes`.
+pub(crate) fn slice<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(varint(bytes)?).ok()?;
+    let (found, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,3 +50,9 @@ pub fn write_ahead_logs(data: &Path) -> Vec<PathBuf> {
     let is_log = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "log");
     files(data).into_iter().filter(is_log).map(|path| data.join(path)).collect()
 }
+
+/// How many bytes of a file were written to: its end may be room that was made in advance, and zeros.
+pub fn written(path: &Path) -> u64 {
+    let bytes = fs::read(path).expect("it is there");
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}

@@ -11,7 +11,7 @@ use hyper::Method;
 use tempfile::TempDir;
 use tests::clients::{Clients, Manner, Told};
 use tests::cluster::{Cluster, PATIENCE, Status, check_logs};
-use tests::data_folder::write_ahead_logs;
+use tests::data_folder::{write_ahead_logs, written};
 use tests::exchange::{bootstrap, credentials, fast_folder, number_from};
 use tests::load::{Load, SYMBOL};
 use tests::sandbox::{self, Mount};
@@ -303,10 +303,4 @@ fn flip_a_bit(data: &Path) -> PathBuf {
     file.seek(SeekFrom::Start(at)).unwrap();
     file.write_all(&[byte[0] ^ 0x10]).unwrap();
     path
-}
-
-/// How much of a file was written: its end may have been taken in advance, and be zeros.
-fn written(path: &Path) -> u64 {
-    let bytes = fs::read(path).unwrap();
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1)
 }

@@ -17,7 +17,7 @@ use journal::{Answer, Node, NodeConfig, Published};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
-use tests::data_folder::{self, write_ahead_logs};
+use tests::data_folder::{self, write_ahead_logs, written};
 use tests::exchange::{Exchange, bootstrap, fast_folder, number_from};
 use tests::load::{Load, Outcome, Record};
 use tests::sandbox::{self, Mount};
@@ -104,7 +104,7 @@ enum Tear {
     LostPages(Vec<usize>),
     /// From here on there is what the disk held before.
     Garbage(usize),
-    /// The file is long enough, and nothing is in it from here on.
+    /// Nothing of it was written from here on.
     Zeros(usize),
     /// The batch is whole, and there is what the disk held before behind it.
     Behind,
@@ -146,8 +146,8 @@ impl Image {
         fs::copy(before.join("durable"), after.join("durable")).unwrap();
         let log = write_ahead_logs(&after).pop().unwrap();
         let log = log.strip_prefix(&after).unwrap().to_owned();
-        let length = |folder: &Path| fs::metadata(folder.join(&log)).unwrap().len() as usize;
-        let batch = length(&before)..length(&after);
+        // What is written before it may end with a zero or two.
+        let batch = written(&before.join(&log)) as usize + 2..written(&after.join(&log)) as usize;
         let mut witnesses = [Witness::default(), Witness::default()];
         witnesses[0].follow(&before).unwrap();
         witnesses[1].follow(&after).unwrap();
@@ -163,6 +163,10 @@ impl Image {
         journal::adopt(data).unwrap();
         let path = data.join(&self.log);
         let mut bytes = fs::read(&path).unwrap();
+        if random.random_range(0..2) == 0 {
+            // No room had been made.
+            bytes.truncate(self.batch.end);
+        }
         let place = random.random_range(self.batch.clone());
         let what = match random.random_range(0..6) {
             0 => Tear::Cut(place),
@@ -188,13 +192,14 @@ impl Image {
             }
             Tear::Behind => {
                 let length = random.random_range(1..40_000);
+                bytes.truncate(self.batch.end);
                 bytes.extend(std::iter::repeat_with(|| random.random::<u8>()).take(length));
             }
         }
-        let whole = fs::read(self.folder.join(&self.log)).unwrap();
+        let whole = &fs::read(self.folder.join(&self.log)).unwrap()[..self.batch.end];
         fs::write(&path, &bytes).unwrap();
         // No page was lost, or only what was zero anyway.
-        if bytes.starts_with(&whole) { Tear::Behind } else { what }
+        if bytes.starts_with(whole) { Tear::Behind } else { what }
     }
 }
 
