@@ -34,8 +34,8 @@ use crate::runtime;
 use crate::stats::QueueDepth;
 use crate::sweeper::{HistoryDays, Sweeper};
 
-/// The thread's priority: an order never waits for a core on which history is written. Not the lowest, for it must keep up in
-/// the long run.
+/// The thread's priority, once it has the open orders: an order never waits for a core on which history is written. Not the
+/// lowest, for it must keep up in the long run.
 const NICENESS: i32 = 10;
 /// A batch is closed when so many commands are in it: who waits for the first of them must not wait long for the others.
 const BATCH_COMMANDS_MAX: usize = 1_024;
@@ -101,7 +101,6 @@ impl HistoryWriter {
         let run = move || {
             let _writing = writing;
             let _reader = backlog.reader();
-            runtime::give_way(NICENESS);
             thread.run(&backlog);
         };
         Ok((writer, failure.spawn("history", run)))
@@ -223,6 +222,8 @@ impl Thread {
             }
             if settled.is_some() {
                 self.settled.send_replace(settled);
+                // Not before: meanwhile nothing leaves the backlog, and orders would soon wait for it.
+                runtime::give_way(NICENESS);
             }
             if stop {
                 self.write_table();

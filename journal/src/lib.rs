@@ -27,6 +27,7 @@ mod log_store;
 mod log_memory;
 mod log_writer;
 mod log_room;
+mod log_purge;
 mod log_disk;
 mod log_chain;
 mod origins;

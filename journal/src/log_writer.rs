@@ -22,6 +22,7 @@ use crate::durable_mark::Mark;
 use crate::failure::Failure;
 use crate::format::{LOG, Link, LogIdBytes, META, PURGED_KEY, VOTE_KEY, log_key, seal};
 use crate::log_memory::Log;
+use crate::log_purge;
 use crate::log_room::LogRoom;
 use crate::queue::{Receiver, Sender};
 use crate::record::{LogId, TypeConfig};
@@ -285,7 +286,7 @@ impl Writing {
         if result.is_ok()
             && let Some(purged) = group.purged
         {
-            self.drop_files(purged);
+            log_purge::drop_files(&self.database, purged);
         }
         self.writer.after(group, result);
     }
@@ -313,15 +314,6 @@ impl Writing {
         counters.sync_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
         counters.timings.log_sync.record_duration(took);
         written.map_err(|error| format!("the log in {} cannot be written: {error}", self.database.path().display()))
-    }
-
-    /// Drops the files that hold nothing but purged entries. What shares a file with later ones stays until that file goes:
-    /// the log starts behind the mark in meta, whatever stands before it. No tombstones, so nothing is ever compacted.
-    fn drop_files(&self, purged: u64) {
-        let log = family(&self.database, LOG);
-        if let Err(error) = self.database.delete_file_in_range_cf(log, log_key(0), log_key(purged)) {
-            tracing::warn!("files of the purged log in {} stay: {error}", self.database.path().display());
-        }
     }
 
     /// Once in so long.

@@ -15,8 +15,8 @@ use crate::queue::{Receiver, Sender};
 #[cfg(test)]
 use crate::simulation::Life;
 
-/// The lowest priority there is.
-const NICENESS_MAX: i32 = 19;
+/// The lowest priority that a thread can have.
+pub(crate) const NICENESS_MAX: i32 = 19;
 
 /// A task of this node.
 pub(crate) fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> task::JoinHandle<T> {

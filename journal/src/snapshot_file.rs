@@ -22,6 +22,8 @@ use crate::space::free_bytes;
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 
 const SUFFIX: &str = "snapshot";
+/// What is on its way to be a snapshot, or was one.
+const UNFINISHED: &str = "tmp";
 /// A header is far smaller; one that is not is damaged.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 
@@ -29,6 +31,10 @@ const HEADER_BYTES_MAX: u64 = 1 << 20;
 /// syncs of the log wait behind it.
 const SYNC_BYTES: usize = 256 << 10;
 const SYNC_REST: Duration = Duration::from_millis(2);
+
+/// A file is removed in pieces too, from its end on: a file system that tells the disk which blocks are free again (mounted with
+/// `discard`) keeps it busy with a large one for tens of milliseconds.
+const REMOVED_BYTES: u64 = 1 << 20;
 
 /// A snapshot that was read and found whole.
 pub(crate) struct FoundSnapshot {
@@ -65,7 +71,7 @@ pub(crate) struct SnapshotDirectory {
 }
 
 impl SnapshotDirectory {
-    /// Opens or makes it in `data`, and removes what a crash left half written.
+    /// Opens or makes it in `data`, and removes what a crash left half written or half removed.
     pub(crate) fn open(data: &Path) -> Result<SnapshotDirectory, StartError> {
         let path = data.join("snapshots");
         let open = || -> io::Result<()> {
@@ -73,7 +79,7 @@ impl SnapshotDirectory {
             File::open(data)?.sync_all()?;
             for entry in fs::read_dir(&path)? {
                 let entry = entry?.path();
-                if entry.extension().is_some_and(|extension| extension == "tmp") {
+                if entry.extension().is_some_and(|extension| extension == UNFINISHED) {
                     fs::remove_file(entry)?;
                 }
             }
@@ -151,7 +157,7 @@ impl SnapshotDirectory {
     ) -> Result<(), SnapshotError> {
         let index = meta.last_log_id.map_or(0, |log_id| log_id.index);
         let path = self.path.join(format!("{index:020}.{SUFFIX}"));
-        let temporary = path.with_extension("tmp");
+        let temporary = path.with_extension(UNFINISHED);
         // Twice through the state is quicker than once through the memory that all its bytes would take.
         let (mut hasher, mut body_length) = (Sha256::new(), 0);
         state.write(|piece| {
@@ -255,7 +261,10 @@ impl SnapshotDirectory {
         let indexes: Vec<u64> = files.iter().map(|(index, _)| *index).collect();
         let plan = retention::plan(&indexes, log_bytes_after, log_bytes_kept);
         for (_, old) in files.into_iter().filter(|(index, _)| plan.dropped.contains(index)) {
-            fs::remove_file(old)?;
+            // From here on it is no snapshot any more, also for a start after a crash.
+            let leaving = old.with_extension(UNFINISHED);
+            fs::rename(&old, &leaving)?;
+            remove_in_pieces(&leaving)?;
         }
         Ok(plan.purge_upto)
     }
@@ -304,6 +313,17 @@ fn write_whole(path: &Path, header: &SnapshotHeader, state: &Snapshot) -> Result
     file.sync_all()?;
     drop(file);
     check(&mut File::open(path)?)
+}
+
+fn remove_in_pieces(path: &Path) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    let mut length = file.metadata()?.len();
+    while length > REMOVED_BYTES {
+        length -= REMOVED_BYTES;
+        file.set_len(length)?;
+        std::thread::sleep(SYNC_REST);
+    }
+    fs::remove_file(path)
 }
 
 /// The header; the file then stands at the body.
@@ -403,10 +423,19 @@ mod tests {
             let purge_upto = directory.prune(|_| 0, 0).unwrap();
             assert_eq!(purge_upto, [None, None, Some(5), Some(10)][index as usize / 5 - 1]);
         }
-        assert_eq!(directory.list().unwrap().len(), 3);
+        assert_eq!(fs::read_dir(folder.path().join("snapshots")).unwrap().count(), 3);
         let found = directory.load_newest(Some(10), END).unwrap().unwrap();
         assert_eq!((found.meta, found.state), (meta(20), state));
         assert_eq!(directory.newest().unwrap().unwrap().0, meta(20));
+    }
+
+    #[test]
+    fn a_large_file_goes_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("5.tmp");
+        fs::write(&path, vec![1; 3 * REMOVED_BYTES as usize + 5]).unwrap();
+        remove_in_pieces(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]
