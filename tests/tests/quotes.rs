@@ -179,7 +179,7 @@ struct Waiting {
     expected: Option<Decimal>,
 }
 
-/// Orders at prices within and beyond what the house will come to.
+/// Orders at prices within and, every tenth, beyond what the house will come to.
 async fn place_orders(server: &Exchange, prices: &[(Decimal, Decimal)], seed: u64) -> Vec<Waiting> {
     let mut random = StdRng::seed_from_u64(seed);
     let lowest = prices.iter().map(|(bid, _)| *bid).min().expect("prices") - Decimal::TEN;
@@ -187,8 +187,12 @@ async fn place_orders(server: &Exchange, prices: &[(Decimal, Decimal)], seed: u6
     let ticks = |price: Decimal| u64::try_from(price * Decimal::ONE_HUNDRED).expect("whole ticks");
     let mut waiting = Vec::new();
     for number in 0..80 {
-        let limit = Decimal::new(random.random_range(ticks(lowest)..ticks(highest)) as i64, 2);
         let is_buy = number % 2 == 0;
+        let limit = match number % 20 {
+            0 => lowest,
+            1 => highest,
+            _ => Decimal::new(random.random_range(ticks(lowest)..ticks(highest)) as i64, 2),
+        };
         let side = if is_buy { "BUY" } else { "SELL" };
         let placed = order(server, side, "LIMIT", Some(&limit.to_string())).await;
         assert_eq!(placed["status"], "NEW", "{placed}");
