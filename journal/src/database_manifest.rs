@@ -50,6 +50,13 @@ fn synced_lengths_in(mut record: &[u8]) -> SyncedLengths {
     found
 }
 
+/// Which manifest it is and how long: as long as that stays, no file came or went.
+pub(crate) fn extent(db: &Path) -> io::Result<(Vec<u8>, u64)> {
+    let name = fs::read(db.join("CURRENT"))?;
+    let path = db.join(String::from_utf8_lossy(&name).trim_end());
+    Ok((name, fs::metadata(path)?.len()))
+}
+
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StartError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -101,6 +101,23 @@ pub(crate) fn check_readable(db: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Copies the whole records of all write-ahead logs in `db` into `folder`, for who reads beside the node that writes them. RocksDB's
+/// reader, which may find room at their ends, passes over it, and over what is written there until it comes back.
+pub(crate) fn copy(db: &Path, folder: &Path) -> Result<(), StartError> {
+    for (number, path) in list(db).map_err(|error| StartError::disk(db, error))? {
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            // All of it stands in tables by now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(StartError::disk(&path, error)),
+        };
+        let whole = scan(&bytes, 0, |_| {});
+        let copied = folder.join(format!("{number:06}.log"));
+        fs::write(&copied, &bytes[..whole]).map_err(|error| StartError::disk(&copied, error))?;
+    }
+    Ok(())
+}
+
 /// The write-ahead logs with their numbers, oldest first.
 pub(crate) fn list(db: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut files = Vec::new();
@@ -258,6 +275,21 @@ mod tests {
         fs::write(&path, [&bytes[..whole], &[0; 4_096]].concat()).unwrap();
         look(folder.path(), 1, &SyncedLengths::new()).unwrap().mend().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), whole as u64);
+    }
+
+    #[test]
+    fn a_copy_holds_the_whole_records_and_nothing_that_comes_behind_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = crashed(folder.path(), &[10, 70_000, 30]);
+        // A record being written, in room that was made.
+        let writing = [&bytes[..], &bytes[..10], &[0; 100_000]].concat();
+        fs::write(folder.path().join("000012.log"), writing).unwrap();
+        fs::write(folder.path().join("000013.log"), [0; 500]).unwrap();
+        let copies = folder.path().join("copies");
+        fs::create_dir(&copies).unwrap();
+        copy(folder.path(), &copies).unwrap();
+        assert_eq!(fs::read(copies.join("000012.log")).unwrap(), bytes);
+        assert!(fs::read(copies.join("000013.log")).unwrap().is_empty());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::exchange::{binary, bootstrap, build_folder, credentials};
 use tests::shared_data::shared_file;
+use tokio::task::JoinSet;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -676,15 +677,16 @@ async fn reading_verbs_see_no_damage_while_a_node_writes_snapshots_and_purges_it
     let (data, backup) = (folder.path().join("data"), folder.path().join("backup"));
     let settings = "[journal]\nsnapshot_every_entries = 10\nlog_bytes_kept = 0\n";
     let server = Server::start(&data, &market(), settings).unwrap_or_else(|complaint| panic!("{complaint}"));
-    let rest = Rest::new(&server.address);
-    let trading = tokio::spawn(async move {
+    let trade = |rest: Rest| async move {
         let terms = [("symbol", "BTCUSD"), ("side", "SELL"), ("type", "LIMIT"), ("timeInForce", "GTC")];
         let parameters = [&terms[..], &[("quantity", "0.01"), ("price", "110")]].concat();
         loop {
             let answer = rest.signed(Method::POST, "/api/v3/order", &parameters, &credentials(1)).await;
             assert!(answer.expect("an answer").is_success());
         }
-    });
+    };
+    let mut trading = JoinSet::new();
+    (0..8).for_each(|_| drop(trading.spawn(trade(Rest::new(&server.address)))));
     let look = move || {
         let to = backup.to_str().expect("text").to_owned();
         let verbs: [&[&str]; 5] =
@@ -703,7 +705,7 @@ async fn reading_verbs_see_no_damage_while_a_node_writes_snapshots_and_purges_it
         data
     };
     let data = tokio::task::spawn_blocking(look).await.expect("no verb sees damage");
-    trading.abort();
+    trading.shutdown().await;
     let status = asked(&["status"], &data);
     assert!(status["log"]["first_entry"].as_u64() > Some(0), "it was purged meanwhile: {status}");
     server.stop();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rocksdb::{DB, ErrorKind};
 use rustix::fs::FlockOperation;
@@ -17,8 +18,9 @@ use crate::opening::{open_alone, upgrade};
 use crate::record::Vote;
 use crate::{database_manifest, write_ahead_log};
 
-/// How often a directory that a node changes under our eyes is opened again.
-const ATTEMPTS: u32 = 5;
+/// For how long a directory that a node changes under our eyes is opened again, and how soon.
+const ATTEMPTS_MAX: Duration = Duration::from_secs(30);
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// An opened data directory.
 pub struct Directory {
@@ -35,28 +37,30 @@ impl Directory {
     pub fn read(data: &Path) -> Result<Directory, RecoveryError> {
         check_there(data)?;
         let is_running = is_owned(data)?;
-        let mut attempt = 0;
-        loop {
-            // The mark first: the log can then only be longer.
-            let mark = read_mark(data);
-            let opened = if is_running { open_beside(data) } else { open_to_read(data) };
-            match opened {
-                Ok((database, scratch)) => {
-                    let directory = Directory {
-                        data: data.to_owned(),
-                        database: Some(Arc::new(database)),
-                        mark,
-                        is_running,
-                        scratch,
-                    };
-                    directory.check_format()?;
-                    return Ok(directory);
+        // The mark first: the log can then only be longer.
+        let mut mark = read_mark(data);
+        let (database, scratch) = if is_running {
+            let begun = Instant::now();
+            loop {
+                if let Some((database, scratch)) = open_beside(data)? {
+                    break (database, Some(scratch));
                 }
-                // Files that the node removed between our two looks at them.
-                Err(_) if is_running && attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
+                if begun.elapsed() > ATTEMPTS_MAX {
+                    let files = data.join("db").display().to_string();
+                    let reason =
+                        format!("the node changes the files in {files} faster than they can be opened; try again");
+                    return Err(RecoveryError::Refused(reason));
+                }
+                std::thread::sleep(ATTEMPT_INTERVAL);
+                mark = read_mark(data);
             }
-        }
+        } else {
+            (open_to_read(data)?, None)
+        };
+        let directory =
+            Directory { data: data.to_owned(), database: Some(Arc::new(database)), mark, is_running, scratch };
+        directory.check_format()?;
+        Ok(directory)
     }
 
     /// To be changed; refused while a node runs on it.
@@ -216,41 +220,47 @@ fn opening(data: &Path, error: rocksdb::Error) -> RecoveryError {
     RecoveryError::disk(&path, text)
 }
 
-type Opened = (DB, Option<PathBuf>);
-
 /// Of a stopped node: nothing is written, not even what recovery would.
-fn open_to_read(data: &Path) -> Result<Opened, RecoveryError> {
+fn open_to_read(data: &Path) -> Result<DB, RecoveryError> {
     let path = data.join("db");
     database_manifest::check(&path)?;
     write_ahead_log::check_readable(&path)?;
     let mut options = database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
-    let opened = DB::open_cf_descriptors_read_only(&options, path, families(), false);
-    opened.map(|database| (database, None)).map_err(|error| opening(data, error))
+    DB::open_cf_descriptors_read_only(&options, path, families(), false).map_err(|error| opening(data, error))
 }
 
-/// Beside a running node: RocksDB's secondary mode follows the files of the owner, its write-ahead log included, and keeps
-/// its own notes elsewhere.
-fn open_beside(data: &Path) -> Result<Opened, RecoveryError> {
+/// Beside a running node: RocksDB's secondary mode reads the files of the owner, but for the write-ahead log, of which it gets a
+/// copy, and keeps its own notes elsewhere. None where files came or went meanwhile: what was seen does not belong together.
+fn open_beside(data: &Path) -> Result<Option<(DB, PathBuf)>, RecoveryError> {
     static OPENED: AtomicU64 = AtomicU64::new(0);
     let number = OPENED.fetch_add(1, Ordering::Relaxed);
     let scratch = std::env::temp_dir().join(format!("rialto-journal-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|error| RecoveryError::disk(&scratch, error))?;
+    let path = data.join("db");
+    // What cannot be read is for RocksDB to name.
+    let extent = || database_manifest::extent(&path).ok();
+    let before = extent();
+    let opened = open_with_copy(data, &scratch);
+    let moved = extent() != before;
+    if moved || opened.is_err() {
+        let _ = std::fs::remove_dir_all(&scratch);
+    }
+    if moved { Ok(None) } else { opened.map(|database| Some((database, scratch))) }
+}
+
+fn open_with_copy(data: &Path, scratch: &Path) -> Result<DB, RecoveryError> {
+    let path = data.join("db");
+    write_ahead_log::copy(&path, scratch)?;
     let mut options = database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
-    // The owner changes these files meanwhile; what is torn at the end is not written yet.
+    // The manifest knows the files as the owner has them.
     options.set_track_and_verify_wals_in_manifest(false);
+    options.set_wal_dir(scratch);
     // All files are held open, so that those the owner removes stay readable.
     options.set_max_open_files(-1);
-    let opened = DB::open_cf_descriptors_as_secondary(&options, data.join("db"), scratch.clone(), families());
-    let opened = opened.and_then(|database| database.try_catch_up_with_primary().map(|()| database));
-    match opened {
-        Ok(database) => Ok((database, Some(scratch))),
-        Err(error) => {
-            let _ = std::fs::remove_dir_all(&scratch);
-            Err(opening(data, error))
-        }
-    }
+    DB::open_cf_descriptors_as_secondary(&options, path, scratch.to_owned(), families())
+        .map_err(|error| opening(data, error))
 }
