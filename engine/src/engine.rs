@@ -105,6 +105,11 @@ impl Engine {
         market.map_or(Quantity::ZERO, |market| market.book.shown_at(Ladder::of(side), price))
     }
 
+    /// How many orders are open in a symbol: the most that one new order can meet and set off.
+    pub fn open_orders(&self, symbol: SymbolId) -> usize {
+        self.markets.get(symbol.0 as usize).map_or(0, |market| market.book.len())
+    }
+
     /// When the next [`Command::Tick`] has something to do.
     pub fn next_deadline(&self) -> Option<Time> {
         self.timers.earliest()

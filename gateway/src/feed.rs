@@ -1,4 +1,4 @@
-//! The only exit: takes what the journal publishes in order, on a thread of its own.
+//! The only exit: takes what the journal publishes in order, on a thread of its own; a small entry where it was decided.
 //!
 //! For each entry: views and candles, then the market streams, then the accounts' owners, and last the callers who wait for
 //! an answer. So who has an answer finds it in the views and has been sent the events before it. Between entries the same
@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
 use engine::symbol::Symbol;
 use engine::{Event, Sequence, Time};
-use journal::{Answering, Applied, Caller, History, HistoryError, Published, Receiver, Restored, Road};
+use journal::{
+    Answering, Applied, Caller, Consumer, FEW_COMMANDS, History, HistoryError, Published, Receiver, Restored, Road,
+};
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
@@ -30,6 +31,9 @@ use crate::ws::user_stream::{self, ListenKeys};
 
 /// The streams' clock.
 const TICK: Duration = Duration::from_millis(100);
+/// An entry is taken where it is published if the last one took no longer, and has no more events than this.
+const QUICK_MAX: Duration = Duration::from_micros(100);
+const FEW_EVENTS: usize = 64;
 /// How often a gateway asks nodes for a symbol's past before it goes without.
 const RECALL_TRIES: u32 = 100;
 /// How long it rests in between.
@@ -137,7 +141,7 @@ impl Feed {
         let (at_end, ended) = oneshot::channel();
         let worker = Worker::new(outlets, history, Answering::here(), is_clustered);
         let run = move || {
-            worker.run(&published);
+            published.serve(worker);
             // Whoever does not wait for it does not want to know.
             let _ = at_end.send(());
         };
@@ -162,29 +166,51 @@ struct Worker {
     is_clustered: bool,
     /// Whether the state from which it began is known.
     is_restored: bool,
+    /// When the streams' clock strikes next.
+    next_tick: Instant,
+    /// How long the last entry took.
+    busy: Duration,
+}
+
+impl Consumer<Published> for Worker {
+    fn consume(&mut self, published: Published) -> bool {
+        match published {
+            Published::Restored(restored) => self.restore(&restored),
+            Published::Applied { applied, callers, road } => self.apply(&applied, callers, road),
+        }
+        true
+    }
+
+    /// Many subscribers take time, and whoever publishes must not spend it.
+    fn is_quick(&self, published: &Published) -> bool {
+        let Published::Applied { applied, .. } = published else { return false };
+        applied.len() <= FEW_COMMANDS && applied.events.len() <= FEW_EVENTS && self.busy < QUICK_MAX
+    }
+
+    fn due(&self) -> Option<Instant> {
+        Some(self.next_tick)
+    }
+
+    fn tick(&mut self) {
+        self.strike();
+        // A tick that came late is not made up for.
+        self.next_tick = (self.next_tick + TICK).max(Instant::now());
+    }
 }
 
 impl Worker {
     fn new(outlets: Outlets, history: History, answering: Answering, is_clustered: bool) -> Worker {
         let publisher = Publisher::new(outlets.hub.clone(), outlets.views.clone(), outlets.klines.clone());
-        Worker { outlets, history, answering, publisher, changes: Changes::default(), is_clustered, is_restored: false }
-    }
-
-    fn run(mut self, published: &Receiver<Published>) {
-        let mut next_tick = Instant::now() + TICK;
-        loop {
-            match published.recv_deadline(next_tick) {
-                Ok(Published::Restored(restored)) => self.restore(&restored),
-                Ok(Published::Applied { applied, callers, road }) => self.apply(&applied, callers, road),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let now = Instant::now();
-            if now >= next_tick {
-                self.tick();
-                // A tick that came late is not made up for.
-                next_tick = (next_tick + TICK).max(now);
-            }
+        Worker {
+            outlets,
+            history,
+            answering,
+            publisher,
+            changes: Changes::default(),
+            is_clustered,
+            is_restored: false,
+            next_tick: Instant::now() + TICK,
+            busy: Duration::ZERO,
         }
     }
 
@@ -268,11 +294,11 @@ impl Worker {
         counts.trades.fetch_add(self.changes.trades.len() as u64, Ordering::Relaxed);
         counts.rejections.fetch_add(rejections as u64, Ordering::Relaxed);
         counts.lag_us.store(now.0.saturating_sub(applied.time.0), Ordering::Relaxed);
-        let busy = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        counts.busy_ns.fetch_add(busy, Ordering::Relaxed);
+        self.busy = started.elapsed();
+        counts.busy_ns.fetch_add(u64::try_from(self.busy.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn tick(&mut self) {
+    fn strike(&mut self) {
         let now = clock::now();
         let reached = self.reached(now);
         self.publisher.tick(now, reached);

@@ -9,7 +9,7 @@ use engine::{Command, Time};
 use crate::engine_thread::{EngineThread, Job};
 use crate::failure::StartError;
 use crate::node::{Node, NodeConfig};
-use crate::queue::{Receiver, Sender};
+use crate::queue::{Consumer, Receiver, Sender};
 use crate::record::{Entry, Origin, Proposal, Published};
 use crate::runtime;
 use crate::transport::Tcp;
@@ -57,7 +57,7 @@ fn idle(mut engine: EngineThread) -> (Sender<Job>, JoinHandle<()>) {
             responder.into_iter().for_each(|responder| responder.send(()));
             true
         }
-        job => engine.step(job),
+        job => engine.consume(job),
     };
     (jobs, runtime::thread(&failure, "engine", || "nothing can panic here".to_owned(), queue, step))
 }

@@ -3,6 +3,9 @@
 //! Raft hands it the committed entries over a bounded queue (state_machine.rs); it sends what they did to history and to the
 //! feed over two more. When the feed is slow, the engine waits, then raft, then the sequencer, and the door refuses: nothing
 //! grows.
+//!
+//! Where little goes on, that thread sleeps on: an entry of a few commands is decided by who hands it over, and what it did is
+//! published by the same thread (queue.rs), so that no order waits for threads to wake up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use engine::command::Placing;
 use engine::{Command, Engine, Event, Rejection, Sequence, Snapshot, Time};
 use openraft::storage::ApplyResponder;
 use parking_lot::Mutex;
@@ -19,7 +23,7 @@ use crate::compensation::Compensations;
 use crate::failure::Failure;
 use crate::history_writer::HistoryWriter;
 use crate::origins::{Origins, is_gateway};
-use crate::queue::{self, Receiver, Sender};
+use crate::queue::{self, Consumer, Receiver, Sender};
 use crate::record::{Applied, Caller, Entry, LogId, Origin, Published, Restored, StoredMembership, TypeConfig};
 use crate::runtime;
 use crate::snapshot_file::{FoundSnapshot, SnapshotMeta};
@@ -28,6 +32,11 @@ use crate::timings::{Road, Timings};
 
 /// Entries that may wait for the engine; when it is full, raft waits.
 pub(crate) const JOBS_MAX: usize = 64;
+
+/// Commands of an entry that is done at once by who hands it over, at the most.
+pub const FEW_COMMANDS: usize = 4;
+/// Where other nodes wait for signs of life, what is done at once may not meet more orders than are gone through in milliseconds.
+const MET_MAX: usize = 100_000;
 
 /// Who on this node waits for which command of an entry.
 pub(crate) type Callers = Vec<(usize, Caller)>;
@@ -209,30 +218,8 @@ pub(crate) struct EngineThread {
     pub failure: Failure,
 }
 
-impl EngineThread {
-    /// Where its jobs wait.
-    pub(crate) fn queue() -> (Sender<Job>, Receiver<Job>) {
-        queue::bounded(JOBS_MAX)
-    }
-
-    /// Publishes the state as it is, then runs until it is stopped.
-    pub(crate) fn start(mut self) -> (Sender<Job>, JoinHandle<()>) {
-        let (jobs, queue) = EngineThread::queue();
-        let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
-        let describe = move || {
-            format!(
-                "the engine panicked at the command with sequence {0}, and will again after every start. It is not lost. Send \
-                 the log to the makers; to go on without that command: rialto journal compensate --sequence {0}",
-                deciding.load(Ordering::Relaxed)
-            )
-        };
-        let open = self.restored();
-        let thread = runtime::thread(&failure, "engine", describe, queue, move |job| open && self.step(job));
-        (jobs, thread)
-    }
-
-    /// Does one job; false when it was the last.
-    pub(crate) fn step(&mut self, job: Job) -> bool {
+impl Consumer<Job> for EngineThread {
+    fn consume(&mut self, job: Job) -> bool {
         match job {
             Job::Apply { log_id, origin, entry, responder } => {
                 self.meta.last_log_id = Some(log_id);
@@ -275,6 +262,51 @@ impl EngineThread {
             }
             Job::Stop => false,
         }
+    }
+
+    fn is_quick(&self, job: &Job) -> bool {
+        let Job::Apply { entry, .. } = job else { return false };
+        let has_room = self.history.as_ref().is_none_or(HistoryWriter::keeps_up) && self.published.len() == 0;
+        let has_others = self.hash.is_some();
+        has_room
+            && entry.commands.len() <= FEW_COMMANDS
+            && (!has_others || entry.commands.iter().all(|command| self.meets_few(command)))
+    }
+}
+
+impl EngineThread {
+    /// Where its jobs wait.
+    pub(crate) fn queue() -> (Sender<Job>, Receiver<Job>) {
+        queue::bounded(JOBS_MAX)
+    }
+
+    /// Publishes the state as it is, then runs until it is stopped.
+    pub(crate) fn start(mut self) -> (Sender<Job>, JoinHandle<()>) {
+        let (jobs, queue) = EngineThread::queue();
+        let (failure, deciding) = (self.failure.clone(), self.deciding.clone());
+        let describe = move || {
+            format!(
+                "the engine panicked at the command with sequence {0}, and will again after every start. It is not lost. Send \
+                 the log to the makers; to go on without that command: rialto journal compensate --sequence {0}",
+                deciding.load(Ordering::Relaxed)
+            )
+        };
+        self.restored();
+        (jobs, runtime::thread(&failure, "engine", describe, queue, self))
+    }
+
+    /// Whether a command is sure not to meet many orders.
+    fn meets_few(&self, command: &Command) -> bool {
+        let symbol = match command {
+            Command::CancelOrder(_) | Command::ReduceOrder { .. } | Command::AmendOrder(_) => return true,
+            Command::PlaceOrder(place) => place.symbol,
+            Command::Once(once) => match &once.placing {
+                Placing::Order(place) => place.symbol,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        self.engine.open_orders(symbol) <= MET_MAX
     }
 
     /// Tells all readers the state as it is. False when there is nobody left to publish to.
@@ -395,7 +427,10 @@ impl EngineThread {
             // Before it is sent: who counts what was taken is never ahead.
             self.entries_published.fetch_add(1, Ordering::Relaxed);
         }
-        let sent = self.published.send(published).is_ok();
+        let sent = match self.published.do_at_once(published) {
+            Ok(()) => true,
+            Err(published) => self.published.send(published).is_ok(),
+        };
         if !sent {
             self.failure.report("the feed has ended");
         }

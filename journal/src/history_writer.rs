@@ -9,7 +9,7 @@ use std::hash::BuildHasherDefault;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 use engine::event::Event;
@@ -39,6 +39,9 @@ use crate::sweeper::{HistoryDays, Sweeper};
 const NICENESS: i32 = 10;
 /// A batch is closed when so many commands are in it: who waits for the first of them must not wait long for the others.
 const BATCH_COMMANDS_MAX: usize = 1_024;
+/// After a smaller batch the next one gathers for so long: to wake this thread for each entry would cost the orders more than to
+/// file it. Who reads what is newest may wait for so long.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// The way into history. Cheap to clone.
 #[derive(Clone)]
@@ -129,6 +132,11 @@ impl HistoryWriter {
         QueueDepth { depth: self.backlog.events() as u64, bound: EVENTS_MAX as u64 }
     }
 
+    /// Whether there is room for much more than an entry.
+    pub(crate) fn keeps_up(&self) -> bool {
+        self.backlog.events() < EVENTS_MAX / 2
+    }
+
     /// The reading side.
     pub(crate) fn reader(&self) -> History {
         let (database, recent) = (self.database.clone(), self.tables.recent.clone());
@@ -217,6 +225,7 @@ impl Thread {
                 let full = batch.commands >= BATCH_COMMANDS_MAX || stop;
                 next = if full { None } else { self.queue.try_recv().ok() };
             }
+            let gathers = batch.commands < BATCH_COMMANDS_MAX;
             if !self.write(batch) {
                 break;
             }
@@ -228,6 +237,9 @@ impl Thread {
             if stop {
                 self.write_table();
                 break;
+            }
+            if gathers {
+                std::thread::sleep(GATHER);
             }
         }
     }

@@ -94,7 +94,7 @@ pub use candle_reading::CandleReader;
 pub use cluster::{Change, ClusterConfig, ClusterStatus, MemberStatus, Role, TlsFiles};
 pub use cluster_client::ClusterClient;
 pub use compensation::{CompensationError, compensate};
-pub use engine_thread::rehearse;
+pub use engine_thread::{FEW_COMMANDS, rehearse};
 pub use failure::StartError;
 pub use format::{list_number, list_of_number};
 pub use histogram::{Counts, Histogram};
@@ -104,7 +104,7 @@ pub use node::{Node, NodeConfig, Recovery};
 pub use nodes::{NodeSeen, NodesConfig};
 pub use observer::{Observer, ObserverConfig};
 pub use open_orders::{KnownOrder, OpenOrders, symbol_of};
-pub use queue::Receiver;
+pub use queue::{Consumer, Receiver};
 pub use record::{
     Answer, Applied, Caller, Compensation, Entry, MarketTrade, Origin, Published, Restored, execution_id,
 };

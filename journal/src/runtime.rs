@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task;
 
 use crate::failure::Failure;
-use crate::queue::{Receiver, Sender};
+use crate::queue::{Consumer, Receiver, Sender};
 #[cfg(test)]
 use crate::simulation::Life;
 
@@ -61,26 +61,20 @@ pub(crate) fn give_way(niceness: i32) {
     let _ = rustix::process::setpriority_process(None, niceness);
 }
 
-/// A thread that takes one job after the other from `queue`, until one says that it was the last or nobody is left to send any.
+/// A thread that has `consumer` do one job after the other from `queue`.
 pub(crate) fn thread<J: Send + 'static>(
     failure: &Failure,
     name: &'static str,
     describe: impl Fn() -> String + Send + 'static,
     queue: Receiver<J>,
-    mut step: impl FnMut(J) -> bool + Send + 'static,
+    consumer: impl Consumer<J> + 'static,
 ) -> JoinHandle<()> {
     #[cfg(test)]
     if let Some(life) = Life::current() {
-        life.take_jobs(failure.watch(describe), queue, step);
+        life.take_jobs(failure.watch(describe), queue, consumer);
         return std::thread::spawn(|| ());
     }
-    failure.spawn_described(name, describe, move || {
-        while let Ok(job) = queue.recv() {
-            if !step(job) {
-                break;
-            }
-        }
-    })
+    failure.spawn_described(name, describe, move || queue.serve(consumer))
 }
 
 /// Waits until there is room in a queue that a thread reads.

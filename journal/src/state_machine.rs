@@ -48,6 +48,7 @@ impl StateMachine {
     }
 
     async fn tell(&self, job: Job) -> io::Result<()> {
+        let Err(job) = self.jobs.do_at_once(job) else { return Ok(()) };
         hand_over(&self.jobs, job).await.map_err(|_| engine_ended())
     }
 }

@@ -21,7 +21,8 @@ use engine::{
     Amount, AssetId, Command, Engine, Event, OrderId, Rejection, Sequence, Snapshot, SymbolId, Time, TradeId, Uid,
 };
 use journal::{
-    Answer, Applied, Compensation, MarketTrade, Node, NodeConfig, Page, Published, SpaceConfig, StartError, SubmitError,
+    Answer, Applied, Compensation, Consumer, MarketTrade, Node, NodeConfig, Page, Published, SpaceConfig, StartError,
+    SubmitError,
 };
 use tempfile::TempDir;
 use tests::data_folder::written;
@@ -374,6 +375,49 @@ async fn a_full_queue_refuses_at_the_door() {
     node.stop().await;
     assert!(drain.join().unwrap() >= 1);
     assert_eq!(sequencer.submit(listing()[0].clone(), None), Err(SubmitError::Stopping));
+}
+
+/// Takes what is published, and says on which thread it took what had a caller.
+struct Witness(Arc<Mutex<Seen>>, Arc<Mutex<Vec<String>>>);
+
+impl Consumer<Published> for Witness {
+    fn consume(&mut self, published: Published) -> bool {
+        if matches!(&published, Published::Applied { callers, .. } if !callers.is_empty()) {
+            self.1.lock().unwrap().push(std::thread::current().name().unwrap_or_default().to_owned());
+        }
+        take(&self.0, published);
+        true
+    }
+
+    fn is_quick(&self, _: &Published) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lone_commands_wake_no_thread_on_their_way_and_large_entries_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, published) = Node::start(config(&folder)).await.unwrap();
+    let (seen, threads) = (Arc::default(), Arc::<Mutex<Vec<String>>>::default());
+    let witness = Witness(seen, threads.clone());
+    let feed = std::thread::Builder::new().name("feed".into()).spawn(move || published.serve(witness)).unwrap();
+    node.recovered().await.unwrap();
+    let ask = async |commands: Vec<Command>| {
+        let (caller, answer) = oneshot::channel();
+        node.sequencer().submit_together(commands, Some(caller)).unwrap();
+        answer.await.unwrap();
+        threads.lock().unwrap().pop().unwrap()
+    };
+    // Now and then a thread is still awake.
+    let mut alone = Vec::new();
+    for number in 1..=100 {
+        alone.push(ask(vec![Command::OpenAccount { uid: Uid(number) }]).await);
+    }
+    assert!(alone.iter().filter(|thread| *thread == "node").count() > 50, "{alone:?}");
+    let many = (1_000..2_000).map(|number| Command::OpenAccount { uid: Uid(number) }).collect();
+    assert_ne!(ask(many).await, "node");
+    node.stop().await;
+    feed.join().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,7 +18,7 @@ use engine::command::{AddAsset, CancelOrder, OrderQuantity, OrderReference, Plac
 use engine::order::{ClientOrderId, OrderType, Side, TimeInForce};
 use engine::symbol::SymbolConfig;
 use engine::{Amount, AssetId, Command, Event, SymbolId, Uid};
-use journal::{Answer, Answering, Bare, Node, NodeConfig, Published, Sequencer, Stats};
+use journal::{Answer, Answering, Bare, Consumer, FEW_COMMANDS, Node, NodeConfig, Published, Sequencer, Stats};
 use rocksdb::{DB, Options, WriteBatch, WriteOptions};
 use tokio::sync::oneshot;
 
@@ -516,8 +516,8 @@ fn at(latencies: &[u32], part: f64) -> f64 {
 /// A node that has recovered, with a feed that does nothing but answer.
 async fn start(config: NodeConfig) -> (Node, JoinHandle<()>) {
     let (node, published) = Node::start(config).await.expect("the directory is whole");
-    let answering = Answering::here();
-    let feed = std::thread::spawn(move || published.iter().for_each(|published| answer(&answering, published)));
+    let feed = Feed(Answering::here());
+    let feed = std::thread::spawn(move || published.serve(feed));
     node.recovered().await.expect("the log is whole");
     (node, feed)
 }
@@ -541,9 +541,19 @@ async fn ask(sequencer: &Sequencer, command: Command) -> Answer {
     answer.await.expect("the node goes on")
 }
 
-fn answer(answering: &Answering, published: Published) {
-    if let Published::Applied { applied, callers, road } = published {
-        answering.tell(&applied, callers, road);
+/// Does nothing but answer.
+struct Feed(Answering);
+
+impl Consumer<Published> for Feed {
+    fn consume(&mut self, published: Published) -> bool {
+        if let Published::Applied { applied, callers, road } = published {
+            self.0.tell(&applied, callers, road);
+        }
+        true
+    }
+
+    fn is_quick(&self, published: &Published) -> bool {
+        matches!(published, Published::Applied { applied, .. } if applied.len() <= FEW_COMMANDS)
     }
 }
 

@@ -21,7 +21,7 @@ use super::dice::Dice;
 use super::faults::Bug;
 use super::witness::Witness;
 use crate::engine_thread::Job;
-use crate::queue::{Receiver, Sender};
+use crate::queue::{Consumer, Receiver, Sender};
 use crate::record::{Applied, Entry, LogId, Origin, Published};
 use crate::runtime;
 
@@ -147,7 +147,7 @@ impl Life {
         self: &Arc<Life>,
         watched: impl Send + 'static,
         queue: Receiver<J>,
-        mut step: impl FnMut(J) -> bool + Send + 'static,
+        mut consumer: impl Consumer<J> + 'static,
     ) {
         let (life, reader, mut dice) = (self.clone(), self.reader(), self.dice());
         self.spawn(async move {
@@ -158,9 +158,9 @@ impl Life {
                         sleep(Duration::from_millis(dice.within(1..40))).await;
                     }
                     let seen = Seen::of(&job);
-                    let open = step(job);
+                    let open = consumer.consume(job);
                     if let Some(seen) = seen {
-                        life.saw(seen, &mut step);
+                        life.saw(seen, &mut consumer);
                     }
                     if !open {
                         return;
@@ -192,7 +192,7 @@ impl Life {
     }
 
     /// Tells the witness what the engine just did, and then the callers.
-    fn saw<J: 'static>(&self, seen: Seen, step: &mut impl FnMut(J) -> bool) {
+    fn saw<J: 'static>(&self, seen: Seen, consumer: &mut impl Consumer<J>) {
         let (mut done, mut told, mut state) = (None, Vec::new(), None);
         let feed = self.feed.lock();
         for published in feed.iter().flat_map(Receiver::try_iter) {
@@ -220,7 +220,7 @@ impl Life {
         if compare {
             let (reply, mut copy) = oneshot::channel();
             let job: Box<dyn Any> = Box::new(Job::Copy(reply));
-            step(*job.downcast().expect("these are the engine's jobs"));
+            consumer.consume(*job.downcast().expect("these are the engine's jobs"));
             if let Ok((snapshot, ..)) = copy.try_recv() {
                 self.witness.compare(self.node, log_id.index, &snapshot);
             }
