@@ -522,7 +522,7 @@ impl Default for SocketsConfig {
             connections_per_address_max: 0,
             head_bytes_max: 32 << 10,
             first_head_seconds_max: 20,
-            body_bytes_max: 1 << 20,
+            body_bytes_max: 64 << 10,
             head_seconds_max: 65,
             body_seconds_max: 10,
             streams_max: 1_024,

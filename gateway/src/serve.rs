@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Command, Sequence};
-use journal::{HistoryDays, Node, NodeConfig, Observer, ObserverConfig, Recovery, SpaceConfig};
+use journal::{HistoryDays, Node, NodeConfig, Observer, ObserverConfig, Recovery, SpaceConfig, open_files};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::access_log::AccessLog;
-use crate::admin::listener::Admin;
+use crate::admin::listener::{self, Admin};
 use crate::answered::Answered;
 use crate::app::App;
 use crate::backend::Backend;
@@ -42,6 +42,10 @@ const ADMIN_LISTEN: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
 const HASHED_AT_ONCE: usize = 2;
 /// How long the node may take to say why the feed has ended.
 const REASON_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Files for logs, traces, the feed of prices and what else a server has open beside its clients.
+const OTHER_FILES: u64 = 64;
+/// With places for fewer clients it does not start.
+const CONNECTIONS_MIN: u64 = 16;
 /// How often it is looked whether the feed has caught up at the start.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -70,9 +74,11 @@ pub struct Running {
 }
 
 /// Starts a server. `bootstrap` is applied if the log is empty, and ignored with a notice otherwise.
-pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
+pub async fn start(mut config: Config, bootstrap: Option<Bootstrap>) -> Result<Running, String> {
     let started = Instant::now();
     check(&config)?;
+    let in_cluster = config.cluster.is_some();
+    leave_files(&mut config, |limit| open_files::needed(limit, in_cluster))?;
     let tls = Tls::read(&config.tls)?;
     let data = config.data.clone().ok_or("the data directory must be given: --data DIR")?;
 
@@ -131,10 +137,11 @@ pub async fn start(config: Config, bootstrap: Option<Bootstrap>) -> Result<Runni
 }
 
 /// Starts a gateway in front of a cluster: what a node is, without the journal. It need not be there yet.
-pub async fn start_gateway(config: Config, settings_again: Reload) -> Result<Running, String> {
+pub async fn start_gateway(mut config: Config, settings_again: Reload) -> Result<Running, String> {
     let started = Instant::now();
     // Of the cluster's settings it needs the secret and the certificates alone.
     check(&Config { cluster: None, ..config.clone() })?;
+    leave_files(&mut config, |_| 0)?;
     let tls = Tls::read(&config.tls)?;
     let cluster = config.cluster.clone().unwrap_or_default();
     let folder = config.data.is_none().then(own_folder).transpose()?;
@@ -169,6 +176,24 @@ fn check(config: &Config) -> Result<(), String> {
     for endpoint in &config.limits.endpoint {
         let (method, path) = (&*endpoint.method, &*endpoint.path);
         Route::find(method, path).map_err(|_| format!("limits.endpoint: there is no call {method} {path}"))?;
+    }
+    Ok(())
+}
+
+/// Leaves the node and the operators the files they need, whatever clients open. `of_node` says what a node needs of so many.
+fn leave_files(config: &mut Config, of_node: impl FnOnce(u64) -> u64) -> Result<(), String> {
+    let limit = open_files::raise();
+    let needed = of_node(limit) + (server::REFUSED_AT_ONCE + listener::CONNECTIONS_MAX) as u64 + OTHER_FILES;
+    let left = limit.saturating_sub(needed);
+    let how =
+        format!("this process may have {limit} files open (ulimit -n; LimitNOFILE) and needs {needed} for itself");
+    if left < CONNECTIONS_MIN {
+        return Err(format!("too few files: {how}"));
+    }
+    let connections_max = &mut config.sockets.connections_max;
+    if left < *connections_max as u64 {
+        tracing::warn!("at most {left} connections, not {connections_max}: {how}");
+        *connections_max = left as usize;
     }
     Ok(())
 }

@@ -55,9 +55,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nR
     Content-Type: application/json;charset=UTF-8\r\nContent-Length: 110\r\n\r\n\
     {\"code\":-1008,\"msg\":\"Server is currently overloaded with other requests. Please try again in a few minutes.\"}\n";
 /// How many newcomers are told so at a time, and how long each may take.
-const REFUSED_AT_ONCE: usize = 256;
+pub const REFUSED_AT_ONCE: usize = 64;
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often it is told that they are.
+/// How often it is told that they are, or that there are no sockets.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 /// Headers of one request.
 const HEADERS_MAX: usize = 100;
@@ -88,6 +88,7 @@ pub async fn run(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, mut sto
     let router = router(app.clone());
     // Each connection holds a sender; when all are gone, so are the connections.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
+    let mut failed = None;
     loop {
         let accepted = tokio::select! {
             () = stop(&mut stopping) => break,
@@ -96,7 +97,11 @@ pub async fn run(listener: TcpListener, tls: Option<Tls>, app: Arc<App>, mut sto
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!("cannot accept a connection: {error}");
+                // Where the machine has none to give, it has none for a while.
+                if failed.is_none_or(|failed: Instant| failed.elapsed() > WARN_EVERY) {
+                    failed = Some(Instant::now());
+                    tracing::warn!("cannot accept a connection: {error}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

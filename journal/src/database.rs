@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::StartError;
 use crate::format::{BOOT_KEY, HISTORY, LOG, META, seal};
 use crate::log_disk::read_record;
+use crate::open_files;
 
 /// RocksDB's write-ahead log is kept below this: what a start has to read again before the log itself is looked at.
 const WRITE_AHEAD_LOG_BYTES_MAX: u64 = 256 << 20;
@@ -30,6 +31,7 @@ pub(crate) fn database_options() -> Options {
     options.set_track_and_verify_wals_in_manifest(true);
     // History's batches, which are not logged, go to memory while the log's batch is being synced.
     options.set_enable_pipelined_write(true);
+    options.set_max_open_files(open_files::tables_max().unwrap_or(-1));
     options.set_max_background_jobs(2);
     // What is flushed and compacted goes to the disk as it is written; one sync of a whole file would have the syncs of the
     // write-ahead log wait behind it.

@@ -11,6 +11,7 @@ pub mod candle;
 pub mod histogram;
 pub mod timings;
 mod format;
+pub mod open_files;
 mod database;
 mod opening;
 mod record_file;

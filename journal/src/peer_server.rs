@@ -31,7 +31,7 @@ use crate::snapshot_transfer::{Incoming, Receiving};
 use crate::transport::{Connection, Listener};
 
 /// Connections that are served at once; more wait.
-const CONNECTIONS_MAX: usize = 512;
+pub(crate) const CONNECTIONS_MAX: usize = 512;
 /// How long a caller may take to say who it is.
 const GREETING_MAX: Duration = Duration::from_secs(2);
 /// How long a caller may take to read.

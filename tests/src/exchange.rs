@@ -31,6 +31,8 @@ struct Place {
     data: PathBuf,
     /// Whether stderr goes to a file rather than to who runs the test.
     is_quiet: bool,
+    /// How many files it may have open, where a test says it.
+    files_max: Option<u64>,
 }
 
 impl Exchange {
@@ -44,30 +46,34 @@ impl Exchange {
     pub fn with_settings(bootstrap: &str, settings: &str, arguments: &[&str]) -> Exchange {
         let folder = TempDir::new_in(build_folder()).expect("a folder in the build folder");
         let data = folder.path().join("data");
-        Exchange::prepare(folder, data, false, bootstrap, settings, arguments)
+        let place = Place { folder, data, is_quiet: false, files_max: None };
+        Exchange::prepare(place, bootstrap, settings, arguments).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same with its data in the folder `data`, which outlives it; what it says to stderr goes to a file.
     pub fn on(data: &Path, bootstrap: &str, settings: &str, arguments: &[&str]) -> Exchange {
         let folder = TempDir::new_in(build_folder()).expect("a folder in the build folder");
-        Exchange::prepare(folder, data.to_owned(), true, bootstrap, settings, arguments)
+        let place = Place { folder, data: data.to_owned(), is_quiet: true, files_max: None };
+        Exchange::prepare(place, bootstrap, settings, arguments).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn prepare(
-        folder: TempDir,
-        data: PathBuf,
-        is_quiet: bool,
-        bootstrap: &str,
-        settings: &str,
-        arguments: &[&str],
-    ) -> Exchange {
-        std::fs::write(folder.path().join("bootstrap.toml"), bootstrap).expect("a writable folder");
-        std::fs::write(folder.path().join("config.toml"), format!("{CONFIG}{settings}")).expect("a writable folder");
+    /// One that may have so many files open, sockets among them; why it did not start, if it did not. What it says to stderr
+    /// goes to a file.
+    pub fn with_few_files(files_max: u64, bootstrap: &str, settings: &str) -> Result<Exchange, String> {
+        let folder = TempDir::new_in(build_folder()).expect("a folder in the build folder");
+        let data = folder.path().join("data");
+        let place = Place { folder, data, is_quiet: true, files_max: Some(files_max) };
+        Exchange::prepare(place, bootstrap, settings, &[])
+    }
+
+    fn prepare(place: Place, bootstrap: &str, settings: &str, arguments: &[&str]) -> Result<Exchange, String> {
+        let folder = place.folder.path();
+        std::fs::write(folder.join("bootstrap.toml"), bootstrap).expect("a writable folder");
+        std::fs::write(folder.join("config.toml"), format!("{CONFIG}{settings}")).expect("a writable folder");
         let arguments: Vec<String> = arguments.iter().map(|it| (*it).to_owned()).collect();
-        let place = Place { folder, data, is_quiet };
         let (child, ready) = serve(&place, &arguments);
-        let Ready { address, recovered } = ready.unwrap_or_else(|error| panic!("{error}"));
-        Exchange { child, address, recovered, place, arguments }
+        let Ready { address, recovered } = ready?;
+        Ok(Exchange { child, address, recovered, place, arguments })
     }
 
     /// Where it listens.
@@ -220,7 +226,14 @@ fn serve(place: &Place, arguments: &[String]) -> (Child, Result<Ready, String>) 
     } else {
         Stdio::inherit()
     };
-    let mut command = Command::new(binary());
+    let mut command = match place.files_max {
+        None => Command::new(binary()),
+        Some(files_max) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files_max.to_string()]).arg(binary());
+            shell
+        }
+    };
     if place.is_quiet {
         // What it says is read: its settings alone say how much that is.
         command.env_remove("RUST_LOG");

@@ -156,6 +156,60 @@ async fn trade_slowly(exchange: &Exchange, who: &Credentials, stop: &AtomicBool,
     times
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_take_every_connection_leave_the_node_the_files_it_writes_to() {
+    const FILES_MAX: u64 = 512;
+    let settings =
+        "raw_requests_per_5_minutes = 0\nconnections_per_5_minutes = 0\n[journal]\nsnapshot_every_commands = 50\n";
+    let exchange = Exchange::with_few_files(FILES_MAX, &bootstrap(1, "0", "0"), settings).expect("so many are enough");
+    let server = server_address(&exchange);
+    let mut trader = WsApi::connect(exchange.address()).await.expect("it is the first");
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for index in 0..FILES_MAX as usize {
+        let mut socket = connect(server, address(index)).await;
+        match status_of(&mut socket, "GET /api/v3/ping HTTP/1.1\r\nHost: a\r\n\r\n").await {
+            200 => held.push(socket),
+            status => {
+                assert_eq!(status, 503);
+                refused += 1;
+            }
+        }
+    }
+    println!("{} connections were taken and {refused} refused", held.len());
+    assert!(held.len() > 100 && refused > 0);
+    let snapshots = || std::fs::read_dir(exchange.data().join("snapshots")).unwrap().flatten().map(|file| file.path());
+    let mut newest = snapshots().max();
+    // Three of them one after the other, each a new file.
+    for round in 0..3 {
+        let started = Instant::now();
+        for id in 0.. {
+            let order = [
+                ("symbol", json!("BTCUSD")),
+                ("side", json!("BUY")),
+                ("type", json!("LIMIT")),
+                ("timeInForce", json!("IOC")),
+                ("quantity", json!("0.001")),
+                ("price", json!("10")),
+            ];
+            let answer = trader.call(id, signed_request(id, "order.place", &order, &credentials(1))).await;
+            assert!(answer.expect("an answer").is_success());
+            let now = snapshots().filter(|file| file.extension().is_none_or(|extension| extension != "tmp")).max();
+            if now != newest {
+                newest = now;
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "no snapshot {round}: {}", exchange.stderr());
+        }
+    }
+    drop(held);
+}
+
+#[test]
+fn with_too_few_files_for_the_node_alone_it_says_so_and_does_not_start() {
+    let refused = Exchange::with_few_files(256, &bootstrap(1, "0", "0"), "").err().expect("too few");
+    assert!(refused.contains("too few files: this process may have 256 files open"), "{refused}");
+}
+
 /// The status of an answer on a connection that stays open.
 async fn status_of(socket: &mut TcpStream, request: &str) -> u16 {
     socket.write_all(request.as_bytes()).await.expect("the server listens");

@@ -35,7 +35,7 @@ pub const PATH: &str = "/admin/v1";
 /// The path that tells how everything stands.
 pub const OVERVIEW_PATH: &str = "/admin/v1/overview";
 /// Connections at once.
-const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 64;
 /// Seconds in which a request's head, and then its body, must have come.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request.

@@ -16,7 +16,7 @@ use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, VOTE_KEY, VoteBytes};
 use crate::log_chain::{Point, entry_place, log_start};
 use crate::opening::{open_alone, upgrade};
 use crate::record::Vote;
-use crate::{database_manifest, write_ahead_log};
+use crate::{database_manifest, open_files, write_ahead_log};
 
 /// For how long a directory that a node changes under our eyes is opened again, and how soon.
 const ATTEMPTS_MAX: Duration = Duration::from_secs(30);
@@ -260,6 +260,7 @@ fn open_with_copy(data: &Path, scratch: &Path) -> Result<DB, RecoveryError> {
     options.set_track_and_verify_wals_in_manifest(false);
     options.set_wal_dir(scratch);
     // All files are held open, so that those the owner removes stay readable.
+    open_files::raise();
     options.set_max_open_files(-1);
     DB::open_cf_descriptors_as_secondary(&options, path, scratch.to_owned(), families())
         .map_err(|error| opening(data, error))
