@@ -276,6 +276,8 @@ async fn slow_heads_and_bodies_end_and_others_are_served_meanwhile() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_sockets_cost_little_and_a_message_still_finds_them() {
     let count = number_from("RIALTO_IDLE_SOCKETS").unwrap_or(1_500) as usize;
+    // The other ends of them are here.
+    journal::open_files::raise();
     let settings = "raw_requests_per_5_minutes = 0\nconnections_per_5_minutes = 0\n";
     let exchange = Exchange::with_settings(&bootstrap(2, "0", "0"), settings, &[]);
     let server = server_address(&exchange);
