@@ -285,18 +285,23 @@ impl Views {
 
     /// This happened next. `changes` is added to.
     pub fn apply(&self, applied: &Applied, changes: &mut Changes) {
-        let first_trade = changes.trades.len();
         let mut catalog = None;
         for index in 0..applied.len() {
-            let events = applied.events_of(index);
+            let (events, sequence) = (applied.events_of(index), applied.sequence(index));
             self.apply_to_catalog(events, &mut catalog);
-            self.state.write().apply(events, applied.time, applied.sequence(index), changes);
+            let first_trade = changes.trades.len();
+            let mut state = self.state.write();
+            state.apply(events, applied.time, sequence, changes);
+            for run in changes.trades[first_trade..].chunk_by(|a, b| a.trade.symbol == b.trade.symbol) {
+                self.klines.add_trades(run[0].trade.symbol, run);
+            }
+            // Who sees what the command did, and then asks history, waits until that has it too.
+            if catalog.is_none() {
+                self.advance(sequence, applied.time);
+            }
         }
         if let Some(catalog) = catalog {
             self.catalog.store(Arc::new(catalog));
-        }
-        for run in changes.trades[first_trade..].chunk_by(|a, b| a.trade.symbol == b.trade.symbol) {
-            self.klines.add_trades(run[0].trade.symbol, run);
         }
         self.advance(applied.last_sequence(), applied.time);
     }
@@ -622,8 +627,10 @@ mod tests {
                 let earlier = balances();
                 assert_eq!(earlier.0 + earlier.1, COMMANDS, "a part of a command");
                 let book = views.depth(symbol, 1).last_update_id;
+                let sequence = views.sequence().0;
                 let later = balances();
                 assert!(earlier.0 <= book && book <= later.0, "{book} of the book between {earlier:?} and {later:?}");
+                assert!(book <= sequence && sequence <= later.0, "{book} of the book at {sequence}, then {later:?}");
             }
         });
         assert_eq!(balances(), (COMMANDS, 0));
