@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where a process may have so many, a node holds all tables of its database open, and each of them only once.
+/// Where a process may have so many, a node holds all tables of its database open.
 const PLENTY: u64 = 16 << 10;
 /// What these are counted as then: 64 GiB of tables.
 const TABLES: u64 = 1_024;
