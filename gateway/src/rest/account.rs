@@ -31,7 +31,7 @@ pub fn account(app: &Arc<App>, mut call: Call) -> Handling {
         call.params.finish()?;
         let views = &app.outlets.views;
         let catalog = views.symbols();
-        let held = views.balances(uid);
+        let (held, updated_at) = views.balances_and_time(uid);
         let balance = |(asset, info): (u32, &crate::views::AssetInfo)| {
             let of_asset = held.iter().find(|(held, _, _)| *held == AssetId(asset));
             let (free, locked) = of_asset.map_or_else(Default::default, |(_, free, locked)| (*free, *locked));
@@ -62,7 +62,7 @@ pub fn account(app: &Arc<App>, mut call: Call) -> Handling {
             "brokered": false,
             "requireSelfTradePrevention": settings.require_self_trade_prevention,
             "preventSor": true,
-            "updateTime": call.unit.of(views.account_update_time(uid)),
+            "updateTime": call.unit.of(updated_at),
             "accountType": "SPOT",
             "balances": balances,
             "permissions": ["SPOT"],

@@ -465,20 +465,19 @@ impl Views {
 
     /// What a user has, by asset: free and locked.
     pub fn balances(&self, uid: Uid) -> Vec<(AssetId, Amount, Amount)> {
-        let held = |account: &Account| {
-            account.balances.iter().map(|(&asset, &(free, locked))| (asset, free, locked)).collect()
-        };
-        self.account(uid, held).unwrap_or_default()
+        self.balances_and_time(uid).0
+    }
+
+    /// The same, and when that last changed; the start of the exchange's time for an account that never had any.
+    pub fn balances_and_time(&self, uid: Uid) -> (Vec<(AssetId, Amount, Amount)>, Time) {
+        let held = |(&asset, &(free, locked)): (&AssetId, &(Amount, Amount))| (asset, free, locked);
+        let both = |account: &Account| (account.balances.iter().map(held).collect(), account.updated_at);
+        self.account(uid, both).unwrap_or_default()
     }
 
     /// Whether there is such an account.
     pub fn account_exists(&self, uid: Uid) -> bool {
         uid != FEE_ACCOUNT && self.account(uid, |_| ()).is_some()
-    }
-
-    /// When an account's balances last changed; the start of the exchange's time for an account that never had any.
-    pub fn account_update_time(&self, uid: Uid) -> Time {
-        self.account(uid, |account| account.updated_at).unwrap_or(Time(0))
     }
 
     /// Whether, of every asset, all accounts together have deposits less withdrawals. For metrics: the engine asserts it.
@@ -616,9 +615,9 @@ mod tests {
             let applied = Applied { first_sequence: Sequence(number), time: Time(number), events, ends };
             views.apply(&applied, &mut Changes::default());
         };
-        let balances = || match views.balances(uid)[..] {
-            [(_, to, _), (_, from, _)] => (to.0 as u64, from.0 as u64),
-            ref other => panic!("{other:?}"),
+        let balances = || match views.balances_and_time(uid) {
+            (held, time) if held.len() == 2 && Amount(time.0.into()) == held[0].1 => (time.0, held[1].1.0 as u64),
+            other => panic!("a part of a command: {other:?}"),
         };
         told(0);
         std::thread::scope(|scope| {
