@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gateway::client::{Credentials, WsApi, request, signed_request};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::exchange::{Exchange, bootstrap, credentials, number_from};
 use tests::server::{ask, connect, key_header, sign};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +129,18 @@ async fn run_for(exchange: &Exchange, seconds: u64, flooders: usize) -> Run {
     Run { honest, passed, offered, took: started.elapsed() }
 }
 
+/// A bid that meets nothing and is gone at once.
+fn bid() -> [(&'static str, Value); 6] {
+    [
+        ("symbol", json!("BTCUSD")),
+        ("side", json!("BUY")),
+        ("type", json!("LIMIT")),
+        ("timeInForce", json!("IOC")),
+        ("quantity", json!("0.001")),
+        ("price", json!("10")),
+    ]
+}
+
 /// An honest user below the limit of its address: ten orders a second.
 async fn trade_slowly(exchange: &Exchange, who: &Credentials, stop: &AtomicBool, prefix: &str) -> Vec<u64> {
     let mut socket = WsApi::connect(exchange.address()).await.expect("an honest user is let in");
@@ -139,15 +151,7 @@ async fn trade_slowly(exchange: &Exchange, who: &Credentials, stop: &AtomicBool,
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let order = [
-            ("symbol", json!("BTCUSD")),
-            ("side", json!("BUY")),
-            ("type", json!("LIMIT")),
-            ("timeInForce", json!("IOC")),
-            ("quantity", json!("0.001")),
-            ("price", json!("10")),
-            ("newClientOrderId", json!(format!("{prefix}-{id}"))),
-        ];
+        let order = [&bid()[..], &[("newClientOrderId", json!(format!("{prefix}-{id}")))]].concat();
         let started = Instant::now();
         let answer = socket.call(id, signed_request(id, "order.place", &order, who)).await.expect("an answer");
         times.push(started.elapsed().as_micros() as u64);
@@ -183,15 +187,7 @@ async fn clients_that_take_every_connection_leave_the_node_the_files_it_writes_t
     for round in 0..3 {
         let started = Instant::now();
         for id in 0.. {
-            let order = [
-                ("symbol", json!("BTCUSD")),
-                ("side", json!("BUY")),
-                ("type", json!("LIMIT")),
-                ("timeInForce", json!("IOC")),
-                ("quantity", json!("0.001")),
-                ("price", json!("10")),
-            ];
-            let answer = trader.call(id, signed_request(id, "order.place", &order, &credentials(1))).await;
+            let answer = trader.call(id, signed_request(id, "order.place", &bid(), &credentials(1))).await;
             assert!(answer.expect("an answer").is_success());
             let now = snapshots().filter(|file| file.extension().is_none_or(|extension| extension != "tmp")).max();
             if now != newest {
