@@ -475,7 +475,7 @@ impl Default for LimitsConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketsConfig {
-    /// Connections that are open at once; more wait to be accepted.
+    /// Connections that are open at once; newcomers are refused. Fewer where the process may not have so many files open.
     pub connections_max: usize,
     /// Proxies, and networks of them, whose word on the client's address is taken: the last address in `X-Forwarded-For`
     /// that is none of them.
