@@ -155,9 +155,12 @@ impl ClientOrderId {
         {
             return None;
         }
-        let digit = |at: usize| bytes.get(at).map_or(0, |&byte| u64::from(DIGITS[usize::from(byte)]));
-        let word = |from: usize, digits: usize| (from..from + digits).rev().fold(0, |word, at| word * BASE + digit(at));
-        let last = digit(Self::MAX_LENGTH - 1);
+        let digit = |byte: u8| u64::from(DIGITS[usize::from(byte)]);
+        let word = |from: usize, digits: usize| {
+            let part = &bytes[from.min(bytes.len())..(from + digits).min(bytes.len())];
+            part.iter().rev().fold(0, |word, &byte| word * BASE + digit(byte))
+        };
+        let last = bytes.get(Self::MAX_LENGTH - 1).map_or(0, |&byte| digit(byte));
         let tops = [last % TOP_BASE, last / TOP_BASE % TOP_BASE, last / TOP_BASE / TOP_BASE];
         let mut packed = [0; 7];
         for (index, top) in tops.into_iter().enumerate() {

@@ -147,6 +147,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
+    journal::memory::keep_freed();
     match parse().command {
         Command::Serve(arguments) => match arguments.settings() {
             Ok((config, _)) => with_runtime(&config.log.clone(), async {

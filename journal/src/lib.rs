@@ -12,6 +12,7 @@ pub mod histogram;
 pub mod timings;
 mod format;
 pub mod open_files;
+pub mod memory;
 mod database;
 mod opening;
 mod record_file;

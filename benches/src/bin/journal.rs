@@ -63,6 +63,7 @@ enum Case {
 
 #[tokio::main]
 async fn main() {
+    journal::memory::keep_freed();
     let arguments = Arguments::parse();
     match &arguments.case {
         None => measure_all(&arguments).await,
