@@ -1,6 +1,7 @@
 //! The open orders of one symbol, as the events tell of them: an event says only what changed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use engine::event::{Event, ExpiryReason, Fill};
@@ -9,6 +10,7 @@ use engine::order::OrderStatus;
 use engine::units::PreventedMatchId;
 use engine::{Order, OrderId, Price, Quantity, SymbolId, Time};
 use serde::{Deserialize, Serialize};
+use slab::Slab;
 
 /// An order and what its life left beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +99,10 @@ impl Hasher for NumberHasher {
 /// The open orders of one symbol.
 #[derive(Debug, Default)]
 pub struct OpenOrders {
-    orders: HashMap<OrderId, KnownOrder, BuildHasherDefault<NumberHasher>>,
+    /// Apart from where they are found: an order is hundreds of bytes, of which a hash table leaves up to half unused and moves
+    /// all when it grows. The place that became free last is taken first, so it is still near.
+    orders: Slab<KnownOrder>,
+    places: HashMap<OrderId, u32, BuildHasherDefault<NumberHasher>>,
     /// Those with a trailing delta that do not track the price yet.
     untracked: Vec<OrderId>,
 }
@@ -112,12 +117,12 @@ impl OpenOrders {
 
     /// An order that is open.
     pub fn get(&self, order_id: OrderId) -> Option<&KnownOrder> {
-        self.orders.get(&order_id)
+        self.places.get(&order_id).map(|&place| &self.orders[place as usize])
     }
 
     /// What the state at a start does not say of an open order.
     pub fn recall(&mut self, filed: &KnownOrder) {
-        if let Some(known) = self.orders.get_mut(&filed.order.order_id) {
+        if let Some(known) = self.get_mut(filed.order.order_id) {
             known.prevented_match = filed.prevented_match;
         }
     }
@@ -134,7 +139,7 @@ impl OpenOrders {
 
     /// All, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &KnownOrder> {
-        self.orders.values()
+        self.orders.iter().map(|(_, known)| known)
     }
 
     /// Follows an event of this symbol. `changed` is told the orders that it changed, as they are now: of a match the taker's
@@ -186,7 +191,21 @@ impl OpenOrders {
         if trails && order.status == OrderStatus::New && order.working_at().is_none() {
             self.untracked.push(order.order_id);
         }
-        self.orders.insert(order.order_id, known);
+        match self.places.entry(order.order_id) {
+            Entry::Occupied(place) => self.orders[*place.get() as usize] = known,
+            Entry::Vacant(vacant) => {
+                let place = u32::try_from(self.orders.insert(known)).expect("fewer than 2^32 orders are open");
+                vacant.insert(place);
+            }
+        }
+    }
+
+    fn get_mut(&mut self, order_id: OrderId) -> Option<&mut KnownOrder> {
+        self.places.get(&order_id).map(|&place| &mut self.orders[place as usize])
+    }
+
+    fn remove(&mut self, order_id: OrderId) -> Option<KnownOrder> {
+        self.places.remove(&order_id).map(|place| self.orders.remove(place as usize))
     }
 
     fn change(
@@ -195,16 +214,16 @@ impl OpenOrders {
         mut changed: impl FnMut(&KnownOrder),
         change: impl FnOnce(&mut KnownOrder),
     ) {
-        let known = self.orders.get_mut(&order_id).expect("an order that changes is open");
+        let known = self.get_mut(order_id).expect("an order that changes is open");
         change(known);
         changed(known);
         if !known.order.status.is_open() {
-            self.orders.remove(&order_id);
+            self.remove(order_id);
         }
     }
 
     fn close(&mut self, order: &Order, expiry: Option<ExpiryReason>) -> KnownOrder {
-        let before = self.orders.remove(&order.order_id);
+        let before = self.remove(order.order_id);
         let prevented_match = before.and_then(|known| known.prevented_match);
         KnownOrder { order: order.clone(), prevented_match, expiry }
     }
@@ -215,9 +234,10 @@ impl OpenOrders {
         if self.untracked.is_empty() {
             return;
         }
-        let orders = &mut self.orders;
+        let (orders, places) = (&mut self.orders, &self.places);
         self.untracked.retain(|order_id| {
-            let Some(known) = orders.get_mut(order_id) else { return false };
+            let Some(&place) = places.get(order_id) else { return false };
+            let known = &mut orders[place as usize];
             let rising = rises(known.order.order_type, known.order.side);
             let terms = known.order.special_mut();
             let starts = terms.stop_price.is_none_or(|stop| if rising { price >= stop } else { price <= stop });
