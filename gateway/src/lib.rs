@@ -12,6 +12,7 @@ pub mod app;
 pub mod place;
 pub mod serve;
 pub mod bootstrap;
+pub mod request_line;
 pub mod server;
 pub mod tls;
 pub mod edge;

@@ -37,6 +37,7 @@ use crate::description;
 use crate::edge::{self, Outcome};
 use crate::login::{self, Asked};
 use crate::params::Params;
+use crate::request_line::RequestLines;
 use crate::rest::error::ApiError;
 use crate::rest::{Reply, Route};
 use crate::stages::Arrival;
@@ -225,8 +226,9 @@ impl Connection {
             request.extensions_mut().insert(of_connection.clone());
             edge::serve(of_app.clone(), router.clone(), peer, request.map(Body::new))
         });
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
+        let connection = builder
+            .serve_connection(TokioIo::new(RequestLines::new(stream)), TowerToHyperService::new(service))
+            .with_upgrades();
         let mut connection = pin!(connection);
         // Who connects and asks nothing holds a place that others need.
         let mut too_late = pin!(tokio::time::sleep(first_head));

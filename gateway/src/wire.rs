@@ -6,10 +6,11 @@ use engine::commission::{CommissionRates, FeeRate};
 use engine::event::{ExpiryReason, OrderList, OrderListStatus, Trade};
 use engine::order::{ClientOrderId, Order, OrderStatus, OrderType, PegPrice, SelfTradePrevention, Side, TimeInForce};
 use engine::symbol::{Symbol, SymbolStatus};
-use engine::{Amount, OrderId, Price, Quantity, Rejection, SymbolId, Time};
+use engine::{Amount, OrderId, Price, Quantity, Rejection, Sequence, SymbolId, Time};
 use journal::{KnownOrder, list_number};
 use serde::Serialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::decimals::{Decimals, push_amount};
 use crate::views::Catalog;
@@ -113,6 +114,19 @@ pub fn list_status_words(status: OrderListStatus) -> (&'static str, &'static str
         OrderListStatus::Updated => ("UPDATED", "EXECUTING"),
         OrderListStatus::AllDone => ("ALL_DONE", "ALL_DONE"),
     }
+}
+
+/// The name of a cancel. What canceled without one, such as all orders at once, has the order's own in the log; then one is made of
+/// the command's sequence, the same for all it canceled and wherever it is told of (rest-api.md, "Cancel All Open Orders").
+pub fn cancel_name(order: &Order, cancel: ClientOrderId, sequence: Sequence) -> ClientOrderId {
+    const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    const LENGTH: usize = 22;
+    if cancel != order.client_order_id {
+        return cancel;
+    }
+    let mixed = Sha256::digest(sequence.0.to_be_bytes());
+    let name: String = mixed.iter().take(LENGTH).map(|byte| char::from(LETTERS[usize::from(*byte) % 62])).collect();
+    ClientOrderId::new(&name).unwrap_or(cancel)
 }
 
 /// The public number of the list that an order belongs to.
@@ -373,7 +387,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// The answer to a cancel of `order` under the name `cancel_id`.
+    /// The answer to a cancel of `order` under the name `cancel_id`, see [`cancel_name`].
     pub fn canceled(&self, order: &Order, cancel_id: ClientOrderId) -> CanceledShape<'a> {
         CanceledShape {
             symbol: &self.symbol.config.name,

@@ -362,6 +362,74 @@ async fn an_answer_says_as_much_as_was_asked() {
 }
 
 #[tokio::test]
+async fn a_test_order_is_refused_by_the_filters_that_would_refuse_the_order() {
+    let range = "min_notional = \"5\"\naverage_price_minutes = 5\n\
+                 percent_price_by_side = { bid_up = \"5\", bid_down = \"0.2\", ask_up = \"5\", ask_down = \"0.2\" }";
+    let server = Server::with(&MARKET.replace("min_notional = \"5\"", range), |_| {}).await;
+    let (a, b) = (account_a(), account_b());
+    let orders = [
+        limit("BUY", "0.01", "9000"),
+        limit("SELL", "0.01", "250001"),
+        "symbol=BTCUSDT&side=BUY&type=MARKET&quantity=0.00001".to_owned(),
+        "symbol=BTCUSDT&side=BUY&type=MARKET&quantity=0.001".to_owned(),
+        limit("SELL", "0.01", "49000"),
+    ];
+    let test = async |order: &str| server.signed(&a, "POST", "/api/v3/order/test", order).await;
+    assert_eq!(test(&orders[0]).await.good(), json!({}), "nobody knows what it is worth");
+    server.order(&b, &limit("SELL", "0.01", "50000")).await.good();
+    server.order(&a, &limit("BUY", "0.01", "50000")).await.good();
+    server.order(&b, &limit("SELL", "1", "50000")).await.good();
+    for order in &orders {
+        let (tested, placed) = (test(order).await, server.order(&a, order).await);
+        assert_eq!((tested.status, tested.status == 400), (placed.status, placed.status == 400), "{order}");
+        assert!(tested.status == 200 || tested.body == placed.body, "{order}: {} {}", tested.body, placed.body);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_day_to_the_millisecond_may_be_asked_for_at_once() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    let (start, end) = (now_ms() - 86_400_000, now_ms());
+    let ask = async |path: &str, start: u64, end: u64| {
+        server.signed(&a, "GET", path, &format!("symbol=BTCUSDT&startTime={start}&endTime={end}")).await
+    };
+    for path in ["/api/v3/myTrades", "/api/v3/allOrders"] {
+        ask(path, end - 86_400_000, end).await.good();
+        ask(path, start * 1_000, start * 1_000 + 86_400_000_000).await.good();
+        ask(path, end - 86_400_001, end).await.refused(400, -1127, "More than 24 hours");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_canceled_at_once_has_one_made_up_name_for_its_cancel() {
+    let server = Server::start(|_| {}).await;
+    let a = account_a();
+    for name in ["first", "second"] {
+        server.order(&a, &format!("{}&newClientOrderId={name}", limit("BUY", "0.5", "50000"))).await.good();
+    }
+    let all = server.signed(&a, "DELETE", "/api/v3/openOrders", "symbol=BTCUSDT").await.good();
+    assert_eq!([&all[0]["origClientOrderId"], &all[1]["origClientOrderId"]], ["first", "second"]);
+    assert_eq!(all[0]["clientOrderId"], all[1]["clientOrderId"]);
+    assert_eq!(all[0]["clientOrderId"].as_str().unwrap().len(), 22, "{all}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn symbols_may_be_asked_for_with_quotes_as_they_are() {
+    let server = Server::start(|_| {}).await;
+    let info = server.get("/api/v3/exchangeInfo?symbols=[\"BTCUSDT\"]").await.good();
+    assert_eq!(info["symbols"][0]["symbol"], "BTCUSDT");
+    // Where nothing limits an order the number is one that fits into 64 bits with eight decimals.
+    let filters = info["symbols"][0]["filters"].as_array().unwrap();
+    let notional = filters.iter().find(|filter| filter["filterType"] == "NOTIONAL").unwrap();
+    assert_eq!(notional["maxNotional"], "90000000000.00000000");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_cannot_trade_at_once_expires_or_not_as_asked() {
     let server = Server::start(|_| {}).await;
     let (a, b) = (account_a(), account_b());
@@ -781,6 +849,7 @@ async fn an_amend_is_told_and_remembered() {
     assert_eq!(amended["amendedOrder"]["origClientOrderId"], "first");
     assert_eq!((&amended["amendedOrder"]["qty"], amended.get("listStatus")), (&json!("0.40000000"), None));
     amend("newQty=0.4").await.refused(400, -2038, "The requested action would change no state; rejecting.");
+    amend("newQty=0.5").await.refused(400, -2038, "Order amend (quantity increase) is not supported.");
     amend("newQty=0.3&newClientOrderId=second").await.good();
     let ask =
         async |more: &str| server.signed(&a, "GET", "/api/v3/order/amendments", &format!("symbol=BTCUSDT{more}")).await;

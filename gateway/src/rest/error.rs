@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use engine::{Rejection, Sequence, Time};
+use engine::{Order, Quantity, Rejection, Sequence, Time};
 
 use crate::stages::Journey;
 
@@ -546,9 +546,15 @@ impl ApiError {
         }
     }
 
-    /// An amend that the engine refused.
-    pub fn amend_rejected(rejection: Rejection) -> ApiError {
+    /// An amend that the engine refused, of that order to that quantity where they are still known.
+    pub fn amend_rejected(rejection: Rejection, asked: Option<(&Order, Quantity)>) -> ApiError {
         match rejection {
+            Rejection::AmendQuantity if asked.is_some_and(|(order, quantity)| quantity > order.quantity) => {
+                fixed(400, -2038, "Order amend (quantity increase) is not supported.")
+            }
+            Rejection::NoChange if asked.is_some_and(|(order, _)| order.quantity.is_zero()) => {
+                fixed(400, -2038, "Order amend (pending OPO order) is not supported.")
+            }
             Rejection::ClientOrderIdMismatch => ApiError::client_order_id_mismatch(),
             Rejection::UnknownOrder => fixed(400, -2038, "Unknown order sent."),
             Rejection::MarketClosed => fixed(400, -2038, "Market is closed."),

@@ -16,19 +16,20 @@ pub fn of_symbol(numbers: &Numbers<'_>) -> Vec<Value> {
     let config = &numbers.symbol.config;
     let price = |amount: Amount| amount_text(amount, numbers.quote_scale());
     let quantity = |amount: Amount| amount_text(amount, numbers.base_scale());
-    // Zero is no limit inside; outside a limit of zero would allow nothing, so the largest number that can be asked stands.
-    let ceiling = |amount: Amount, one: Amount| if amount.is_zero() { largest(one) } else { amount };
+    // Zero is no limit inside; outside a limit of zero would allow nothing, so one stands that no order reaches.
+    let ceiling = |amount: Amount, one: Amount, scale: u8| if amount.is_zero() { largest(one, scale) } else { amount };
+    let (price_scale, quantity_scale) = (numbers.quote_scale(), numbers.base_scale());
     let mut filters = vec![
         json!({
             "filterType": "PRICE_FILTER",
             "minPrice": price(config.min_price.max(config.tick_size)),
-            "maxPrice": price(ceiling(config.max_price, config.tick_size)),
+            "maxPrice": price(ceiling(config.max_price, config.tick_size, price_scale)),
             "tickSize": price(config.tick_size),
         }),
         json!({
             "filterType": "LOT_SIZE",
             "minQty": quantity(config.min_quantity.max(config.step_size)),
-            "maxQty": quantity(ceiling(config.max_quantity, config.step_size)),
+            "maxQty": quantity(ceiling(config.max_quantity, config.step_size, quantity_scale)),
             "stepSize": quantity(config.step_size),
         }),
     ];
@@ -36,7 +37,7 @@ pub fn of_symbol(numbers: &Numbers<'_>) -> Vec<Value> {
     filters.push(json!({
         "filterType": "MARKET_LOT_SIZE",
         "minQty": quantity(config.market_min_quantity),
-        "maxQty": quantity(ceiling(config.market_max_quantity, config.step_size)),
+        "maxQty": quantity(ceiling(config.market_max_quantity, config.step_size, quantity_scale)),
         "stepSize": quantity(Amount::ZERO),
     }));
     filters.extend(config.trailing_delta.map(|filter| {
@@ -53,7 +54,7 @@ pub fn of_symbol(numbers: &Numbers<'_>) -> Vec<Value> {
         "filterType": "NOTIONAL",
         "minNotional": price(config.min_notional),
         "applyMinToMarket": config.apply_min_to_market,
-        "maxNotional": price(ceiling(config.max_notional, config.tick_size)),
+        "maxNotional": price(ceiling(config.max_notional, config.tick_size, price_scale)),
         "applyMaxToMarket": config.apply_max_to_market,
         "avgPriceMins": config.average_price_minutes,
     }));
@@ -120,7 +121,9 @@ fn percent_price(config: &SymbolConfig, range: &PriceRange) -> Value {
     })
 }
 
-/// The most of something that comes in steps of `one`: as many as an order can count, up to nine billion times a billion.
-fn largest(one: Amount) -> Amount {
-    Amount(one.0.saturating_mul(9_000_000_000_000_000))
+/// The most of something that comes in steps of `one`: as many as an order can count, and no more than ninety billion whole, for
+/// clients count in 64 bits with eight decimals.
+fn largest(one: Amount, scale: u8) -> Amount {
+    let countable = one.0.saturating_mul(9_000_000_000_000_000);
+    Amount(countable.min(10u128.saturating_pow(scale.into()).saturating_mul(90_000_000_000)))
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use engine::command::{OrderCountLimit, Placing};
+use engine::command::{OrderCountLimit, OrderReference, Placing};
 use engine::event::{Event, OrderList, OrderListStatus, Trade};
 use engine::once::{Named, key};
 use engine::order::{ClientOrderId, Order};
 use engine::units::OrderListId;
-use engine::{Command, OrderId, Rejection, SymbolId, Time, Uid};
+use engine::{Command, OrderId, Rejection, Sequence, SymbolId, Time, Uid};
 use journal::{Answer, KnownOrder};
 
 use super::error::ApiError;
@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::lanes::Pending;
 use crate::stages::{Arrival, Journey};
 use crate::views::Catalog;
-use crate::wire::{CanceledShape, ListShape, Numbers, ResponseType, numbers_of};
+use crate::wire::{CanceledShape, ListShape, Numbers, ResponseType, cancel_name, numbers_of};
 use crate::ws::hub::TimeUnit;
 
 /// A command on its way, and what its answer is written with.
@@ -49,6 +49,8 @@ pub struct Telling<'a> {
     pub now: Time,
     app: &'a App,
     uid: Uid,
+    /// Of the command.
+    sequence: Sequence,
 }
 
 /// Puts a command about a symbol into its lane.
@@ -111,7 +113,8 @@ pub fn answer_with(
                     first_result(&app, &catalog.symbols[symbol.0 as usize], asked.placing, asked.given, first).await?;
             }
         }
-        let telling = Telling { numbers: numbers_of(&catalog, symbol, unit), now, app: &app, uid };
+        let (numbers, sequence) = (numbers_of(&catalog, symbol, unit), answer.sequence());
+        let telling = Telling { numbers, now, app: &app, uid, sequence };
         let json = match body(&answer, &telling) {
             Ok(json) => json,
             Err(error) => return Err(ApiError { sequence: Some(answer.sequence()), answers, journey, ..error }),
@@ -145,6 +148,17 @@ fn places(answer: &Answer) -> bool {
 }
 
 impl Telling<'_> {
+    /// The caller's order in this symbol, if it is still open.
+    pub fn open_order(&self, reference: &OrderReference) -> Option<Order> {
+        let (views, symbol) = (&self.app.outlets.views, self.numbers.symbol.id);
+        let is_named = |order: &Order| Some(order.client_order_id) == reference.client_order_id;
+        let known = match reference.order_id {
+            Some(order_id) => views.open_order(symbol, order_id).filter(|known| known.order.uid == self.uid),
+            None => views.open_orders(self.uid, Some(symbol)).into_iter().find(|known| is_named(&known.order)),
+        };
+        known.map(|known| known.order)
+    }
+
     /// Why `orders` new orders were refused.
     pub fn order_refused(&self, orders: u32, rejection: Rejection) -> ApiError {
         if rejection != Rejection::TooManyOrders {
@@ -238,7 +252,8 @@ pub fn canceled(events: &[Event], telling: &Telling<'_>) -> Vec<String> {
     for event in events {
         match event {
             Event::OrderCanceled { order, cancel_client_order_id } => {
-                let shape = numbers.canceled(order, *cancel_client_order_id);
+                let name = cancel_name(order, *cancel_client_order_id, telling.sequence);
+                let shape = numbers.canceled(order, name);
                 match order.order_list_id() {
                     Some(list) => of_lists.entry(list).or_default().push(shape),
                     None => bodies.push(to_json(&shape)),

@@ -7,7 +7,7 @@ use engine::event::{Event, OrderList};
 use engine::once::{Named, key};
 use engine::symbol::Symbol;
 use engine::units::Notional;
-use engine::{Order, OrderId, Rejection, Time};
+use engine::{Order, OrderId, Price, Rejection, Time};
 use journal::{Amendment, Answer, KnownOrder, Page, execution_id};
 use serde::Serialize;
 use serde_json::json;
@@ -83,13 +83,19 @@ pub fn test_order(app: &Arc<App>, mut call: Call) -> Handling {
         let (place, _) = parse_order(&mut call, &catalog)?;
         let symbol = &catalog.symbols[place.symbol.0 as usize];
         let settings = views.settings(uid);
-        check_order(symbol, &place, settings.require_self_trade_prevention).map_err(ApiError::order_rejected)?;
+        let worth = || views.worth(symbol, call.now);
+        check_order(symbol, &place, settings.require_self_trade_prevention, worth).map_err(ApiError::order_rejected)?;
         Ok(Reply::of(&if rates { super::account::commission_of_order(&catalog, symbol, &settings) } else { json!({}) }))
     })())
 }
 
-/// The filters that need neither book nor balance.
-fn check_order(symbol: &Symbol, place: &PlaceOrder, require_prevention: bool) -> Result<(), Rejection> {
+/// The filters that need neither book nor balance, where the symbol is `worth` that much.
+fn check_order(
+    symbol: &Symbol,
+    place: &PlaceOrder,
+    require_prevention: bool,
+    worth: impl FnOnce() -> Option<Price>,
+) -> Result<(), Rejection> {
     symbol.check_self_trade_prevention(place.self_trade_prevention, require_prevention)?;
     let special = place.special.as_deref().copied().unwrap_or_default();
     if let Some(price) = special.stop_price {
@@ -108,12 +114,17 @@ fn check_order(symbol: &Symbol, place: &PlaceOrder, require_prevention: bool) ->
         symbol.check_iceberg(part, quantity)?;
     }
     if place.order_type.is_market() {
-        return symbol.check_market_quantity(amount);
+        symbol.check_market_quantity(amount)?;
+        let stop_price = special.stop_price.and_then(|price| symbol.scale.ticks(price));
+        let Some(price) = stop_price.or_else(worth) else { return Ok(()) };
+        let notional = Notional::of(price, quantity).ok_or(Rejection::Overflow)?;
+        return symbol.check_market_notional(symbol.scale.quote_amount(notional));
     }
     if special.peg.is_some() && place.price.is_zero() {
         return Ok(());
     }
     let price = symbol.check_price(place.price)?;
+    symbol.check_percent_price(place.side, price, worth())?;
     symbol.check_notional(Notional::of(price, quantity).ok_or(Rejection::Overflow)?)
 }
 
@@ -293,6 +304,7 @@ fn raw(json: String) -> Box<serde_json::value::RawValue> {
 
 /// PUT order/amend/keepPriority.
 pub fn amend_order(app: &Arc<App>, mut call: Call) -> Handling {
+    let mut asked = None;
     let sent = (|| {
         let (uid, catalog) = (call.uid()?, app.outlets.views.symbols());
         let params = &mut call.params;
@@ -301,10 +313,11 @@ pub fn amend_order(app: &Arc<App>, mut call: Call) -> Handling {
         let new_quantity = params.required_decimal("newQty", base_scale(symbol, &catalog))?;
         let new_client_order_id = client_order_id(params, "newClientOrderId")?;
         std::mem::take(params).finish()?;
+        asked = Some((order, new_quantity));
         let amend = AmendOrder { uid, symbol: symbol.id, order, new_quantity, new_client_order_id };
         send(app, &call, &catalog, symbol.id, Command::AmendOrder(amend))
     })();
-    answer_with(sent, |answer, telling| match answer.events().first() {
+    answer_with(sent, move |answer, telling| match answer.events().first() {
         Some(Event::OrderAmended { order, previous_client_order_id, .. }) => {
             let list = answer.events().iter().find_map(|event| match event {
                 Event::OrderListChanged(list) => Some(&**list),
@@ -314,7 +327,11 @@ pub fn amend_order(app: &Arc<App>, mut call: Call) -> Handling {
             let amended = telling.numbers.amended(&known, *previous_client_order_id);
             Ok(amend_body(answer, amended, list, &telling.numbers))
         }
-        Some(Event::Rejected(rejection)) => Err(ApiError::amend_rejected(*rejection)),
+        Some(Event::Rejected(rejection)) => {
+            let order = asked.and_then(|(order, _)| telling.open_order(&order));
+            let quantity = asked.and_then(|(_, quantity)| telling.numbers.symbol.scale.lots(quantity));
+            Err(ApiError::amend_rejected(*rejection, order.as_ref().zip(quantity)))
+        }
         _ => Err(ApiError::internal()),
     })
 }
@@ -448,8 +465,9 @@ pub fn all_orders(app: &Arc<App>, mut call: Call) -> Handling {
 /// Which rows are meant: from an id on, or by time. Without either, the newest.
 pub(super) fn parse_page(params: &mut Params, from_id: Option<u64>, span_max: Option<u64>) -> Result<Page, ApiError> {
     let (start, end) = (parse_time(params, "startTime")?, parse_time(params, "endTime")?);
+    // In whole milliseconds, of which the last one is included.
     if let (Some(start), Some(end)) = (start, end)
-        && span_max.is_some_and(|max| end.0.saturating_sub(start.0) > max)
+        && span_max.is_some_and(|max| end.0.saturating_sub(start.0) / 1_000 > max / 1_000)
     {
         return Err(ApiError::interval_too_big());
     }

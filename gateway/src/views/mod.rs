@@ -19,6 +19,7 @@ use engine::account::FEE_ACCOUNT;
 use engine::command::{AccountSettings, ApiKey, ApiKeyKind, OrderCountLimit};
 use engine::event::Trade;
 use engine::order::Side;
+use engine::symbol::Symbol;
 use engine::{Amount, AssetId, Event, OrderId, Price, Quantity, Sequence, Snapshot, SymbolId, Time, TradeId, Uid};
 use journal::{Applied, CandleReader, FiledList, HistoryError, KnownOrder, MarketTrade};
 use parking_lot::RwLock;
@@ -409,15 +410,33 @@ impl Views {
 
     /// The average price of the last minutes.
     pub fn average_price(&self, symbol: SymbolId, now: Time) -> AveragePrice {
-        let start = Time(now.0.saturating_sub(AVERAGE_PRICE_MINUTES * 60_000_000));
+        let price = self.average_over(symbol, AVERAGE_PRICE_MINUTES, now);
+        AveragePrice { price, last_trade_time: self.last_trade(symbol).map_or(Time(0), |trade| trade.time) }
+    }
+
+    /// The average price of so many minutes, the last price where there was no trade in them; zero before the first.
+    fn average_over(&self, symbol: SymbolId, minutes: u64, now: Time) -> Amount {
+        let start = Time(now.0.saturating_sub(minutes.saturating_mul(60_000_000)));
         let window = self.klines.since(symbol, Interval::Second1.open_time(start, Offset::UTC), now);
         let catalog = self.catalog.load();
-        let price = match (window, catalog.symbols.get(symbol.0 as usize)) {
+        match (window, catalog.symbols.get(symbol.0 as usize)) {
             (Some(window), Some(symbol)) if window.sum.trade_count == 0 => symbol.scale.price_amount(window.sum.close),
             (Some(window), Some(_)) => average(window.sum.quote_volume, window.sum.volume, self.base_scale(symbol)),
             _ => Amount::ZERO,
-        };
-        AveragePrice { price, last_trade_time: self.last_trade(symbol).map_or(Time(0), |trade| trade.time) }
+        }
+    }
+
+    /// What the filters measure a price by, as nearly as it is known outside the engine: what an operator or a source said,
+    /// else the average price of the symbol's minutes, else the last price.
+    pub fn worth(&self, symbol: &Symbol, now: Time) -> Option<Price> {
+        self.reference_price(symbol.id).or_else(|| match symbol.config.average_price_minutes {
+            0 => self.last_trade(symbol.id).map(|trade| trade.trade.price),
+            minutes => {
+                let average = self.average_over(symbol.id, minutes.into(), now);
+                let ticks = average.0.checked_div(symbol.config.tick_size.0)?;
+                u64::try_from(ticks).ok().filter(|&ticks| ticks > 0).map(Price)
+            }
+        })
     }
 
     fn base_scale(&self, symbol: SymbolId) -> u8 {

@@ -42,14 +42,16 @@ pub fn parse(name: &str, catalog: &Catalog) -> Option<Topic> {
         "1d" => Some(Window::Day1),
         _ => None,
     };
-    match name {
-        "!miniTicker@arr" => return Some(Topic::AllMiniTickers),
-        "!ticker@arr" => return Some(Topic::AllTickers),
-        "!bookTicker" => return Some(Topic::AllBookTickers),
-        _ => {}
-    }
-    if let Some(rest) = name.strip_prefix("!ticker_") {
-        return rest.strip_suffix("@arr").and_then(window).map(Topic::AllRollingTickers);
+    if let Some(all) = name.strip_prefix('!') {
+        // Clients of old name a pace, `!miniTicker@arr@3000ms`: there is one.
+        let all =
+            all.split_once("@arr@").filter(|(_, pace)| is_pace(pace)).map_or(all, |(kind, _)| &all[..kind.len() + 4]);
+        return match all {
+            "miniTicker@arr" => Some(Topic::AllMiniTickers),
+            "ticker@arr" => Some(Topic::AllTickers),
+            "bookTicker" => Some(Topic::AllBookTickers),
+            _ => all.strip_prefix("ticker_")?.strip_suffix("@arr").and_then(window).map(Topic::AllRollingTickers),
+        };
     }
     let (symbol, kind) = name.split_once('@')?;
     if symbol.chars().any(char::is_uppercase) {
@@ -75,16 +77,23 @@ pub fn parse(name: &str, catalog: &Catalog) -> Option<Topic> {
         "ticker" => Topic::Ticker(id),
         "avgPrice" => Topic::AveragePrice(id),
         "referencePrice" => Topic::ReferencePrice(id),
-        "depth" => Topic::Depth(id, Cadence::Slow),
+        // Connectors name the pace that needs no name.
+        "depth" | "depth@1000ms" => Topic::Depth(id, Cadence::Slow),
         "depth@100ms" => Topic::Depth(id, Cadence::Fast),
-        "depth5" => Topic::PartialDepth(id, 5, Cadence::Slow),
-        "depth10" => Topic::PartialDepth(id, 10, Cadence::Slow),
-        "depth20" => Topic::PartialDepth(id, 20, Cadence::Slow),
+        "depth5" | "depth5@1000ms" => Topic::PartialDepth(id, 5, Cadence::Slow),
+        "depth10" | "depth10@1000ms" => Topic::PartialDepth(id, 10, Cadence::Slow),
+        "depth20" | "depth20@1000ms" => Topic::PartialDepth(id, 20, Cadence::Slow),
         "depth5@100ms" => Topic::PartialDepth(id, 5, Cadence::Fast),
         "depth10@100ms" => Topic::PartialDepth(id, 10, Cadence::Fast),
         "depth20@100ms" => Topic::PartialDepth(id, 20, Cadence::Fast),
         _ => return None,
     })
+}
+
+/// Whether it is milliseconds, as in `1000ms`.
+fn is_pace(text: &str) -> bool {
+    text.strip_suffix("ms")
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// Makes the market streams speak. The feed's thread owns it.
@@ -743,6 +752,13 @@ mod tests {
             Some(Topic::Kline(id, Interval::Day1, Offset::from_minutes(480)))
         );
         assert_eq!(parse("!ticker_4h@arr", &catalog), Some(Topic::AllRollingTickers(Window::Hour4)));
+        assert_eq!(parse("btcusdt@depth@1000ms", &catalog), Some(Topic::Depth(id, Cadence::Slow)));
+        assert_eq!(parse("btcusdt@depth5@1000ms", &catalog), Some(Topic::PartialDepth(id, 5, Cadence::Slow)));
+        assert_eq!(parse("!miniTicker@arr@3000ms", &catalog), Some(Topic::AllMiniTickers));
+        assert_eq!(parse("!ticker_1h@arr@1000ms", &catalog), Some(Topic::AllRollingTickers(Window::Hour1)));
+        for wrong in ["!ticker@arr@ms", "!ticker@arr@", "!bookTicker@arr", "btcusdt@depth@500ms"] {
+            assert_eq!(parse(wrong, &catalog), None, "{wrong}");
+        }
         for wrong in ["BTCUSDT@trade", "ethusdt@trade", "btcusdt@depth7", "btcusdt", "", "@", "btcusdt@kline_7m", "!x"]
         {
             assert_eq!(parse(wrong, &catalog), None, "{wrong}");

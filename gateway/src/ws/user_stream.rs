@@ -23,8 +23,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::decimals::{Decimals, push_amount, push_integer};
 use crate::views::Catalog;
 use crate::wire::{
-    NONE, PEG_OFFSET_TYPE, contingency_word, expiry_reason_word, list_number_of, list_status_words, peg_word,
-    reject_reason_word, self_trade_prevention_word, side_word, status_word, time_in_force_word, type_word,
+    NONE, PEG_OFFSET_TYPE, cancel_name, contingency_word, expiry_reason_word, list_number_of, list_status_words,
+    peg_word, reject_reason_word, self_trade_prevention_word, side_word, status_word, time_in_force_word, type_word,
 };
 use crate::ws::hub::{Hub, TimeUnit, Topic};
 use crate::ws::market_streams::push_escaped;
@@ -113,7 +113,8 @@ fn collect(applied: &Applied, orders: &[KnownOrder], wanted: impl Fn(Uid) -> boo
                     }
                 }
                 Event::OrderCanceled { order, cancel_client_order_id } => {
-                    report(order, Execution::Canceled(*cancel_client_order_id));
+                    let name = cancel_name(order, *cancel_client_order_id, applied.sequence(index));
+                    report(order, Execution::Canceled(name));
                 }
                 Event::OrderExpired { reason: ExpiryReason::SelfTradePrevention, .. } => {}
                 Event::OrderExpired { order, reason } => report(order, Execution::Expired(*reason)),
