@@ -93,6 +93,8 @@ pub fn render(samples: &Samples) -> String {
     page.counter("rialto_rejections_total", "Commands that the engine refused.", feed.rejections);
     page.counter("rialto_feed_busy_nanoseconds_total", "Time spent publishing.", feed.busy_ns);
     page.gauge("rialto_feed_lag_microseconds", "From stamp to publication of the last entry.", feed.lag_us);
+    let ahead = "By how much the log's time is ahead of this machine's clock.";
+    page.gauge("rialto_time_ahead_microseconds", ahead, feed.ahead_us);
 
     let named =
         || samples.symbols.iter().filter_map(|it| Some((&catalog.symbols.get(it.symbol.0 as usize)?.config.name, it)));

@@ -81,6 +81,8 @@ pub struct FeedSamples {
     pub busy_ns: u64,
     /// Microseconds between the time stamped on the last entry and its publication.
     pub lag_us: u64,
+    /// Microseconds by which the log's time is ahead of this machine's clock.
+    pub ahead_us: u64,
 }
 
 /// What is counted of websockets.
@@ -146,6 +148,7 @@ impl Samples {
             rejections: load(&feed.rejections),
             busy_ns: load(&feed.busy_ns),
             lag_us: load(&feed.lag_us),
+            ahead_us: views.time().0.saturating_sub(clock::now().0),
         };
         let is_ready = app.is_ready();
         let node = app.node.read();

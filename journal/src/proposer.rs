@@ -2,7 +2,7 @@
 //! them, and each node's entries go in in the order of their tickets, each once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use engine::{Command, Time};
 use openraft::Raft;
@@ -14,24 +14,62 @@ use crate::record::{Entry, Origin, Proposal, TypeConfig};
 use crate::runtime;
 use crate::state_machine::StateMachine;
 
-/// The clock that must not run backwards.
+/// How far the machine's clock may be behind before that is told, in microseconds.
+const BEHIND_MAX: u64 = 1_000_000;
+/// How often it is, in microseconds of that clock.
+const TELL_EVERY: u64 = 60_000_000;
+
+/// The clock that must not run backwards. Where the log is ahead of the machine's clock, because that was set back or another
+/// leader's was ahead, it goes on at half the pace until the machine's has caught up: deadlines come late, but they come.
 #[derive(Default)]
 pub(crate) struct Clock {
-    last: AtomicU64,
+    readings: parking_lot::Mutex<Readings>,
     /// Another clock than the machine's.
     other: Option<fn() -> Time>,
+}
+
+/// In microseconds.
+#[derive(Default)]
+struct Readings {
+    /// What it said last.
+    last: u64,
+    /// What the machine's clock said then.
+    machine: u64,
+    /// From when on it is told again that that one is behind.
+    tell_from: u64,
 }
 
 impl Clock {
     /// What it says from now on is not before `time`.
     pub(crate) fn reach(&self, time: Time) {
-        self.last.fetch_max(time.0, Ordering::Relaxed);
+        let mut readings = self.readings.lock();
+        readings.last = readings.last.max(time.0);
     }
 
-    /// The time in microseconds, or the last one it said when that is later.
+    /// The time in microseconds, or what half the time since the last one makes of that when it is later.
     pub(crate) fn stamp(&self) -> Time {
-        let clock = self.other.map_or_else(runtime::now, |clock| clock()).0;
-        Time(self.last.fetch_max(clock, Ordering::Relaxed).max(clock))
+        let machine = self.other.map_or_else(runtime::now, |clock| clock()).0;
+        let mut readings = self.readings.lock();
+        // Nothing is known of the time before the first reading, nor of that in which the clock was set back.
+        let since = if readings.machine == 0 { 0 } else { machine.saturating_sub(readings.machine) };
+        readings.last = machine.max(readings.last.saturating_add(since / 2));
+        readings.tell(machine);
+        readings.machine = machine;
+        Time(readings.last)
+    }
+}
+
+impl Readings {
+    fn tell(&mut self, machine: u64) {
+        let behind = self.last - machine;
+        let was_set_back = machine < self.machine;
+        if behind > BEHIND_MAX && (was_set_back || machine >= self.tell_from) {
+            self.tell_from = machine.saturating_add(TELL_EVERY);
+            tracing::error!(
+                "the machine's clock is {:.1?} behind the log's: time goes at half its pace until it has caught up; set the clock",
+                Duration::from_micros(behind)
+            );
+        }
     }
 }
 
@@ -143,15 +181,30 @@ impl Proposer {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
+    thread_local! {
+        /// What the clock of the test's thread says.
+        static MACHINE: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn at(machine: u64, clock: &Clock) -> u64 {
+        MACHINE.set(machine);
+        clock.stamp().0
+    }
+
     #[test]
-    fn time_stands_still_while_the_clock_is_behind_the_log() {
-        let clock = Clock::default();
-        let ahead = Time(u64::MAX / 2);
-        clock.reach(ahead);
-        assert_eq!(clock.stamp(), ahead);
-        assert_eq!(clock.stamp(), ahead);
+    fn time_goes_at_half_its_pace_while_the_clock_is_behind_the_log() {
+        let clock = Clock { other: Some(|| Time(MACHINE.get())), ..Clock::default() };
+        clock.reach(Time(5_000));
+        assert_eq!(at(1_000, &clock), 5_000, "how long ago that was is not known");
+        assert_eq!(at(1_400, &clock), 5_200);
+        assert_eq!(at(400, &clock), 5_200, "it was set back");
+        assert_eq!(at(1_400, &clock), 5_700);
+        assert_eq!(at(10_000, &clock), 10_000, "it has caught up");
+        assert_eq!(at(10_001, &clock), 10_001);
     }
 
     #[test]
