@@ -782,10 +782,8 @@ fn a_damaged_backup_is_named_and_leaves_no_directory_behind() {
     fine(&["backup", "--to", backup.to_str().expect("text")], &data);
     let from = ["restore", "--from", backup.to_str().expect("text")];
     let mut files: Vec<PathBuf> = vec![backup.join("manifest")];
-    for folder in ["segments", "snapshots"] {
-        files.extend(fs::read_dir(backup.join(folder)).expect("a folder").flatten().map(|file| file.path()));
-    }
-    assert_eq!(files.len(), 3);
+    files.extend(fs::read_dir(backup.join("segments")).expect("a folder").flatten().map(|file| file.path()));
+    assert_eq!(files.len(), 2);
     for file in files {
         let whole = fs::read(&file).expect("a file");
         for place in [0, whole.len() / 3, whole.len() / 2, whole.len() - 1] {
@@ -802,6 +800,25 @@ fn a_damaged_backup_is_named_and_leaves_no_directory_behind() {
     }
     fine(&from, &target);
     assert_eq!(run(&from, &target).0, REFUSED, "it is there already");
+}
+
+#[test]
+fn a_damaged_or_missing_snapshot_of_a_backup_is_passed_over_where_the_entries_hold_it_all() {
+    let (folder, data) = copy();
+    let backup = folder.path().join("backup");
+    fine(&["snapshot"], &data);
+    fine(&["backup", "--to", backup.to_str().expect("text")], &data);
+    let from = ["restore", "--from", backup.to_str().expect("text")];
+    let file = fs::read_dir(backup.join("snapshots")).expect("a folder").flatten().next().expect("a snapshot").path();
+    flip(&file, fs::metadata(&file).expect("a file").len() / 2, 0x10);
+    for name in ["damaged", "missing"] {
+        let target = folder.path().join(name);
+        let restored = asked(&from, &target);
+        assert_eq!((&restored["snapshots"], text(&restored["state_hash"])), (&json!(0), state_hash(&data)));
+        assert!(text(&restored["passed_over"][0]).contains(file.to_str().expect("text")), "{restored}");
+        assert_eq!(asked(&["verify"], &target)["whole"], true);
+        let _ = fs::remove_file(&file);
+    }
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn print_restored(report: &RestoreReport, began: Instant, is_json: bool) -> Outc
             "first_entry": report.entries.0,
             "end_entry": report.entries.1,
             "snapshots": report.snapshots,
+            "passed_over": report.passed_over,
             "at": moment_json((sequence, time)),
             "state_hash": hash.to_string(),
             "history_from": report.history_from.0,
@@ -120,6 +121,9 @@ fn print_restored(report: &RestoreReport, began: Instant, is_json: bool) -> Outc
     out.row("directory", report.data.display())?;
     let (first, end) = report.entries;
     out.row("log", format_args!("entries {first} to before {end}, {} snapshots", report.snapshots))?;
+    for wrong in &report.passed_over {
+        out.row("passed over", wrong)?;
+    }
     out.row("end", format_args!("{}, state {hash}", moment_text((sequence, time))))?;
     print_history(report.history_from.0, &mut out)?;
     out.row("took", seconds_text(began.elapsed()))?;

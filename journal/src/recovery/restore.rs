@@ -41,6 +41,8 @@ pub struct RestoreReport {
     pub entries: (u64, u64),
     /// The snapshots in it.
     pub snapshots: u64,
+    /// What was wrong with those that are not, because the entries hold all that they held.
+    pub passed_over: Vec<String>,
     /// The last command, its time, and the state's hash.
     pub end: (Sequence, Time, StateHash),
     /// The first command of which history tells; it tells of all when this is 1.
@@ -80,8 +82,13 @@ pub fn restore(backup: &Path, data: &Path, progress: &mut dyn Progress) -> Resul
     }
     for kept in &manifest.snapshots {
         let path = kept.path(backup);
-        let bytes = std::fs::read(&path).map_err(|error| RecoveryError::disk(&path, error))?;
-        making.keep_snapshot(kept.index, &bytes, &path, BACK_UP_ANEW)?;
+        let is_base = manifest.before.is_some_and(|(last, _)| LogId::from(last).index == kept.index);
+        match whole_snapshot(&path, BACK_UP_ANEW) {
+            Ok(bytes) => making.keep_snapshot(kept.index, &bytes)?,
+            Err(error) if is_base => return Err(error),
+            // The entries hold all that it holds.
+            Err(error) => making.passed_over.push(error.to_string()),
+        }
     }
     making.finish(manifest.vote, manifest.boot, progress)
 }
@@ -98,11 +105,24 @@ pub fn import(file: &Path, data: &Path, progress: &mut dyn Progress) -> Result<R
         let (snapshot, _) = crate::format::open_snapshot_header(&bytes)
             .map_err(|error| Damage::new(file.display().to_string(), error, EXPORT_ANEW))?;
         let index = snapshot.last_log_id.map_or(0, |log_id| LogId::from(log_id).index);
-        making.keep_snapshot(index, &bytes, file, EXPORT_ANEW)?;
+        check_snapshot(&bytes, file, EXPORT_ANEW)?;
+        making.keep_snapshot(index, &bytes)?;
     }
     progress.begin("importing entries", 0);
     making.take(reader, progress)?;
     making.finish(header.vote, header.boot, progress)
+}
+
+/// What a snapshot's file holds, if that is whole.
+fn whole_snapshot(path: &Path, remedy: &'static str) -> Result<Vec<u8>, RecoveryError> {
+    let bytes = std::fs::read(path).map_err(|error| RecoveryError::disk(path, error))?;
+    check_snapshot(&bytes, path, remedy)?;
+    Ok(bytes)
+}
+
+fn check_snapshot(bytes: &[u8], from: &Path, remedy: &'static str) -> Result<(), Damage> {
+    let checked = snapshots::check_bytes(bytes);
+    checked.map(|_| ()).map_err(|error| Damage::new(from.display().to_string(), error, remedy))
 }
 
 /// A directory that is being made; removed again unless it is finished.
@@ -117,6 +137,7 @@ struct Making {
     /// The latest start of a node that took one of the entries.
     boot: u64,
     snapshots: u64,
+    passed_over: Vec<String>,
     finished: bool,
 }
 
@@ -148,6 +169,7 @@ impl Making {
             before,
             boot: 0,
             snapshots: 0,
+            passed_over: Vec::new(),
             finished: false,
         })
     }
@@ -184,15 +206,7 @@ impl Making {
         self.database().write_opt(batch, &options).map_err(|error| self.failed(error))
     }
 
-    fn keep_snapshot(
-        &mut self,
-        index: u64,
-        bytes: &[u8],
-        from: &Path,
-        remedy: &'static str,
-    ) -> Result<(), RecoveryError> {
-        let checked = snapshots::check_bytes(bytes);
-        checked.map_err(|error| Damage::new(from.display().to_string(), error, remedy))?;
+    fn keep_snapshot(&mut self, index: u64, bytes: &[u8]) -> Result<(), RecoveryError> {
         let path = self.working.join("snapshots").join(format!("{index:020}.snapshot"));
         let written = std::fs::write(&path, bytes).and_then(|()| std::fs::File::open(&path)?.sync_all());
         written.map_err(|error| RecoveryError::disk(&path, error))?;
@@ -245,6 +259,7 @@ impl Making {
             data: self.data.clone(),
             entries: (first, self.next),
             snapshots: self.snapshots,
+            passed_over: std::mem::take(&mut self.passed_over),
             end: rebuilt.end,
             history_from: rebuilt.from,
         })
