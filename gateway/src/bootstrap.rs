@@ -277,8 +277,9 @@ impl Bootstrap {
 
         let mut commands = Vec::new();
         for asset in &self.asset {
-            let added = AddAsset { name: asset.name.clone(), scale: asset.scale };
-            commands.push((format!("asset {}", asset.name), Command::AddAsset(added)));
+            let what = format!("asset {}", asset.name);
+            let name = listed_name(&asset.name).map_err(|error| format!("{what}: {error}"))?;
+            commands.push((what, Command::AddAsset(AddAsset { name, scale: asset.scale })));
         }
         for symbol in &self.symbol {
             let what = format!("symbol {}", symbol.name);
@@ -401,7 +402,7 @@ impl Symbol {
         let price = |name: &str, text: &Option<String>| optional(name, text, quote_scale);
         let quantity = |name: &str, text: &Option<String>| optional(name, text, base_scale);
         Ok(SymbolConfig {
-            name: self.name.clone(),
+            name: listed_name(&self.name)?,
             base,
             quote,
             tick_size: decimal("tick_size", &self.tick_size, quote_scale)?,
@@ -507,6 +508,15 @@ pub fn symbol(text: &str, find: impl Fn(&str) -> Result<(AssetId, u8), String>) 
     symbol.config(find)
 }
 
+/// The name of an asset or a symbol, which stands in queries, in names of streams (in small letters) and in metrics: up to twenty
+/// characters, capital letters, letters of scripts that have no capitals, digits and `-_.`.
+pub fn listed_name(name: &str) -> Result<String, String> {
+    let is_legal = |letter: char| (letter.is_alphanumeric() && !letter.is_lowercase()) || "-_.".contains(letter);
+    let is_named = (1..=20).contains(&name.chars().count()) && name.chars().all(is_legal);
+    let complaint = || format!("the name {name:?} is not up to 20 capital letters, digits and \"-_.\"");
+    is_named.then(|| name.to_owned()).ok_or_else(complaint)
+}
+
 fn decimal(name: &str, text: &str, scale: u8) -> Result<Amount, String> {
     let complaint = |_| format!("{name} is {text:?}; it must be a number with at most {scale} decimals");
     parse_decimal(name, text, scale).map_err(complaint)
@@ -555,6 +565,18 @@ mod tests {
         secret = "secret"
         permissions = ["USER_DATA", "TRADE"]
     "#;
+
+    #[test]
+    fn names_are_such_as_can_stand_in_queries_streams_and_metrics() {
+        for name in ["BTC", "1000SATS", "BTC-USDT", "币安人生USDT"] {
+            assert_eq!(listed_name(name).as_deref(), Ok(name));
+        }
+        for name in ["", "btc", "A\"B", "N\nL", "BTC/USDT", "BTCUSDT@trade", "A B", "ABCDEFGHIJKLMNOPQRSTU"] {
+            assert!(listed_name(name).is_err(), "{name}");
+        }
+        let commands = Bootstrap::parse(&FILE.replace("BTCUSDT", "btcusdt")).unwrap().commands();
+        assert!(commands.unwrap_err().starts_with("symbol btcusdt: the name"));
+    }
 
     #[test]
     fn a_user_trades_unless_it_is_said_otherwise_and_has_a_password_of_some_length() {

@@ -230,7 +230,10 @@ async fn plan(app: &Arc<App>, action: Action) -> Result<Planned, Refused> {
             let uid = existing(app, uid)?;
             planned(Command::EndWithdrawal { uid, external_id, completed: !abandoned }, json!({}))
         }
-        Action::AddAsset { name, scale } => planned(Command::AddAsset(AddAsset { name, scale }), json!({})),
+        Action::AddAsset { name, scale } => {
+            let name = bootstrap::listed_name(&name).map_err(wrong)?;
+            planned(Command::AddAsset(AddAsset { name, scale }), json!({}))
+        }
         Action::AddSymbol { terms } => {
             let find = |name: &str| {
                 let id = catalog.asset_by_name.get(name).copied();
