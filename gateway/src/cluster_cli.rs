@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use journal::{Change, ClusterClient, ClusterStatus, Role};
 
 use crate::config::ClusterSettings;
+use crate::say;
 use crate::settings;
 
 /// How often a vote is asked for a node that catches up.
@@ -115,7 +116,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     };
     match runtime.block_on(run_verb(arguments.verb)) {
         Ok(said) => {
-            println!("{said}");
+            say!("{said}");
             ExitCode::SUCCESS
         }
         Err(reason) => fail(&reason),

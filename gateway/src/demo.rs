@@ -12,6 +12,7 @@ use crate::client::Address;
 use crate::config::Config;
 use crate::demo_market;
 use crate::place::Place;
+use crate::say;
 use crate::serve::{self, Running};
 
 /// What is listed and funded.
@@ -64,7 +65,7 @@ async fn run_demo(arguments: Arguments, stop: impl Future<Output = Result<(), St
     arguments.place.apply(&mut config)?;
     config.limits.request_weight_per_minute = REQUEST_WEIGHT_PER_MINUTE;
     let mut running = serve::start(config, Some(Bootstrap::parse(BOOTSTRAP)?)).await?;
-    println!("{}", greeting(&running, seed));
+    say!("{}", greeting(&running, seed));
 
     let mut stop = std::pin::pin!(stop);
     let mut traders: Option<Traders> = None;

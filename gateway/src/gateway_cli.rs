@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::gateway_settings::GatewaySettings;
+use crate::say;
 use crate::serve::{self, Running};
 use crate::settings::{self, Sources};
 
@@ -98,7 +99,7 @@ pub async fn run(arguments: Arguments, stopping: impl Future<Output = Result<(),
         while !app.is_ready() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        println!("rialto is ready at {url} in front of a cluster at sequence {}", app.outlets.views.sequence());
+        say!("rialto is ready at {url} in front of a cluster at sequence {}", app.outlets.views.sequence());
     });
     let outcome = tokio::select! {
         reason = running.failed() => Err(reason),

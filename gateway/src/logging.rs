@@ -1,5 +1,5 @@
 //! What the process says of itself on standard error: lines of text or of JSON, of the levels and modules that a filter lets
-//! through. The filter can be changed while it runs.
+//! through. The filter can be changed while it runs. And on standard output, line by line.
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -19,6 +19,15 @@ const FILTER_BYTES_MAX: usize = 1_000;
 
 /// There is one log in a process, and this changes its filter.
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Prints a line as `println!` does, but where nobody reads it or the disk is full it is lost, and the process goes on.
+#[macro_export]
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
 
 /// Begins to log. Where the environment's `RUST_LOG` says levels, these; else those of the settings.
 pub fn start(config: &LogConfig) -> Result<(), String> {

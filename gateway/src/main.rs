@@ -14,7 +14,7 @@ use gateway::place::Place;
 use gateway::secrets::KeyRing;
 use gateway::serve::{self, Running};
 use gateway::settings::{self, Sources};
-use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, logging, replay, sim, top};
+use gateway::{admin, cluster_cli, demo, feed_cli, gateway_cli, journal_cli, logging, replay, say, sim, top};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// An exchange that speaks the Binance Spot API.
@@ -286,7 +286,7 @@ async fn run_server(config: Config) -> Result<(), String> {
     let Running { data, sequence, recovery, .. } = &running;
     let (url, data) = (running.url(), data.display());
     let how = recovery.map(|recovery| format!(" ({recovery})")).unwrap_or_default();
-    println!("rialto is ready at {url} with data in {data} at sequence {sequence}{how}");
+    say!("rialto is ready at {url} with data in {data} at sequence {sequence}{how}");
     let outcome = tokio::select! {
         reason = running.failed() => Err(reason),
         stopped = stopping => stopped,

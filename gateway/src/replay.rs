@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::client::{self, Address, Answer, ClientError, Credentials, Rest, WsApi, WsApiSender};
 use crate::recorded::{self, Action, Level, Recorded, RecordedBook, Terms};
+use crate::say;
 
 /// How many levels a book is compared on.
 const DEPTHS: [usize; 3] = [1, 5, 20];
@@ -626,36 +627,38 @@ impl Report {
                 "books": { "compared": self.books, "top1": top1, "top5": top5, "top20": top20 },
                 "waits_for_weight": self.waits,
             });
-            println!("{summary}");
+            say!("{summary}");
             return;
         }
         let seconds = format!("{}.{:03}", elapsed_ms / 1_000, elapsed_ms % 1_000);
-        println!("commands   {answered} of {commands} answered in {seconds} s, {per_second} per second");
-        println!(
+        say!("commands   {answered} of {commands} answered in {seconds} s, {per_second} per second");
+        say!(
             "orders     {} accepted, {} canceled, {} gone before their cancel, {refused} refused",
-            self.accepted, self.canceled, self.gone
+            self.accepted,
+            self.canceled,
+            self.gone
         );
         for (refusal, count) in &self.refused {
-            println!("           {count} × {refusal}");
+            say!("           {count} × {refusal}");
         }
-        println!("latency    p50 {p50} µs, p99 {p99} µs, p99.9 {p999} µs, max {max} µs");
+        say!("latency    p50 {p50} µs, p99 {p99} µs, p99.9 {p999} µs, max {max} µs");
         let (volume, turnover) = (self.volume.normalize(), self.turnover.normalize());
-        println!("trades     {}, {volume} {} for {turnover} {}", self.trades, self.base, self.quote);
+        say!("trades     {}, {volume} {} for {turnover} {}", self.trades, self.base, self.quote);
         if let Some(Comparison { trades, volume, identical }) = expected {
-            println!(
+            say!(
                 "recorded   {trades}, {} {}; {identical} of them identical in price and quantity",
                 volume.normalize(),
                 self.base
             );
         }
         if self.books > 0 {
-            println!(
+            say!(
                 "books      {} compared: {top1} equal at the best prices, {top5} in the top 5, {top20} in the top 20",
                 self.books
             );
         }
         if self.waits > 0 {
-            println!("waited     {} times for the request weight", self.waits);
+            say!("waited     {} times for the request weight", self.waits);
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::action::Action;
 use super::caller::{Caller, Place};
+use crate::say;
 
 /// Accounts, keys, deposits, symbols and users of a running exchange
 #[derive(Debug, clap::Args)]
@@ -44,13 +45,13 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let is_json = arguments.json;
     match ask(arguments) {
         Ok(answer) if is_json => {
-            println!("{answer}");
+            say!("{answer}");
             ExitCode::SUCCESS
         }
         Ok(answer) => {
             print_result(&answer["result"]);
             if let Some(sequence) = answer["sequence"].as_u64() {
-                println!("done at sequence {sequence}");
+                say!("done at sequence {sequence}");
             }
             ExitCode::SUCCESS
         }
@@ -93,19 +94,19 @@ fn with_standard_input(mut action: Action) -> Result<Action, String> {
 /// One line for each thing, its facts side by side.
 fn print_result(result: &Value) {
     match result {
-        Value::Array(rows) => rows.iter().for_each(|row| println!("{}", facts(row))),
+        Value::Array(rows) => rows.iter().for_each(|row| say!("{}", facts(row))),
         Value::Object(fields) => {
             for (name, value) in fields {
                 match value {
                     Value::Array(rows) if rows.iter().any(Value::is_object) => {
-                        println!("{name}:");
-                        rows.iter().for_each(|row| println!("  {}", facts(row)));
+                        say!("{name}:");
+                        rows.iter().for_each(|row| say!("  {}", facts(row)));
                     }
-                    value => println!("{name}: {}", plain(value)),
+                    value => say!("{name}: {}", plain(value)),
                 }
             }
         }
-        value => println!("{}", plain(value)),
+        value => say!("{}", plain(value)),
     }
 }
 

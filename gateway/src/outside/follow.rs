@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::price::{self, Price, Said};
 use super::source::{News, Source, now_us};
 use crate::client::{Address, Answer, ClientError, Credentials, WsApi, WsApiReceiver, WsApiSender, signed_request};
+use crate::say;
 
 /// Requests under way where every price of a recording is sent.
 const IN_FLIGHT: usize = 64;
@@ -109,7 +110,7 @@ struct Exchange {
 pub async fn run(terms: Terms, is_json: bool, stop: impl Future<Output = Result<(), String>>) -> ExitCode {
     let mut summary = Summary::default();
     let outcome = follow(&terms, &mut summary, stop).await;
-    println!("{}", if is_json { summary.json().to_string() } else { summary.text() });
+    say!("{}", if is_json { summary.json().to_string() } else { summary.text() });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {

@@ -24,6 +24,7 @@ use crate::book_sync::{BookSync, Diff, Snapshot};
 use crate::client::{
     Address, Answer, ClientError, Credentials, Rest, WsApi, WsApiReceiver, WsApiSender, signed_request,
 };
+use crate::say;
 
 /// How long an answer may take before the connection is given up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ struct Outside {
 pub async fn run(terms: Terms, is_json: bool, stop: impl Future<Output = Result<(), String>>) -> ExitCode {
     let mut summary = Summary::default();
     let outcome = mirror(&terms, &mut summary, stop).await;
-    println!("{}", if is_json { summary.json().to_string() } else { summary.text() });
+    say!("{}", if is_json { summary.json().to_string() } else { summary.text() });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
