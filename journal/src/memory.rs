@@ -1,5 +1,8 @@
 //! What the allocator does with memory that is freed.
-#![allow(unsafe_code, reason = "the C library has no other call for it; measured: a start goes through a fifth more commands")]
+#![allow(
+    unsafe_code,
+    reason = "the C library has no other call for it; measured: a start goes through a fifth more commands"
+)]
 
 /// Freed memory that is kept for the next who asks, per arena; an arena's heaps have 64 MiB at the most.
 #[cfg(target_env = "gnu")]
