@@ -3,11 +3,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Command, Sequence};
-use journal::{HistoryDays, Node, NodeConfig, Observer, ObserverConfig, Recovery, SpaceConfig, open_files};
+use journal::{
+    ClusterStatus, HistoryDays, MemberStatus, Node, NodeConfig, Observer, ObserverConfig, Recovery, SpaceConfig,
+    StartError, open_files,
+};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -48,6 +52,8 @@ const OTHER_FILES: u64 = 64;
 const CONNECTIONS_MIN: u64 = 16;
 /// How often it is looked whether the feed has caught up at the start.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(2);
+/// How often a start that takes its time says what it waits for.
+const WAITING_TOLD_EVERY: Duration = Duration::from_secs(5);
 
 /// A running server.
 pub struct Running {
@@ -99,7 +105,7 @@ pub async fn start(mut config: Config, bootstrap: Option<Bootstrap>) -> Result<R
     outlets.views.open_secrets_with(secrets.clone());
     let feed = Feed::start(outlets.clone(), history.clone(), published, config.cluster.is_some())
         .map_err(|error| error.to_string())?;
-    let recovery = match node.recovered().await {
+    let recovery = match recovered(&node).await {
         Ok(recovery) => recovery,
         Err(error) => {
             // Its threads must not outlive the program's end.
@@ -134,6 +140,33 @@ pub async fn start(mut config: Config, bootstrap: Option<Bootstrap>) -> Result<R
     let mut running = open_doors(config, tls, data, behind).await?;
     (running.sequence, running.recovery) = (sequence, Some(recovery));
     Ok(running)
+}
+
+/// Waits until the node has recovered, and says now and then what it waits for.
+async fn recovered(node: &Node) -> Result<Recovery, StartError> {
+    let mut recovered = pin!(node.recovered());
+    loop {
+        match tokio::time::timeout(WAITING_TOLD_EVERY, recovered.as_mut()).await {
+            Ok(recovery) => return recovery,
+            Err(_) => tracing::info!("not ready yet: {}", waits_for(&node.cluster())),
+        }
+    }
+}
+
+fn waits_for(status: &ClusterStatus) -> String {
+    let ClusterStatus { asked, leader, members, .. } = status;
+    let trouble = |member: &MemberStatus| Some(format!("; node {}: {}", member.node, member.trouble.as_ref()?));
+    let troubles: String = members.iter().filter_map(trouble).collect();
+    let numbers: Vec<String> = members.iter().map(|member| member.node.to_string()).collect();
+    match (members.iter().find(|member| member.node == *asked), leader) {
+        (None, _) => {
+            format!("node {asked} is no member of the cluster it knows, which are {}{troubles}", numbers.join(", "))
+        }
+        (Some(_), None) => format!("no node leads{troubles}"),
+        (Some(own), Some(leader)) => {
+            format!("node {leader} leads, this one is at sequence {}{troubles}", own.applied_sequence)
+        }
+    }
 }
 
 /// Starts a gateway in front of a cluster: what a node is, without the journal. It need not be there yet.
