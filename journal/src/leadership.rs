@@ -72,8 +72,19 @@ impl Leadership {
         tokio::select! {
             biased;
             _ = failure.wait() => {}
+            reason = self.end_of_raft() => failure.report(reason),
             () = self.keep() => {}
             () = follow => {}
+        }
+    }
+
+    /// Waits until raft has ended, by an error or a panic; why it has. A node that stops in order ends this task before raft.
+    async fn end_of_raft(&self) -> String {
+        let mut metrics = self.member.leads.raft.server_metrics();
+        while metrics.changed().await.is_ok() {}
+        match &self.member.metrics().running_state {
+            Err(fatal) => format!("raft cannot go on: {fatal}"),
+            Ok(()) => "raft cannot go on: it panicked".to_owned(),
         }
     }
 
@@ -239,7 +250,7 @@ impl Leadership {
             }
             tokio::select! {
                 biased;
-                changed = metrics.changed() => if changed.is_err() { return },
+                Ok(()) = metrics.changed() => {}
                 () = self.member.leads.proposer.failed() => led = None,
                 () = tokio::time::sleep(ASK_INTERVAL), if wants_vote => {}
             }
@@ -299,7 +310,7 @@ impl Leadership {
 
     // Keeping raft in bounds.
 
-    /// Follows raft until it cannot go on; the log is purged as snapshots make it unneeded.
+    /// Looks after raft for as long as it runs; the log is purged as snapshots make it unneeded.
     async fn keep(&self) {
         let raft = &self.member.leads.raft;
         let mut log_needed_after = self.snapshots.log_needed_after.subscribe();
@@ -317,14 +328,14 @@ impl Leadership {
                     let last = asked_at.max(self.snapshots.sequence.load(Ordering::Relaxed));
                     if applied.saturating_sub(last) >= self.snapshot_every_commands {
                         asked_at = applied;
-                        // An error is raft's end, which `look` finds.
+                        // An error is raft's end, which `end_of_raft` finds.
                         let _ = raft.trigger().snapshot().await;
                     }
                 }
                 _ = log_needed_after.changed() => {
                     let upto = *log_needed_after.borrow_and_update();
                     if let Some(upto) = upto {
-                        // An error is raft's end, which `look` finds.
+                        // An error is raft's end, which `end_of_raft` finds.
                         let _ = raft.trigger().purge_log(upto).await;
                     }
                 }
@@ -334,9 +345,6 @@ impl Leadership {
 
     fn look(&self, members: &mut BTreeSet<u64>) {
         let metrics = self.member.metrics();
-        if let Err(fatal) = &metrics.running_state {
-            self.failure.report(format!("raft cannot go on: {fatal}"));
-        }
         let committed = metrics.committed_membership_config.membership();
         let now: BTreeSet<u64> = committed.nodes().map(|(node, _)| *node).collect();
         // One that is a member again is another: what was wrong with its old directory is not wrong with the new one.
@@ -362,7 +370,7 @@ async fn ask_status(link: &Link) -> Result<ClusterStatus, String> {
     }
 }
 
-/// Resolves when what raft says of the leader is no longer what it was.
+/// Resolves when what raft says of the leader is no longer what it was; never once raft has ended.
 async fn changes(metrics: &mut WatchReceiverOf<TypeConfig, Metrics>, was: &Metrics) {
     while metrics.changed().await.is_ok() {
         let now = metrics.borrow_and_update();
@@ -370,4 +378,5 @@ async fn changes(metrics: &mut WatchReceiverOf<TypeConfig, Metrics>, was: &Metri
             return;
         }
     }
+    std::future::pending().await
 }

@@ -783,6 +783,57 @@ mod tests {
         }
     }
 
+    /// A node alone, which leads, and what keeps it going.
+    async fn leading() -> (Node, Receiver<Published>, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (node, published) = Node::start(NodeConfig::new(folder.path())).await.unwrap();
+        node.recovered().await.unwrap();
+        (node, published, folder)
+    }
+
+    async fn reason_of_failure(node: Node) -> String {
+        let reason = tokio::time::timeout(Duration::from_secs(10), node.failed()).await.expect("it cannot go on");
+        node.stop().await;
+        reason
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_raft_ends_cannot_go_on() {
+        let (node, _published, _folder) = leading().await;
+        node.raft.shutdown().await.unwrap();
+        let reason = reason_of_failure(node).await;
+        assert!(reason.contains("raft cannot go on"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_raft_panics_cannot_go_on() {
+        let (node, _published, _folder) = leading().await;
+        let _ = node.raft.with_raft_state(|_| panic!("as a fault of raft's would")).await;
+        let reason = reason_of_failure(node).await;
+        assert!(reason.contains("raft cannot go on: it panicked"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_whose_file_cannot_be_made_is_tried_again_and_the_node_goes_on() {
+        let (node, _published, folder) = leading().await;
+        let (path, aside) = (folder.path().join("snapshots"), folder.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        // No file can be made in a file.
+        std::fs::write(&path, "").unwrap();
+        assert!(node.write_snapshot().await);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((node.failure.reason(), node.is_ready(), node.stats().snapshots), (None, true, 0));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        let written = async {
+            while node.stats().snapshots == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), written).await.expect("it is tried again");
+        node.stop().await;
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn log_store_and_state_machine_pass_the_suite_of_openraft() {
         Suite::test_all(Builder).await.unwrap();

@@ -17,6 +17,7 @@ use openraft::EntryPayload;
 use openraft::alias::SnapshotOf;
 use openraft::storage::RaftSnapshotBuilder;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::compensation::Compensations;
 use crate::engine_thread::Job;
@@ -30,6 +31,8 @@ use crate::snapshot_file::{SnapshotDirectory, SnapshotError, SnapshotMeta};
 
 /// How often a snapshot that waits for room looks again.
 const ROOM_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a snapshot rests that could not be begun: it applies the log anew.
+const TRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What building and keeping snapshots takes. Cheap to clone.
 #[derive(Clone)]
@@ -87,9 +90,17 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = File;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, File>, io::Error> {
-        let work = build(self.meta.clone(), self.keeping.clone(), self.jobs.clone());
-        let (meta, snapshot) = runtime::giving_way("snapshot", work).await??;
-        Ok(SnapshotOf::<TypeConfig, File> { meta, snapshot })
+        loop {
+            let work = build(self.meta.clone(), self.keeping.clone(), self.jobs.clone());
+            match runtime::giving_way("snapshot", work).await {
+                // The system has no thread to give.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => rest(error, &self.keeping).await?,
+                built => {
+                    let (meta, snapshot) = built??;
+                    return Ok(SnapshotOf::<TypeConfig, File> { meta, snapshot });
+                }
+            }
+        }
     }
 }
 
@@ -114,6 +125,10 @@ async fn build(meta: SnapshotMeta, keeping: SnapshotKeeping, jobs: Sender<Job>) 
                 drop(state);
                 wait_for_room(needed, &keeping).await?;
             }
+            Err(SnapshotError::NotMade(error)) => {
+                drop(state);
+                rest(error, &keeping).await?;
+            }
             Err(error) => return Err(error.into()),
         }
     };
@@ -129,11 +144,26 @@ async fn build(meta: SnapshotMeta, keeping: SnapshotKeeping, jobs: Sender<Job>) 
 async fn wait_for_room(needed: u64, keeping: &SnapshotKeeping) -> io::Result<()> {
     tracing::error!("a snapshot waits until {needed} bytes are free on the disk");
     while keeping.snapshots.free_bytes()? < needed {
-        if keeping.progress.stopping.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the node stops, and there was no room for a snapshot"));
-        }
-        tokio::time::sleep(ROOM_INTERVAL).await;
+        wait_a_little(keeping).await?;
     }
+    Ok(())
+}
+
+/// So can one that could not be begun. Nothing of it was written, so that trying again repeats no write that failed.
+async fn rest(error: io::Error, keeping: &SnapshotKeeping) -> io::Result<()> {
+    tracing::warn!("a snapshot is not written now, and tried again in {TRY_INTERVAL:?}: {error}");
+    let begun = Instant::now();
+    while begun.elapsed() < TRY_INTERVAL {
+        wait_a_little(keeping).await?;
+    }
+    Ok(())
+}
+
+async fn wait_a_little(keeping: &SnapshotKeeping) -> io::Result<()> {
+    if keeping.progress.stopping.load(Ordering::Relaxed) {
+        return Err(io::Error::other("the node stops while a snapshot waits to be written"));
+    }
+    tokio::time::sleep(ROOM_INTERVAL).await;
     Ok(())
 }
 

@@ -50,6 +50,9 @@ pub(crate) enum SnapshotError {
     Disk(#[from] io::Error),
     #[error("there must be {0} bytes free on the disk for it")]
     NoRoom(u64),
+    /// Nothing was written.
+    #[error("its file cannot be made: {0}")]
+    NotMade(io::Error),
     #[error("its header is damaged: {0}")]
     Header(#[from] FrameError),
     #[error("its length or checksum is wrong")]
@@ -180,7 +183,9 @@ impl SnapshotDirectory {
         if let Err(error) = write_whole(&temporary, &header, state) {
             let _ = fs::remove_file(&temporary);
             return Err(match error {
-                SnapshotError::Disk(error) if error.kind() == io::ErrorKind::StorageFull => {
+                SnapshotError::Disk(error) | SnapshotError::NotMade(error)
+                    if error.kind() == io::ErrorKind::StorageFull =>
+                {
                     SnapshotError::NoRoom(needed)
                 }
                 error => error,
@@ -295,7 +300,7 @@ impl SnapshotHeader {
 
 /// A file of its own, synced and read back.
 fn write_whole(path: &Path, header: &SnapshotHeader, state: &Snapshot) -> Result<(), SnapshotError> {
-    let mut file = File::create(path)?;
+    let mut file = File::create(path).map_err(SnapshotError::NotMade)?;
     file.write_all(&seal(header))?;
     let (mut written, mut unsynced) = (Ok(()), 0);
     state.write(|piece| {
