@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use rocksdb::{DB, ErrorKind, IteratorMode};
+use rocksdb::{ColumnFamilyDescriptor, DB, ErrorKind, IteratorMode};
 use rustix::fs::FlockOperation;
 
-use crate::database::{database_options, families, family, read_meta, write_meta};
+use crate::database::{database_options, families, family, family_options, read_meta, write_meta};
 use crate::durable_mark::{DurableMark, Mark};
 use crate::failure::StartError;
-use crate::format::{DATA_FORMAT, FORMAT_KEY, LOG, VOTE_KEY, VoteBytes};
+use crate::format::{DATA_FORMAT, FORMAT_KEY, LOG, META, VOTE_KEY, VoteBytes};
 use crate::history_upgrade;
 use crate::log_chain::log_start;
 use crate::{database_manifest, write_ahead_log};
@@ -104,7 +104,9 @@ fn end_of_log(path: &Path) -> Result<u64, StartError> {
     let mut options = database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
-    let opened = DB::open_cf_descriptors_read_only(&options, path, families(), false);
+    // Not history, which is missing where a program that wrote it again was cut off; it is made when the database is opened.
+    let needed = [LOG, META].map(|name| ColumnFamilyDescriptor::new(name, family_options(name)));
+    let opened = DB::open_cf_descriptors_read_only(&options, path, needed, false);
     let database = opened.map_err(|error| open_error(path, path, error))?;
     let purged = log_start(&database)?.next();
     let last = database.iterator_cf(family(&database, LOG), IteratorMode::End).next();

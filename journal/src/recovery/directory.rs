@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rocksdb::{DB, ErrorKind};
 use rustix::fs::FlockOperation;
 
-use super::fault::{Damage, RESTORE, RecoveryError, open_if_there};
+use super::fault::{Damage, REBUILD, RESTORE, RecoveryError, open_if_there};
 use crate::database::{database_options, families, family, read_meta};
 use crate::durable_mark;
 use crate::failure::StartError;
-use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, VOTE_KEY, VoteBytes};
+use crate::format::{BOOT_KEY, DATA_FORMAT, FORMAT_KEY, HISTORY, VOTE_KEY, VoteBytes};
 use crate::log_chain::{Point, entry_place, log_start};
 use crate::opening::{open_alone, upgrade};
 use crate::record::Vote;
@@ -228,6 +228,11 @@ fn open_to_read(data: &Path) -> Result<DB, RecoveryError> {
     let mut options = database_options();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
+    let there = DB::list_cf(&options, &path).map_err(|error| opening(data, error))?;
+    if !there.iter().any(|name| name == HISTORY) {
+        let place = format!("column family `{HISTORY}` in {}", path.display());
+        return Err(Damage::new(place, "history was dropped and not written again", REBUILD).into());
+    }
     DB::open_cf_descriptors_read_only(&options, path, families(), false).map_err(|error| opening(data, error))
 }
 

@@ -42,6 +42,7 @@ fn drop_all(directory: &mut Directory) -> Result<(), RecoveryError> {
     let path = directory.path().join("db");
     let options = family_options(HISTORY);
     let database = directory.database_mut().ok_or_else(|| RecoveryError::disk(&path, "the database is in use"))?;
+    // A program that is cut off in between leaves no such family: whoever opens the directory to change it makes one.
     let dropped = database.drop_cf(HISTORY).and_then(|()| database.create_cf(HISTORY, &options));
     dropped.map_err(|error| RecoveryError::disk(&path, error))
 }

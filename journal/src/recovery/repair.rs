@@ -234,3 +234,42 @@ fn whole_entries(replay: &Replay<'_>) -> String {
     let (before, after) = replay.bounds();
     format!("the nearest are sequence {before} and sequence {after}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{LOG, META};
+    use crate::node::{Node, NodeConfig};
+    use crate::opening::open_alone;
+
+    /// As a program leaves it that is cut off while it drops history, with a log of which nothing is to be read again.
+    fn drop_history(data: &Path) {
+        let mut database = open_alone(data).unwrap();
+        [LOG, META].into_iter().for_each(|name| database.flush_cf(family(&database, name)).unwrap());
+        database.drop_cf(HISTORY).unwrap();
+    }
+
+    async fn run_once(data: &Path) {
+        let (node, published) = Node::start(NodeConfig::new(data)).await.unwrap();
+        let reading = std::thread::spawn(move || while published.recv().is_ok() {});
+        node.recovered().await.unwrap();
+        node.stop().await;
+        reading.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_directory_without_history_is_mended_by_a_rebuild_and_by_a_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        run_once(data).await;
+        drop_history(data);
+        let damage = Directory::read(data).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(damage.contains("rialto journal rebuild-history"), "{damage}");
+        rebuild_history(data, &mut ()).unwrap();
+        Directory::read(data).unwrap();
+        run_once(data).await;
+        drop_history(data);
+        run_once(data).await;
+        Directory::read(data).unwrap();
+    }
+}
