@@ -329,6 +329,8 @@ fn dump_keeps_to_its_range_by_sequence_by_time_and_by_entry() {
     let some = fine(&["dump", "--from", "3", "--to", "5"], &data);
     assert_eq!(some.lines().count(), 3, "{some}");
     assert!(some.lines().next().is_some_and(|line| line.trim_start().starts_with("3 ")), "{some}");
+    let (code, _, complaint) = run(&["dump", "--from", "5", "--to", "3"], &data);
+    assert!(code == NOT_THERE && complaint.contains("sequence 3 is before 5"), "{complaint}");
     // All commands of the last one's time, which is the last.
     let line = fine(&["dump", "--json", "--from", &last.to_string()], &data);
     let time: Value = serde_json::from_str(&line).expect("one line of JSON");

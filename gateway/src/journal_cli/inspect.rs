@@ -338,6 +338,11 @@ fn entry_text(entry: &RawEntry) -> String {
 fn dump_commands(directory: &Directory, arguments: &DumpArguments, out: &mut Output) -> Result<(), Stop> {
     let mut passed = Vec::new();
     let (from, to) = (arguments.from.unwrap_or(At::Sequence(Sequence(0))), arguments.to.unwrap_or(At::End));
+    if let (At::Sequence(first), At::Sequence(last)) = (from, to)
+        && last < first
+    {
+        return Err(RecoveryError::NotThere(format!("{to} is before {first}")).into());
+    }
     // Before the first command that is wanted; where the log no longer begins at its begin, from where it does.
     let before = match from {
         At::Sequence(sequence) => At::Sequence(Sequence(sequence.0.saturating_sub(1))),
