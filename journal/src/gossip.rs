@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use crate::member::Member;
+use crate::member::{Member, REMOVED};
 use crate::message::{Reply, Request};
 
 /// How often.
@@ -30,6 +30,7 @@ pub(crate) async fn run(member: Member) {
                         member.compare();
                     }
                     Ok(_) => {}
+                    Err(reason) if reason == REMOVED && member.is_member() => member.failure.report(REMOVED),
                     Err(reason) => member.standings.silent(node, reason),
                 }
             }

@@ -1,10 +1,13 @@
 //! Who leads, as far as this node knows, and the way there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::{Command, Time};
 use futures_util::future::BoxFuture;
 use openraft::Raft;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::message::{Reply, Request};
 use crate::network::Network;
@@ -32,6 +35,30 @@ impl Leader {
 
     pub(crate) fn is_this(&self) -> bool {
         matches!(self, Leader::This { .. })
+    }
+}
+
+/// When a leader was last heard: raft goes on naming one that is gone until another is elected, and one that removed this node for
+/// ever. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Contact {
+    /// Its term and number, and when.
+    last: Arc<Mutex<Option<(u64, u64, Instant)>>>,
+}
+
+impl Contact {
+    /// The leader `node` of `term` sent entries, or that it is there.
+    pub(crate) fn heard(&self, term: u64, node: u64) {
+        let mut last = self.last.lock();
+        // One that does not know yet that it leads no longer does not count.
+        if last.is_none_or(|(known, ..)| known <= term) {
+            *last = Some((term, node, Instant::now()));
+        }
+    }
+
+    /// Whether it was heard in the last `most`.
+    pub(crate) fn is_fresh(&self, term: u64, node: u64, most: Duration) -> bool {
+        self.last.lock().is_some_and(|(of, from, at)| (of, from) == (term, node) && at.elapsed() <= most)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::engine_thread::Boot;
 use crate::failure::Failure;
 use crate::leader::Leader;
 use crate::link::Link;
-use crate::member::Member;
+use crate::member::{Member, REMOVED};
 use crate::message::{Reply, Request};
 use crate::node::Recovery;
 use crate::record::TypeConfig;
@@ -32,6 +32,8 @@ use crate::snapshot_builder::SnapshotProgress;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long is waited before the others are asked again.
 const ASK_INTERVAL: Duration = Duration::from_millis(200);
+/// A leader that was not heard for so many election timeouts is not known any more: the others elected one long before.
+const SILENCE_MAX: u32 = 10;
 /// How long is waited before a new leader tries again.
 const LEAD_INTERVAL: Duration = Duration::from_millis(5);
 /// How often it is said that the node waits for others.
@@ -227,7 +229,7 @@ impl Leadership {
                 match self.recover(seen, started).await {
                     Ok(recovery) => {
                         recovered = true;
-                        self.leader.send_replace(seen);
+                        self.tell(seen);
                         self.door.open();
                         self.announce.send_replace(Some(recovery));
                     }
@@ -238,7 +240,7 @@ impl Leadership {
                     }
                 }
             }
-            self.leader.send_if_modified(|known| std::mem::replace(known, seen) != seen);
+            self.tell(seen);
             if seen.is_this() {
                 let own = self.cluster.members.get(&self.cluster.node).map_or("", String::as_str);
                 if let Err(reason) = self.member.announce(own).await {
@@ -252,7 +254,8 @@ impl Leadership {
                 biased;
                 Ok(()) = metrics.changed() => {}
                 () = self.member.leads.proposer.failed() => led = None,
-                () = tokio::time::sleep(ASK_INTERVAL), if wants_vote => {}
+                // One that leads is not heard.
+                () = tokio::time::sleep(ASK_INTERVAL), if wants_vote || !seen.is_this() => {}
             }
         }
     }
@@ -261,8 +264,23 @@ impl Leadership {
         let term = metrics.vote.leader_id.term;
         match metrics.current_leader {
             Some(node) if node == self.member.node && metrics.state == ServerState::Leader => Leader::This { term },
-            Some(node) if node != self.member.node => Leader::Peer { node, term },
+            Some(node) if node != self.member.node && self.hears(node, term) => Leader::Peer { node, term },
             _ => Leader::Unknown,
+        }
+    }
+
+    fn hears(&self, node: u64, term: u64) -> bool {
+        self.member.contact.is_fresh(term, node, self.cluster.election_timeout.saturating_mul(SILENCE_MAX))
+    }
+
+    /// Makes known who leads.
+    fn tell(&self, seen: Leader) {
+        if self.leader.send_if_modified(|known| std::mem::replace(known, seen) != seen) {
+            match seen {
+                Leader::This { term } => tracing::info!("this node leads in term {term}"),
+                Leader::Peer { node, term } => tracing::info!("node {node} leads in term {term}"),
+                Leader::Unknown => tracing::info!("this node hears no leader"),
+            }
         }
     }
 
@@ -356,7 +374,7 @@ impl Leadership {
             self.failure.report(format!("the members of the cluster cannot be remembered: {error}"));
         }
         if members.contains(&self.member.node) && !now.contains(&self.member.node) {
-            self.failure.report("this node was removed from the cluster");
+            self.failure.report(REMOVED);
         }
         members.difference(&now).for_each(|gone| self.member.standings.forget(*gone));
         *members = now;

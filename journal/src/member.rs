@@ -17,7 +17,7 @@ use crate::cluster::{Change, ClusterStatus, DIFFERS, HashAt, MemberStatus, NODES
 use crate::engine_thread::{Job, Reached};
 use crate::failure::Failure;
 use crate::fence::Fence;
-use crate::leader::{Leader, Leads};
+use crate::leader::{Contact, Leader, Leads};
 use crate::log_store::{LogCounters, hand_over};
 use crate::message::{Reply, Request};
 use crate::queue::Sender;
@@ -35,6 +35,9 @@ const BEHIND_MAX: u64 = 1_000;
 /// How often it is looked whether this node has applied what it waits for.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(1);
 
+/// What a node is told, and then says, that is no member any more.
+pub(crate) const REMOVED: &str = "this node was removed from the cluster";
+
 /// What this program calls itself.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -45,6 +48,7 @@ pub(crate) struct Member {
     pub priority: u8,
     pub leads: Leads,
     pub leader: watch::Receiver<Leader>,
+    pub contact: Contact,
     pub jobs: Sender<Job>,
     pub applied: Arc<AtomicU64>,
     pub log_counters: Arc<LogCounters>,
@@ -154,6 +158,21 @@ impl Member {
                 self.failure.report(reason);
             }
         }
+    }
+
+    /// Whether this node is a member, as far as it knows.
+    pub(crate) fn is_member(&self) -> bool {
+        self.metrics().committed_membership_config.membership().get_node(&self.node).is_some()
+    }
+
+    /// Whether the node that stands so was removed. It may never see the entry that says so: raft sends it nothing from then on.
+    /// Only a leader has all such entries, and not once the node knows a later one.
+    pub(crate) fn has_removed(&self, standing: &Standing) -> bool {
+        let metrics = self.metrics();
+        let now = [&metrics.committed_membership_config, &metrics.membership_config];
+        self.leader.borrow().is_this()
+            && standing.term <= metrics.current_term
+            && now.iter().all(|config| config.membership().get_node(&standing.node).is_none())
     }
 
     /// How far the engine is, once it has done all that raft has handed to it.

@@ -24,7 +24,7 @@ use crate::gossip;
 use crate::history::History;
 use crate::history_writer::{self, HistoryWriter};
 use crate::identity;
-use crate::leader::{Leader, Leads, Way};
+use crate::leader::{Contact, Leader, Leads, Way};
 use crate::leadership::Leadership;
 use crate::link::Caller as LinkCaller;
 use crate::log_chain::log_start;
@@ -330,6 +330,7 @@ impl Node {
             priority: cluster.priority,
             leads: leads.clone(),
             leader: follows.clone(),
+            contact: Contact::default(),
             jobs: jobs.clone(),
             applied: applied.clone(),
             log_counters: log_counters.clone(),
@@ -484,7 +485,7 @@ impl Node {
         self.member.status()
     }
 
-    /// Whether commands are taken here: this node has caught up and knows a leader.
+    /// Whether commands are taken here: this node has caught up, knows a leader and hears it.
     pub fn is_ready(&self) -> bool {
         self.sequencer.check().is_ok()
     }

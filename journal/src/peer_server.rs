@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use crate::acquaintance::Acquaintances;
 use crate::format::seal;
 use crate::link::Greeted;
-use crate::member::Member;
+use crate::member::{Member, REMOVED};
 use crate::message::{
     Appended, FrameReader, GREETING_BYTES_MAX, Hello, MESSAGE_BYTES_MAX, Proof, Reply, Request, Welcome, is_proof,
     numbered, proof,
@@ -198,6 +198,8 @@ impl<'s> Serving<'s> {
         let working: Working = match request {
             Request::Append(append) => {
                 let request = append.request().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                let leader = request.vote.leader_id;
+                member.contact.heard(leader.term, leader.node_id);
                 self.entries.push_back(Box::pin(async move {
                     let appended = raft.append_entries(request).await.map(Appended::from);
                     (id, or_refused(appended.map(Reply::Appended)))
@@ -238,6 +240,9 @@ impl<'s> Serving<'s> {
                 let read = if leads { member.read_index_here().await } else { Err("it does not lead".to_owned()) };
                 (id, or_refused(read.map(|sequence| Reply::ReadIndex(sequence.0))))
             }),
+            Request::Standing(standing) if member.has_removed(&standing) => {
+                Box::pin(async move { (id, Reply::Refused(REMOVED.to_owned())) })
+            }
             Request::Standing(standing) => {
                 member.standings.heard(*standing);
                 let own = Reply::Standing(Box::new(member.standing()));
