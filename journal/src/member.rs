@@ -18,6 +18,7 @@ use crate::engine_thread::{Job, Reached};
 use crate::failure::Failure;
 use crate::fence::Fence;
 use crate::leader::{Contact, Leader, Leads};
+use crate::link::REPLY_MAX;
 use crate::log_store::{LogCounters, hand_over};
 use crate::message::{Reply, Request};
 use crate::queue::Sender;
@@ -32,6 +33,8 @@ const CHANGE_MAX: Duration = Duration::from_secs(10);
 const HASHES_TOLD: usize = 16;
 /// How far behind a learner may be, in log entries, to be given a vote.
 const BEHIND_MAX: u64 = 1_000;
+/// How long is waited before a leader that could not say how far a read must see is asked again.
+const READ_REST: Duration = Duration::from_millis(20);
 /// How often it is looked whether this node has applied what it waits for.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -207,6 +210,26 @@ impl Member {
         let ensured = self.leads.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
         ensured.map_err(|error| error.to_string())?;
         self.reached().await.map(|reached| reached.sequence)
+    }
+
+    /// The same, from whoever leads meanwhile: a leader that is gone does not answer, the next one does. None when that cannot be
+    /// known soon.
+    pub(crate) async fn read_index_soon(&self) -> Option<Sequence> {
+        let mut leader = self.leader.clone();
+        let reading = async {
+            loop {
+                let asked = *leader.borrow_and_update();
+                tokio::select! {
+                    biased;
+                    changed = leader.changed() => changed.ok()?,
+                    read = self.read_index(asked) => match read {
+                        Ok(sequence) => return Some(sequence),
+                        Err(_) => tokio::time::sleep(READ_REST).await,
+                    },
+                }
+            }
+        };
+        tokio::time::timeout(REPLY_MAX, reading).await.ok()?
     }
 
     /// Waits until this node has applied everything that was acknowledged before.

@@ -513,10 +513,7 @@ impl Node {
     /// that cannot be known now.
     pub fn read_index(&self) -> impl Future<Output = Option<Sequence>> + Send + use<> {
         let member = self.member.clone();
-        async move {
-            let leader = *member.leader.borrow();
-            member.read_index(leader).await.ok()
-        }
+        async move { member.read_index_soon().await }
     }
 
     /// A copy of the engine as it stands behind all that is applied so far; none when the node has ended.
