@@ -31,10 +31,12 @@ use crate::state_hash::{Checkpoint, StateHash, Verdict, odd_one};
 const CHANGE_MAX: Duration = Duration::from_secs(10);
 /// How many hashes of its state a node tells the others at once.
 const HASHES_TOLD: usize = 16;
-/// How far behind a learner may be, in log entries, to be given a vote.
+/// How far behind a node may be, in log entries, to be given a vote or the lead.
 const BEHIND_MAX: u64 = 1_000;
 /// How long is waited before a leader that could not say how far a read must see is asked again.
 const READ_REST: Duration = Duration::from_millis(20);
+/// How often it is looked who leads after a hand-over.
+const LEADER_INTERVAL: Duration = Duration::from_millis(5);
 /// How often it is looked whether this node has applied what it waits for.
 const CATCH_UP_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -274,16 +276,7 @@ impl Member {
             }
             Change::Promote(node) if is_voter(node) => Err(format!("node {node} has a vote already")),
             Change::Promote(node) if known(node) => {
-                let behind = self.standings.of(node).fresh().map(|standing| {
-                    self.log_counters.last_index.load(Ordering::Relaxed).saturating_sub(standing.applied_index)
-                });
-                match behind {
-                    None => return Err(format!("node {node} cannot be reached")),
-                    Some(behind) if behind > BEHIND_MAX => {
-                        return Err(format!("node {node} is {behind} log entries behind; {BEHIND_MAX} are the most"));
-                    }
-                    Some(_) => {}
-                }
+                self.keeps_up(node)?;
                 self.set_members(ChangeMembers::AddVoterIds(BTreeSet::from([node]))).await
             }
             Change::Remove(node) if known(node) => {
@@ -295,13 +288,44 @@ impl Member {
                 }
                 self.set_members(ChangeMembers::RemoveNodes(BTreeSet::from([node]))).await
             }
+            // It leads: only the leader is here.
+            Change::TransferLeader(node) if node == self.node => Ok(()),
             Change::TransferLeader(node) if is_voter(node) => {
-                self.hand_over_to(node).await.then_some(()).ok_or_else(|| format!("node {node} did not take the lead"))
+                self.keeps_up(node)?;
+                if !self.hand_over_to(node).await {
+                    return Err(format!("node {node} did not take the lead"));
+                }
+                match self.leader_after(metrics.current_term).await {
+                    leader if leader == node => Ok(()),
+                    leader => Err(format!("node {node} did not take the lead; node {leader} leads now")),
+                }
             }
             Change::TransferLeader(node) if known(node) => Err(format!("node {node} has no vote")),
             Change::Promote(node) | Change::Remove(node) | Change::TransferLeader(node) => {
                 Err(format!("node {node} is no member"))
             }
+        }
+    }
+
+    /// Refuses a node that does not answer or is too far behind.
+    fn keeps_up(&self, node: u64) -> Result<(), String> {
+        let heard = self.standings.of(node);
+        let standing = heard.fresh().ok_or_else(|| format!("node {node} cannot be reached"))?;
+        let behind = self.log_counters.last_index.load(Ordering::Relaxed).saturating_sub(standing.applied_index);
+        if behind > BEHIND_MAX {
+            return Err(format!("node {node} is {behind} log entries behind; {BEHIND_MAX} are the most"));
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody leads in a term after this one.
+    async fn leader_after(&self, term: u64) -> u64 {
+        loop {
+            let metrics = self.metrics();
+            if let Some(leader) = metrics.current_leader.filter(|_| metrics.current_term > term) {
+                return leader;
+            }
+            tokio::time::sleep(LEADER_INTERVAL).await;
         }
     }
 
