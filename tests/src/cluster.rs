@@ -97,13 +97,23 @@ impl Cluster {
         cluster
     }
 
-    /// One more node, empty, that asks `through` to let it in.
+    /// One more node, empty, that asks `through` to let it in, with a vote.
     pub fn join(&mut self, id: u64, through: u64) {
+        self.let_in(id, through, &["--voter"]);
+    }
+
+    /// The same without a vote.
+    pub fn follow(&mut self, id: u64, through: u64) {
+        self.let_in(id, through, &[]);
+    }
+
+    fn let_in(&mut self, id: u64, through: u64, more: &[&str]) {
         let place = on_loopback(1).remove(0);
         let data = self.folder.path().join(format!("node-{id}"));
         let own = format!("{id}={}", place.peer);
         let through = self.member(through).place.peer.clone();
-        self.add(id, place, data, ["--cluster", &own, "--join", &through, "--voter"].map(str::to_owned).to_vec());
+        let arguments = [&["--cluster", &own, "--join", &through], more].concat();
+        self.add(id, place, data, arguments.into_iter().map(str::to_owned).collect());
         self.write_config(self.member(id));
         self.spawn(self.members.len() - 1);
     }

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use gateway::client::{Answer, Rest};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
@@ -185,6 +186,54 @@ async fn a_node_is_replaced_under_load_and_no_client_that_asks_again_once_sees_a
     // A learner may begin with a snapshot instead of the first entry.
     check_logs(&mut cluster, &all, &[4], &format!("RIALTO_SEED={seed}"));
     no_errors(&all, seed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_was_removed_while_it_ran_stops_and_says_why() {
+    let mut cluster = start();
+    let leader = cluster.wait_leader(&ALL);
+    let gone = if leader == 3 { 2 } else { 3 };
+    cluster.must(leader, "remove", &[&gone.to_string()]);
+    assert!(cluster.ends_within(gone, Duration::from_secs(10)), "{}", cluster.said(gone));
+    assert!(cluster.said(gone).contains("this node was removed from the cluster"), "{}", cluster.said(gone));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_node_that_hears_no_leader_is_not_ready() {
+    let mut cluster = Cluster::start(1, &bootstrap(ACCOUNTS, "0.0005", "0.001"), SETTINGS);
+    cluster.follow(2, 1);
+    cluster.wait_ready(2);
+    cluster.pause(1);
+    eventually("the learner is not ready", || !cluster.answers(2, "/ready")).await;
+    cluster.resume(1);
+    eventually("the learner is ready again", || cluster.answers(2, "/ready")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_lead_goes_to_no_node_that_is_not_there_and_to_one_that_is() {
+    let mut cluster = start();
+    let leader = cluster.wait_leader(&ALL);
+    let (dead, well) = if leader == 1 { (2, 3) } else { (1, 5 - leader) };
+    cluster.kill(dead);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let term = cluster.status(leader).map(|status| status.term());
+    let output = cluster.command(leader, "transfer-leader", &[&dead.to_string()]);
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(cluster.status(leader).map(|status| status.term()), term, "nobody was asked to lead");
+    cluster.must(leader, "transfer-leader", &[&well.to_string()]);
+    assert_eq!(cluster.wait_leader(&[leader, well]), well);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_that_must_be_current_waits_for_the_next_leader() {
+    let cluster = start();
+    let leader = cluster.wait_leader(&ALL);
+    let other = if leader == 1 { 2 } else { 1 };
+    let rest = Rest::linearizable(&cluster.address(other));
+    cluster.pause(leader);
+    let answer = rest.get("/api/v3/depth", &[("symbol", SYMBOL)]).await;
+    assert!(answer.as_ref().is_ok_and(Answer::is_success), "{answer:?}");
+    cluster.resume(leader);
 }
 
 fn seed() -> u64 {
