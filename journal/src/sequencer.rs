@@ -41,7 +41,7 @@ const GATHER_FROM: usize = 2;
 const GATHER_MAX: Duration = Duration::from_millis(1);
 /// How long entries are sent again; and how long a command may wait to be laid into one.
 const SEND_MAX: Duration = Duration::from_secs(5);
-/// With nothing applied for so long, no more is taken.
+/// With nothing applied, or nobody known to lead, for so long, no more is taken.
 const STALLED_MAX: Duration = Duration::from_secs(3);
 /// With nothing applied for so long, they are sent again whatever the leader said of them: it may have lost them since.
 const UNMOVED_MAX: Duration = Duration::from_secs(1);
@@ -230,6 +230,7 @@ impl SequencerTask {
             resend_at: None,
             began_at: Instant::now(),
             moved_at: Instant::now(),
+            led_at: Instant::now(),
             task: self,
         };
         (sequencer, runtime::spawn(sending.run(queue, stop)))
@@ -260,6 +261,8 @@ struct Sending {
     began_at: Instant,
     /// When an entry was last seen applied, or there was none to be.
     moved_at: Instant,
+    /// When a leader was last known: without one, nothing is taken where nothing waits either.
+    led_at: Instant,
 }
 
 impl Sending {
@@ -443,9 +446,12 @@ impl Sending {
         if self.kept.is_empty() && (knows_leader || queue.is_empty()) {
             self.moved_at = now;
         }
+        if knows_leader {
+            self.led_at = now;
+        }
         let opens = knows_leader && self.task.boot.load(Ordering::Acquire) > 0;
         if opens || self.task.door.check(now).is_ok() {
-            self.task.door.hold_open(self.moved_at + STALLED_MAX);
+            self.task.door.hold_open(self.moved_at.min(self.led_at) + STALLED_MAX);
         }
     }
 }
