@@ -816,7 +816,7 @@ fn a_damaged_or_missing_snapshot_of_a_backup_is_passed_over_where_the_entries_ho
     for name in ["damaged", "missing"] {
         let target = folder.path().join(name);
         let restored = asked(&from, &target);
-        assert_eq!((&restored["snapshots"], text(&restored["state_hash"])), (&json!(0), state_hash(&data)));
+        assert_eq!((&restored["snapshots"], text(&restored["state_hash"])), (&json!(0), &*state_hash(&data)));
         assert!(text(&restored["passed_over"][0]).contains(file.to_str().expect("text")), "{restored}");
         assert_eq!(asked(&["verify"], &target)["whole"], true);
         let _ = fs::remove_file(&file);
